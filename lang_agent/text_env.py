@@ -1,0 +1,287 @@
+"""Any Gymnasium world as an environment of text: the observation is a prompt, the action a phrase.
+
+A world tells in a :class:`World` what its phrases mean and how its observations read; a
+:class:`TextEnv` around it renders, prompts, parses and reports. ``make`` builds one by id.
+"""
+
+from __future__ import annotations
+
+import importlib
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+
+from lang_agent.action_parser import ParsedAction, parse_action
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.prompt import Prompt, load_template
+
+Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
+"""(observation, environment) -> fields: ``descriptions`` (list of lines) at least, usually
+``mission``, and ``actions`` (list of phrases) where the admissible ones change with the state."""
+
+Expert = Callable[[Any], Any]
+"""The environment action taken last (None at the start) -> the action it would take now."""
+
+# Prompts may hold any printable character of ASCII and of the Latin alphabets of Europe.
+CHARSET = string.printable + "".join(map(chr, range(0xA0, 0x180)))
+MAX_IDLE = 100  # steps in a row in which an invalid action left the world where it was
+
+
+def _rewarded(env: gymnasium.Env, reward: float, terminated: bool) -> bool:
+    return terminated and reward > 0
+
+
+@dataclass(frozen=True)
+class World:
+    """What a text environment must know of a world."""
+
+    actions: Mapping[str, Any]
+    """Phrase -> environment action, in the order in which prompts list them."""
+    renderers: Mapping[str, Renderer]
+    """By name; the first is the default."""
+    noop: Any = None
+    """The environment action that changes nothing but the time; None where there is none."""
+    success: Callable[[gymnasium.Env, float, bool], bool] = _rewarded
+    """(environment, reward, terminated) -> whether the task is done."""
+    expert: Callable[[gymnasium.Env], Expert] | None = None
+    """Makes an expert for the episode that the environment has just begun."""
+
+
+@dataclass(frozen=True)
+class InvalidAction:
+    """What is done with text that is no admissible phrase. It is counted and reported anyway.
+
+    ``noop``              the world's own no-operation; a world without one stays where it is
+    ``default:<phrase>``  this phrase is taken instead
+    ``penalty:<x>``       as noop, and x is taken off the reward
+    ``retry:<n>``         up to n times in a row the agent is asked again and no time passes; then noop
+    ``end``               the episode terminates with reward 0
+    """
+
+    kind: str
+    value: str = ""
+    number: float = field(default=0.0)
+
+    @classmethod
+    def from_text(cls, text: str) -> InvalidAction:
+        """Parse ``kind[:value]``; raises :class:`LangAgentError` when it is none of the above."""
+        kind, _, value = text.partition(":")
+        number = 0.0
+        if kind in ("penalty", "retry"):
+            try:
+                number = float(value) if kind == "penalty" else int(value)
+            except ValueError:
+                number = -1.0
+            if number < 0:
+                raise LangAgentError(
+                    f"invalid_action {text!r} needs a number of at least 0 after the colon, "
+                    f"such as '{kind}:{'0.1' if kind == 'penalty' else '2'}'."
+                )
+        elif kind not in ("noop", "default", "end") or (bool(value) != (kind == "default")):
+            raise LangAgentError(
+                f"invalid_action {text!r} is not known. Choices: noop, default:<phrase>, "
+                "penalty:<x>, retry:<n>, end."
+            )
+        return cls(kind, value, number)
+
+
+class TextEnv(gymnasium.Env[str, str]):
+    """A Gymnasium environment whose observations are prompts and whose actions are phrases.
+
+    ``info`` holds: ``actions`` (the admissible phrases of this state), ``mission``,
+    ``descriptions``, ``verdict`` (of the action just parsed; None after a reset),
+    ``invalid_action`` (bool), ``reason`` (why it was invalid), ``success`` (bool), and whatever
+    the world put there.
+
+    ``actions`` narrows the world's phrases to some of them, or renames them (new wording -> the
+    world's phrase).
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        world: World,
+        *,
+        renderer: str | Renderer | None = None,
+        prompt: str = "transcript",
+        prompt_folder: str | None = None,
+        invalid_action: str = "noop",
+        actions: Sequence[str] | Mapping[str, str] | None = None,
+    ) -> None:
+        self.env, self.world = env, world
+        self.metadata = env.metadata
+        self.render_mode = env.render_mode
+        self.observation_space = spaces.Text(max_length=1_000_000, min_length=0, charset=CHARSET)
+        self.action_space = spaces.Text(max_length=1024, min_length=0, charset=CHARSET)
+        self._renderer = find_renderer(renderer, world)
+        self._phrases = _choose_actions(world, actions)
+        self._all_actions = tuple(self._phrases)
+        self._invalid = InvalidAction.from_text(invalid_action)
+        if self._invalid.kind == "default" and self._invalid.value not in self._phrases:
+            raise unknown("action for invalid_action=default", self._invalid.value, self._phrases)
+        self.prompt = Prompt(load_template(prompt, prompt_folder))
+        self.expert: Expert | None = None
+        self._fields: dict[str, Any] = {}
+        self._retries = self._idle = self._steps = 0
+
+    def limit_prompt(self, max_tokens: int, count_tokens: Callable[[str], int]) -> None:
+        """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``."""
+        self.prompt.limit(max_tokens, count_tokens)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The admissible phrases of the current state."""
+        return self._fields["actions"]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._retries = self._idle = self._steps = 0
+        self._look(observation, feedback="")
+        return self.prompt.reset(self._fields), self._info(info, None, success=False)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        parsed = parse_action(action, self.actions)
+        chosen, stay, penalty = self._decide(parsed)
+        if stay:
+            observation, reward, info = None, 0.0, {}
+            self._idle += 1
+            terminated, truncated = self._invalid.kind == "end", self._idle >= MAX_IDLE
+        else:
+            observation, raw, terminated, truncated, info = self.env.step(chosen)
+            reward = float(raw)
+            self._idle = 0
+        success = not stay and self.world.success(self.env, reward, terminated)
+        self._steps += 1
+        self._look(observation, feedback=f"Not an action: {parsed.reason}." if parsed.reason else "")
+        prompt = self.prompt.step(action, self._fields)
+        info = self._info(info, parsed, success)
+        return prompt, reward - penalty, terminated, truncated, info
+
+    def _decide(self, parsed: ParsedAction) -> tuple[Any, bool, float]:
+        """(environment action, whether the world stays where it is instead, penalty)."""
+        if parsed.action is not None:
+            self._retries = 0
+            return self._phrases[parsed.action], False, 0.0
+        rule = self._invalid
+        if rule.kind == "default":
+            return self._phrases[rule.value], False, 0.0
+        if rule.kind == "end":
+            return None, True, 0.0
+        if rule.kind == "retry" and self._retries < rule.number:
+            self._retries += 1
+            return None, True, 0.0
+        self._retries = 0
+        penalty = rule.number if rule.kind == "penalty" else 0.0
+        return self.world.noop, self.world.noop is None, penalty
+
+    def _look(self, observation: Any, feedback: str) -> None:
+        """Render what is seen into fields; without a new observation the old ones stand."""
+        fields = self._fields if observation is None else self._renderer(observation, self.env)
+        if "descriptions" not in fields:
+            raise LangAgentError(
+                f"The renderer {_name(self._renderer)} returned no 'descriptions' (a list of "
+                f"lines), only: {', '.join(fields) or 'nothing'}."
+            )
+        self._fields = {
+            "mission": "",
+            "actions": self._all_actions,
+            **fields,
+            "feedback": feedback,
+            "step": self._steps,
+        }
+
+    def _info(
+        self, info: dict[str, Any], parsed: ParsedAction | None, success: bool
+    ) -> dict[str, Any]:
+        return {
+            **info,
+            "actions": self.actions,
+            "mission": self._fields["mission"],
+            "descriptions": self._fields["descriptions"],
+            "verdict": parsed and parsed.verdict,
+            "invalid_action": parsed is not None and parsed.verdict == "invalid",
+            "reason": parsed.reason if parsed else "",
+            "success": success,
+        }
+
+    def expert_action(self, last_action: str | None) -> str:
+        """The phrase the world's expert would say now, given the phrase taken last.
+
+        Call it at every step from the start of an episode (``last_action=None``): the expert
+        follows what really happens. Raises :class:`LangAgentError` where there is none.
+        """
+        if self.world.expert is None:
+            raise LangAgentError(f"There is no expert for {self.env.spec and self.env.spec.id}.")
+        if last_action is None or self.expert is None:
+            self.expert = self.world.expert(self.env)
+        taken = None
+        if last_action is not None:
+            phrase = parse_action(last_action, self._all_actions).action
+            taken = self.world.noop if phrase is None else self._phrases[phrase]
+        wanted = self.expert(taken)
+        for phrase, env_action in self._phrases.items():
+            if env_action == wanted:
+                return phrase
+        raise LangAgentError(
+            f"The expert wants the action {wanted!r}, which none of the phrases allowed here says: "
+            f"{', '.join(self._phrases)}."
+        )
+
+    def render(self) -> Any:
+        return self.env.render()
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def find_renderer(renderer: str | Renderer | None, world: World) -> Renderer:
+    """A renderer by name, as ``module:function``, or as it is; None is the world's default."""
+    if callable(renderer):
+        return renderer
+    if renderer is None:
+        return next(iter(world.renderers.values()))
+    if renderer in world.renderers:
+        return world.renderers[renderer]
+    if ":" in renderer:
+        return load_function(renderer)
+    raise unknown("renderer", renderer, [*world.renderers, "module:function"])
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names."""
+    module_name, _, name = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LangAgentError(f"Cannot load {path!r}: {error}.") from None
+    if not callable(function):
+        raise LangAgentError(f"{path!r} is not a function but {type(function).__name__}.")
+    return function
+
+
+def _choose_actions(
+    world: World, actions: Sequence[str] | Mapping[str, str] | None
+) -> dict[str, Any]:
+    if actions is None:
+        return dict(world.actions)
+    if not actions:
+        raise LangAgentError("The list of actions is empty: name at least one phrase.")
+    if isinstance(actions, str):
+        raise LangAgentError(f"actions={actions!r} is one string: give a list of phrases.")
+    if not isinstance(actions, Mapping):
+        actions = {phrase: phrase for phrase in actions}
+    for phrase in actions.values():
+        if phrase not in world.actions:
+            raise unknown("action", phrase, world.actions)
+    return {wording: world.actions[phrase] for wording, phrase in actions.items()}
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}:{getattr(function, '__qualname__', function)}"
