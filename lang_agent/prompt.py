@@ -150,7 +150,7 @@ class Prompt:
         if self._max_tokens is not None:
             if not self._sizes:
                 self._intro_size = self._count(self._intro)
-            self._sizes.append(self._count(action + turn))
+            self._sizes.append(self._size(action, turn))
             if self._intro_size + sum(self._sizes) > self._max_tokens:
                 self._drop_oldest(self._max_tokens)
         return self._text
@@ -159,15 +159,20 @@ class Prompt:
         # The oldest turn left answers to an action that is gone with the turns before it.
         room = max_tokens - self._intro_size
         first = len(self._pieces) - 1
-        size = self._count(self._pieces[first][1])
+        size = self._size("", self._pieces[first][1])
+        size0 = size
         if size > room:
             self._refuse(self._intro_size + size, max_tokens)
         while first > 0 and size + self._sizes[first - 1] <= room // 2:
             first -= 1
             size += self._sizes[first]
         self._pieces[: first + 1] = [("", self._pieces[first][1])]
-        self._sizes[: first + 1] = [self._count(self._pieces[0][1])]
+        self._sizes[: first + 1] = [size0]
         self._text = self._intro + "".join(action + turn for action, turn in self._pieces)
+
+    def _size(self, action: str, turn: str) -> int:
+        """Tokens of a piece as a policy encodes it: a space leads a phrase and none ends a prompt."""
+        return self._count((f" {action}" if action else "") + turn.rstrip(" "))
 
     def _window(self) -> str:
         fields, history = self._turns[-1], self._turns[:-1]

@@ -119,7 +119,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.action_space = spaces.Text(max_length=1024, min_length=0, charset=CHARSET)
         self._renderer = find_renderer(renderer, world)
         self._phrases = _choose_actions(world, actions)
-        self._all_actions = tuple(self._phrases)
+        self.phrases = tuple(self._phrases)  # all of them, in any state
         self._invalid = InvalidAction.from_text(invalid_action)
         if self._invalid.kind == "default" and self._invalid.value not in self._phrases:
             raise unknown("action for invalid_action=default", self._invalid.value, self._phrases)
@@ -191,7 +191,7 @@ class TextEnv(gymnasium.Env[str, str]):
             )
         self._fields = {
             "mission": "",
-            "actions": self._all_actions,
+            "actions": self.phrases,
             **fields,
             "feedback": feedback,
             "step": self._steps,
@@ -223,7 +223,7 @@ class TextEnv(gymnasium.Env[str, str]):
             self.expert = self.world.expert(self.env)
         taken = None
         if last_action is not None:
-            phrase = parse_action(last_action, self._all_actions).action
+            phrase = parse_action(last_action, self.phrases).action
             taken = self.world.noop if phrase is None else self._phrases[phrase]
         wanted = self.expert(taken)
         for phrase, env_action in self._phrases.items():

@@ -1,0 +1,70 @@
+"""A key-value cache for rows of different lengths that grow at different rates.
+
+A row is one running episode. Its keys fill its slots from 0 on, without gaps; what lies beyond its
+length is left over from padding or from phrases that were only considered, is hidden by the mask,
+and is written over by the row's next tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+GROWTH = 256  # slots added at a time
+
+
+class RaggedCache(Cache):
+    """Keys and values of ``rows`` rows, (rows, slots, heads, head size) for each layer.
+
+    Before a forward pass :meth:`aim` says which rows take part and which slots their new tokens
+    fill; the model's layers then store into and read from the cache through :meth:`update`.
+    """
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(layers=[])
+        self.rows = rows
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._aimed: tuple[Tensor | None, Tensor, Tensor, int] | None = None
+
+    def aim(self, rows: Tensor, slots: Tensor) -> int:
+        """Choose ``rows`` (B,) and the ``slots`` (B, W) to fill; returns the keys then in view."""
+        in_view = int(slots.max()) + 1
+        everything = len(rows) == self.rows and bool((rows == torch.arange(self.rows)).all())
+        self._aimed = (None if everything else rows, rows[:, None], slots, in_view)
+        return in_view
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: object,
+        **kwargs: object,
+    ) -> tuple[Tensor, Tensor]:
+        """Store (B, heads, W, size) and return all keys and values in view of the aimed rows."""
+        assert self._aimed is not None, "aim() comes before the forward pass"
+        picked, row, slots, in_view = self._aimed
+        while len(self._keys) <= layer_idx:
+            self._keys.append(key_states.new_zeros(self.rows, 0, *_sizes(key_states)))
+            self._values.append(value_states.new_zeros(self.rows, 0, *_sizes(value_states)))
+        out = []
+        for store, states in ((self._keys, key_states), (self._values, value_states)):
+            held = store[layer_idx]
+            if held.shape[1] < in_view:
+                capacity = -(-in_view // GROWTH) * GROWTH
+                larger = held.new_zeros(self.rows, capacity, *held.shape[2:])
+                larger[:, : held.shape[1]] = held
+                store[layer_idx] = held = larger
+            held[row, slots] = states.transpose(1, 2)
+            view = held[:, :in_view] if picked is None else held[picked, :in_view]
+            out.append(view.transpose(1, 2))
+        return out[0], out[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0 if self._aimed is None else self._aimed[3]
+
+
+def _sizes(states: Tensor) -> tuple[int, int]:
+    return states.shape[1], states.shape[3]

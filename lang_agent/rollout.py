@@ -1,0 +1,132 @@
+"""Playing episodes: the one loop between agents and environments, for training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium
+
+
+@dataclass(frozen=True)
+class TextObservation:
+    """What an agent acts on: the prompt, and the admissible phrases (None: free text)."""
+
+    prompt: str
+    actions: tuple[str, ...] | None
+
+
+@dataclass
+class Decision:
+    """What an agent answered. Agents that do not learn fill in the action alone."""
+
+    action: str
+    context: list[int] = field(default_factory=list)  # token ids; shared by steps that extend it
+    position: int = 0  # of the prompt's last token in the context
+    choice: int = 0  # index of the action among the admissible phrases
+    log_prob: float = 0.0
+    value: float = 0.0
+
+
+@dataclass
+class Step:
+    """One decision and what came of it."""
+
+    observation: TextObservation
+    decision: Decision
+    reward: float
+    info: dict[str, Any]
+
+
+@dataclass
+class Episode:
+    """A whole episode. ``last_value`` estimates what a truncation cut off; 0 once terminated."""
+
+    index: int  # in the order of the seeds
+    seed: int
+    steps: list[Step] = field(default_factory=list)
+    terminated: bool = False
+    truncated: bool = False
+    last_value: float = 0.0
+
+    @property
+    def total_reward(self) -> float:
+        """The undiscounted return."""
+        return sum(step.reward for step in self.steps)
+
+    @property
+    def success(self) -> bool:
+        return bool(self.steps) and bool(self.steps[-1].info.get("success", False))
+
+    @property
+    def invalid_actions(self) -> int:
+        return sum(bool(step.info.get("invalid_action")) for step in self.steps)
+
+
+class Agent(Protocol):
+    """Anything that answers prompts, several at a time."""
+
+    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+        """A new episode is about to begin in this slot."""
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        """One decision for each observation."""
+
+
+def play(
+    agent: Agent,
+    envs: Sequence[gymnasium.Env[str, str]],
+    seeds: Iterable[int],
+    *,
+    min_steps: int | None = None,
+) -> Iterator[Episode]:
+    """Play an episode for each seed, as many at once as there are environments.
+
+    Every episode that was begun is finished and yielded, in the order of finishing. With
+    ``min_steps`` no new episode begins once that many steps were taken in all, so that which
+    episodes are played never depends on how they end.
+    """
+    upcoming = enumerate(seeds)
+    running: dict[int, Episode] = {}
+    seen: dict[int, TextObservation] = {}
+    steps = 0
+
+    def begin(slot: int) -> None:
+        seen.pop(slot, None)
+        running.pop(slot, None)
+        if min_steps is not None and steps >= min_steps:
+            return
+        for index, seed in upcoming:
+            agent.begin(slot, envs[slot])
+            prompt, info = envs[slot].reset(seed=seed)
+            running[slot] = Episode(index, seed)
+            seen[slot] = _observe(prompt, info)
+            return
+
+    for slot in range(len(envs)):
+        begin(slot)
+    while running:
+        slots = list(running)
+        decisions = agent.act(slots, [seen[slot] for slot in slots])
+        for slot, decision in zip(slots, decisions, strict=True):
+            episode = running[slot]
+            if episode.truncated:  # the decision was asked for its value alone
+                episode.last_value = decision.value
+                yield episode
+                begin(slot)
+                continue
+            prompt, reward, terminated, truncated, info = envs[slot].step(decision.action)
+            episode.steps.append(Step(seen[slot], decision, float(reward), info))
+            episode.terminated = terminated
+            episode.truncated = truncated and not terminated
+            seen[slot] = _observe(prompt, info)
+            steps += 1
+            if terminated:
+                yield episode
+                begin(slot)
+
+
+def _observe(prompt: str, info: dict[str, Any]) -> TextObservation:
+    actions = info.get("actions")
+    return TextObservation(prompt, None if actions is None else tuple(actions))

@@ -1,0 +1,83 @@
+"""A byte-level BPE tokenizer of our own, trained on text that our own templates rendered.
+
+GPT-2's vocabulary spends most of its 50257 entries on words no gridworld has, and several tokens
+on each sentence of one. Here merges may cross spaces, so that "You see a" is one token and a whole
+observation takes a handful; words never seen still encode, byte by byte.
+
+Text is split before merging so that a prompt can grow without changing the tokens it already has:
+a line is apart from the next (its newline leads it), and what follows a colon is apart from it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import gymnasium
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from lang_agent.worlds import make
+
+END_OF_TEXT = "<|endoftext|>"
+PIECES = r"\n?[^\n:]+:?|\n|:"
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with at most ``vocab_size`` entries: the 256 bytes, the merges that pay most on
+    ``texts``, and one end-of-text token. The same texts give the same tokenizer."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def sample_texts(
+    envs: Sequence[gymnasium.Env[str, str]], steps: int = 6000, seed: int = 0
+) -> list[str]:
+    """What there is to read in some environments: every different line that random play meets.
+
+    A line counts once however often it was met, so that merges pay for what different lines
+    share (a colour and a noun, a distance), not for whole lines that random play repeats. Phrases
+    count often, so that each becomes one token.
+    """
+    draw = random.Random(seed)
+    lines: dict[str, None] = {}
+    phrases: dict[str, None] = {}
+    for env in envs:
+        text, info = env.reset(seed=draw.randrange(2**31))
+        for _ in range(max(steps // len(envs), 1)):
+            text, _, terminated, truncated, info = env.step(draw.choice(info["actions"]))
+            phrases.update(dict.fromkeys(f" {phrase}" for phrase in info["actions"]))
+            if terminated or truncated:
+                lines.update(dict.fromkeys(text.split("\n")))
+                text, info = env.reset(seed=draw.randrange(2**31))
+        lines.update(dict.fromkeys(text.split("\n")))
+    return [f"\n{line}" for line in lines] + [*phrases] * max(len(lines), 100)
+
+
+@lru_cache(maxsize=1)
+def default_texts() -> tuple[str, ...]:
+    """Texts of BabyAI's MixedLocal, the mixture that the shipped prompts are made for."""
+    env = make("BabyAI-MixedLocal-v0")
+    return tuple(sample_texts([env]))
