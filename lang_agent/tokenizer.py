@@ -58,22 +58,29 @@ def sample_texts(
     """What there is to read in some environments: every different line that random play meets.
 
     A line counts once however often it was met, so that merges pay for what different lines
-    share (a colour and a noun, a distance), not for whole lines that random play repeats. Phrases
-    count often, so that each becomes one token.
+    share (a colour and a noun, a distance), not for whole lines that random play repeats. The phrases
+    and the cue before them count often, so that each becomes one token.
     """
     draw = random.Random(seed)
     lines: dict[str, None] = {}
-    phrases: dict[str, None] = {}
+    often: dict[str, None] = {}
     for env in envs:
         text, info = env.reset(seed=draw.randrange(2**31))
         for _ in range(max(steps // len(envs), 1)):
             text, _, terminated, truncated, info = env.step(draw.choice(info["actions"]))
-            phrases.update(dict.fromkeys(f" {phrase}" for phrase in info["actions"]))
+            often.update(dict.fromkeys(f" {phrase}" for phrase in info["actions"]))
             if terminated or truncated:
-                lines.update(dict.fromkeys(text.split("\n")))
+                lines.update(dict.fromkeys(_lines(text)))
                 text, info = env.reset(seed=draw.randrange(2**31))
-        lines.update(dict.fromkeys(text.split("\n")))
-    return [f"\n{line}" for line in lines] + [*phrases] * max(len(lines), 100)
+        lines.update(dict.fromkeys(_lines(text)))
+        often[_lines(text)[-1].rstrip(" ")] = None
+    return [*lines] + [*often] * max(len(lines), 100)
+
+
+def _lines(text: str) -> list[str]:
+    """The text cut before each newline."""
+    first, *rest = text.split("\n")
+    return [first, *(f"\n{line}" for line in rest)]
 
 
 @lru_cache(maxsize=1)

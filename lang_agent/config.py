@@ -1,0 +1,183 @@
+"""Configuration: dataclasses that are the command line's flags, the YAML file and the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import gymnasium
+import yaml
+
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.worlds import make
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How a world is put into words."""
+
+    renderer: str | None = None
+    """By name, or module:function; unless told, the world's first."""
+    prompt: str = "transcript"
+    """Template name, or a path to a .jinja file."""
+    prompt_folder: str | None = None
+    """Your templates, looked in before those that ship."""
+    invalid_action: str = "noop"
+    """noop, default:<phrase>, penalty:<x>, retry:<n> or end."""
+    actions: tuple[str, ...] = ()
+    """Only these of the world's phrases; all unless told."""
+    env_args: tuple[str, ...] = ()
+    """For the world itself, as name=value: max_steps=64 task=goto."""
+
+    def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
+        """The environment ``env_id`` in these words."""
+        return make(
+            env_id,
+            renderer=self.renderer,
+            prompt=self.prompt,
+            prompt_folder=self.prompt_folder,
+            invalid_action=self.invalid_action,
+            actions=self.actions or None,
+            **{**dict(map(_argument, self.env_args)), **env_kwargs},
+        )
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise LangAgentError(f"The world's argument {text!r} must read name=value.")
+    return name, yaml.safe_load(value)
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """How the policy is learned."""
+
+    algorithm: str = "ppo"
+    """reinforce, a2c or ppo."""
+    learning_rate: float = 1e-3
+    lr_final: float = 0.1
+    """The learning rate falls linearly, to this fraction of itself at the end of the run."""
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    epochs: int = 2
+    """Passes over each rollout (one where the algorithm allows no more)."""
+    minibatch_decisions: int = 256
+    target_kl: float | None = 0.03
+    """An update stops early once approx_kl passes this."""
+    entropy_coef: float = 0.01
+    value_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    weight_decay: float = 0.0
+    batch_tokens: int = 8192
+    """The most tokens in one forward pass; larger minibatches are accumulated."""
+
+    def __post_init__(self) -> None:
+        _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        _require("discount", self.discount, 0 <= self.discount <= 1, "between 0 and 1")
+        _require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "between 0 and 1")
+        _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
+        enough = self.minibatch_decisions >= 1
+        _require("minibatch_decisions", self.minibatch_decisions, enough, "1 or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run, whole."""
+
+    env: str = "BabyAI-GoToLocal-v0"
+    """Gymnasium id; `lang-agent envs` lists them."""
+    text: TextConfig = field(default_factory=TextConfig)
+    model: str = "nano"
+    """nano, micro or small (a GPT-2 from random weights), a run or model folder, or a hub id."""
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    steps: int = 100_000
+    """Environment steps to learn from."""
+    rollout_steps: int = 1024
+    """Environment steps before each update; the episodes under way are finished."""
+    envs: int = 16
+    """Episodes played at once."""
+    seed: int = 0
+    out: str | None = None
+    """Run folder; runs/<env>-<seed>-<time> unless told."""
+    checkpoint_every: int = 20
+    """Updates between checkpoints."""
+    eval_episodes: int = 200
+    """Held-out episodes played before and after training; 0 for none."""
+    threads: int | None = None
+    """Processor threads of torch."""
+    device: str | None = None
+    """cuda where there is one, else cpu."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "rollout_steps", "envs", "checkpoint_every"):
+            value = getattr(self, name)
+            _require(name, value, value >= 1, "1 or more")
+        _require("eval_episodes", self.eval_episodes, self.eval_episodes >= 0, "0 or more")
+
+
+def _require(name: str, value: object, holds: bool, what: str) -> None:
+    if not holds:
+        raise LangAgentError(f"{name}={value} must be {what}.")
+
+
+def load_config(path: str | Path, kind: type[T]) -> T:
+    """A configuration from a YAML file; raises :class:`LangAgentError` with the reason."""
+    try:
+        data = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise LangAgentError(f"Cannot read the configuration '{path}': {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        message = " ".join(str(error).split())
+        raise LangAgentError(f"The configuration '{path}' is not YAML: {message}") from None
+    return from_dict(kind, data or {}, str(path))
+
+
+def from_dict(kind: type[T], data: Any, where: str) -> T:
+    """A dataclass from plain data, nested alike; unknown names and wrong types are refused."""
+    if not isinstance(data, Mapping):
+        raise LangAgentError(f"{where}: expected names with values, got {data!r}.")
+    types = get_type_hints(kind)
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        if name not in names:
+            raise unknown(f"setting in {where}:", name, names)
+        values[name] = _value(types[name], value, f"{where}: {name}")
+    return kind(**values)
+
+
+def _value(wanted: Any, value: Any, where: str) -> Any:
+    if is_dataclass(wanted):
+        return from_dict(wanted, value, where)  # type: ignore[arg-type]
+    if wanted is tuple[str, ...] or wanted == tuple[str, ...]:
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise LangAgentError(f"{where}: expected a list, got {value!r}.")
+        return tuple(str(item) for item in value)
+    choices = getattr(wanted, "__args__", (wanted,))
+    if float in choices and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if float in choices and isinstance(value, str):  # YAML reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if not isinstance(value, choices) or (isinstance(value, bool) and bool not in choices):
+        names = " or ".join(choice.__name__.replace("NoneType", "null") for choice in choices)
+        raise LangAgentError(f"{where}: expected {names}, got {value!r}.")
+    return value
+
+
+def save_config(config: Any, path: Path) -> None:
+    """Write a configuration as YAML, every value resolved."""
+    data = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            data[name] = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
+    path.write_text(yaml.safe_dump(data, sort_keys=False))

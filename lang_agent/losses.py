@@ -1,0 +1,44 @@
+"""Policy and value losses: plain functions of tensors, one entry a decision, to be minimised.
+
+``mask`` is bool, True where a decision counts; (B,) here, or (B, L) where a decision is L tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def policy_gradient(log_probs: Tensor, advantages: Tensor) -> Tensor:
+    """-A log pi(a|s) (Williams 1992; Sutton et al. 2000), elementwise."""
+    return -advantages * log_probs
+
+
+def clipped_surrogate(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_low: float, clip_high: float
+) -> Tensor:
+    """-min(r A, clip(r, 1 - low, 1 + high) A), r = pi / pi_old, elementwise.
+
+    PPO (Schulman et al. 2017, arXiv 1707.06347, eq. 7) with the two sides of the clip apart
+    (DAPO, Yu et al. 2025, arXiv 2503.14476, eq. 10); the same number twice is PPO's.
+    """
+    ratio = torch.exp(log_probs - old_log_probs)
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def squared_error(values: Tensor, returns: Tensor) -> Tensor:
+    """(V - R)^2 / 2, elementwise."""
+    return 0.5 * (values - returns) ** 2
+
+
+def entropy(log_policy: Tensor) -> Tensor:
+    """(D,) entropy in nats of each row of (D, A) log-probabilities; -inf entries count nothing."""
+    probs = log_policy.exp()
+    return -(probs * log_policy.masked_fill(probs == 0, 0.0)).sum(-1)
+
+
+def k3(log_ratio: Tensor) -> Tensor:
+    """exp(d) - 1 - d, elementwise, for d = log(p / q) at samples of q: an estimate of KL(q || p)
+    that is unbiased and never negative (Schulman 2020, http://joschu.net/blog/kl-approx.html)."""
+    return torch.expm1(log_ratio) - log_ratio

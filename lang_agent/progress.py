@@ -1,0 +1,64 @@
+"""What a training run shows while it goes: a bar with the figures that matter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lang_agent.evaluate import Evaluation, as_json, as_table
+from lang_agent.trainer import Trainer
+
+EVALUATION_FILE = "evaluation.json"
+
+
+def training(run: Trainer, console: Console) -> None:
+    """Run the training under a progress bar, or with a line now and then off a terminal."""
+    total = run.config.steps
+    columns = (
+        TextColumn("{task.completed:>7.0f}/{task.total:.0f} steps"),
+        BarColumn(bar_width=18),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    printed = run.progress.steps
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("collecting the first episodes", total=total)
+
+        def show(metrics: dict[str, float]) -> None:
+            nonlocal printed
+            line = _line(metrics)
+            bar.update(task, completed=min(metrics["steps"], total), description=line)
+            if not console.is_terminal and metrics["steps"] - printed >= total / 20:
+                printed = int(metrics["steps"])
+                console.print(f"{printed:>8} steps  {line}")
+
+        run.run(show)
+
+
+def _line(metrics: dict[str, float]) -> str:
+    return (
+        f"{metrics['steps_per_second']:4.0f}/s  success {metrics['success']:.2f}  "
+        f"return {metrics['return']:.2f}  entropy {metrics['entropy']:.2f}  "
+        f"kl {metrics['approx_kl']:.4f}"
+    )
+
+
+def evaluation(run: Trainer, console: Console, title: str) -> list[Evaluation]:
+    """Evaluate on held-out seeds and print the table."""
+    episodes = run.config.eval_episodes
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=episodes)
+        rows = run.evaluate(episodes, lambda _: bar.advance(task))
+    console.print(as_table(rows, title=title))
+    return rows
+
+
+def write_evaluations(folder: Path, results: dict[str, list[Evaluation]]) -> None:
+    """Record evaluations by name (before, after) in the run folder, beside earlier ones."""
+    file = folder / EVALUATION_FILE
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    known |= {name: as_json(rows) for name, rows in results.items()}
+    file.write_text(json.dumps(known, indent=1) + "\n")

@@ -1,0 +1,109 @@
+"""Things to look at: a learning curve, and an episode as a GIF beside its words."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import imageio.v3 as imageio
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from lang_agent.errors import LangAgentError
+from lang_agent.rollout import Agent, Episode, play
+
+PANEL_WIDTH = 460
+LINE_HEIGHT = 17
+INK, PAPER, ACCENT, FAINT = (30, 33, 40), (250, 249, 245), (178, 70, 30), (140, 140, 140)
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The metrics of a run, one record an update."""
+    file = run / "metrics.jsonl"
+    if not file.is_file():
+        raise LangAgentError(f"'{run}' has no metrics.jsonl: is it a run folder?")
+    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+
+
+def plot_learning(runs: Sequence[Path], file: Path, title: str = "") -> None:
+    """Success and return against environment steps, a line a run, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
+    for run in runs:
+        metrics = read_metrics(run)
+        for axis, name in zip(axes, ("success", "return"), strict=True):
+            steps = [record["steps"] for record in metrics]
+            axis.plot(steps, [record[name] for record in metrics], label=run.name)
+    for axis, name in zip(axes, ("success rate", "return"), strict=True):
+        axis.set(xlabel="environment steps", ylabel=f"{name}, last 200 episodes", ylim=(0, 1.02))
+        axis.grid(alpha=0.3)
+    if len(runs) > 1:
+        axes[0].legend(fontsize="small")
+    figure.suptitle(title)
+    figure.savefig(file, dpi=130)
+    plt.close(figure)
+
+
+class _Camera:
+    """Takes a picture of the world before every decision of the agent that it stands beside."""
+
+    def __init__(self, agent: Agent, env: gymnasium.Env[str, str]) -> None:
+        self.agent, self.env = agent, env
+        self.frames: list[np.ndarray] = []
+
+    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+        self.frames.clear()
+        self.agent.begin(slot, env)
+
+    def act(self, slots: Sequence[int], observations: Sequence[Any]) -> list[Any]:
+        self.frames.append(self.env.render())
+        return self.agent.act(slots, observations)
+
+
+def film(agent: Agent, env: gymnasium.Env[str, str], seed: int, file: Path) -> Episode:
+    """Play one episode and write it as a GIF, each frame beside what was read and said.
+
+    ``env`` must have been made with ``render_mode="rgb_array"``.
+    """
+    camera = _Camera(agent, env)
+    (episode,) = play(camera, [env], [seed])
+    frames = [*camera.frames[: len(episode.steps)], env.render()]
+    if frames[0] is None:
+        raise LangAgentError('This environment draws nothing: make it with render_mode="rgb_array".')
+    lines = [["Goal: " + str(episode.steps[0].info.get("mission", ""))]]
+    pictures = []
+    for number, step in enumerate(episode.steps):
+        seen = step.observation.prompt.rstrip().splitlines()
+        start = max((i for i, line in enumerate(seen[:-1]) if line.startswith("Action:")), default=1)
+        words = [*lines[0], "", *seen[start + 1 : -1], "", f"> {step.decision.action}"]
+        pictures.append(_beside(frames[number], words, number))
+    end = "Done." if episode.success else "Not done."
+    words = [*lines[0], "", end, f"return {episode.total_reward:.2f} in {len(episode.steps)} steps"]
+    pictures.append(_beside(frames[-1], words, len(episode.steps)))
+    durations = [700] * len(pictures[:-1]) + [2500]
+    imageio.imwrite(file, pictures, extension=".gif", duration=durations, loop=0)
+    return episode
+
+
+def _beside(frame: np.ndarray, lines: Sequence[str], number: int) -> np.ndarray:
+    """The frame with a panel of words on its right."""
+    world = Image.fromarray(frame).resize((320, 320 * frame.shape[0] // frame.shape[1]))
+    wrapped = [part for line in lines for part in (textwrap.wrap(line, 52) or [""])]
+    canvas = Image.new("RGB", (world.width + PANEL_WIDTH, max(world.height, 320)), PAPER)
+    canvas.paste(world, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=14)
+    x, y = world.width + 16, 14
+    draw.text((x, y), f"step {number}", fill=FAINT, font=font)
+    for line in wrapped[: (canvas.height - 60) // LINE_HEIGHT]:
+        y += LINE_HEIGHT
+        draw.text((x, y), line, fill=ACCENT if line.startswith("> ") else INK, font=font)
+    return np.asarray(canvas)

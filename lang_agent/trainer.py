@@ -1,0 +1,177 @@
+"""A training run: collect episodes, learn from them, record and save; again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from lang_agent.agents import PolicyAgent
+from lang_agent.checkpoint import latest_checkpoint, load_policy, restore, save_checkpoint
+from lang_agent.config import TrainConfig, load_config, save_config
+from lang_agent.errors import LangAgentError
+from lang_agent.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from lang_agent.learner import update
+from lang_agent.policy import SIZES, LanguagePolicy
+from lang_agent.rollout import Episode, play
+from lang_agent.tokenizer import sample_texts
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.jsonl"
+RECENT = 200  # episodes over which success and return are averaged while training
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that a resumed run needs beside its tensors."""
+
+    steps: int = 0
+    episodes: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    recent: list[list[float]] = field(default_factory=list)  # [success, return] of late episodes
+
+
+class Trainer:
+    """One training run in its folder; :meth:`run` goes on from wherever the folder is."""
+
+    def __init__(self, config: TrainConfig, folder: Path, *, resume: bool = False) -> None:
+        self.config, self.folder = config, folder
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.envs = [config.text.make(config.env) for _ in range(config.envs)]
+        checkpoint = latest_checkpoint(folder) if resume else None
+        device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.policy = self._policy(checkpoint).to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.policy.parameters(),
+            lr=config.learn.learning_rate,
+            weight_decay=config.learn.weight_decay,
+            fused=True,
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.progress = Progress()
+        if checkpoint is not None:
+            self.progress = Progress(**restore(checkpoint, self.optimizer, self.generator))
+            _forget_after(folder / METRICS_FILE, self.progress.updates)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(config, folder / CONFIG_FILE)
+
+    def _policy(self, checkpoint: Path | None) -> LanguagePolicy:
+        config = self.config
+        if checkpoint is not None:
+            return load_policy(checkpoint)
+        if config.model in SIZES:
+            texts = sample_texts(self.envs[:1])
+            return LanguagePolicy.from_scratch(config.model, seed=config.seed, texts=texts)
+        return load_policy(config.model)
+
+    def run(self, on_update: Callable[[dict[str, float]], None] | None = None) -> None:
+        """Train until the configured number of steps; whatever stops it, the last whole update is
+        saved first."""
+        writer = SummaryWriter(str(self.folder), purge_step=self.progress.steps)
+        try:
+            with (self.folder / METRICS_FILE).open("a") as log:
+                while self.progress.steps < self.config.steps:
+                    metrics = self._iterate()
+                    log.write(json.dumps(metrics) + "\n")
+                    log.flush()
+                    for name, value in metrics.items():
+                        writer.add_scalar(name, value, self.progress.steps)
+                    if on_update:
+                        on_update(metrics)
+                    if self.progress.updates % self.config.checkpoint_every == 0:
+                        self.save()
+        finally:
+            writer.close()
+            if self.progress.updates:
+                self.save()
+
+    def save(self) -> Path:
+        """Write a checkpoint of the last whole update."""
+        return save_checkpoint(
+            self.folder, self.policy, self.optimizer, self.generator, asdict(self.progress)
+        )
+
+    def _iterate(self) -> dict[str, float]:
+        """One rollout and the update from it."""
+        config, progress = self.config, self.progress
+        done = min(progress.steps / config.steps, 1.0)
+        rate = config.learn.learning_rate * (1 - (1 - config.learn.lr_final) * done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        started = time.perf_counter()
+        agent = PolicyAgent(self.policy, config.envs, generator=self.generator)
+        seeds = training_seeds(config.seed, progress.episodes)
+        played = play(agent, self.envs, seeds, min_steps=config.rollout_steps)
+        episodes = sorted(played, key=lambda episode: episode.index)
+        acted = time.perf_counter()
+        metrics = update(self.policy, self.optimizer, episodes, config.learn, self.generator)
+        seconds = time.perf_counter() - started
+        steps = sum(len(episode.steps) for episode in episodes)
+        recent = deque(progress.recent, maxlen=RECENT)
+        recent.extend([float(episode.success), episode.total_reward] for episode in episodes)
+        self.progress = Progress(
+            steps=progress.steps + steps,
+            episodes=progress.episodes + len(episodes),
+            updates=progress.updates + 1,
+            seconds=progress.seconds + seconds,
+            recent=list(recent),
+        )
+        return {
+            "steps": self.progress.steps,
+            "episodes": self.progress.episodes,
+            "updates": self.progress.updates,
+            "seconds": self.progress.seconds,
+            "steps_per_second": steps / seconds,
+            "acting_fraction": (acted - started) / seconds,
+            "success": sum(item[0] for item in recent) / len(recent),
+            "return": sum(item[1] for item in recent) / len(recent),
+            "episode_length": steps / len(episodes),
+            "invalid_rate": sum(episode.invalid_actions for episode in episodes) / steps,
+            "learning_rate": rate,
+            **metrics,
+        }
+
+    def evaluate(
+        self, episodes: int, on_episode: Callable[[Episode], None] | None = None
+    ) -> list[Evaluation]:
+        """Play held-out episodes with sampled actions, as in training."""
+        generator = torch.Generator().manual_seed(EVALUATION_SEED)
+        agent = PolicyAgent(self.policy, len(self.envs), generator=generator)
+        return evaluate(agent, self.envs, episodes, name=self.config.env, on_episode=on_episode)
+
+
+def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
+    """Episode seeds of a run from its n-th episode on, all below ``EVALUATION_SEED``."""
+    first = run_seed * 7_919_003 % (EVALUATION_SEED - 100_000_000)
+    return itertools.count(first + first_episode)
+
+
+def start(config: TrainConfig, folder: Path) -> Trainer:
+    """A new run; raises :class:`LangAgentError` rather than write over one that is there."""
+    if (folder / CONFIG_FILE).exists():
+        raise LangAgentError(f"'{folder}' holds a run already: --resume it or choose another --out.")
+    return Trainer(config, folder)
+
+
+def resume(folder: Path) -> Trainer:
+    """The run in ``folder``, as of its last whole checkpoint."""
+    if not (folder / CONFIG_FILE).is_file():
+        raise LangAgentError(f"'{folder}' is no run folder: it has no {CONFIG_FILE}.")
+    return Trainer(load_config(folder / CONFIG_FILE, TrainConfig), folder, resume=True)
+
+
+def _forget_after(log: Path, updates: int) -> None:
+    """Drop the metrics of updates that a resumed run will make again."""
+    if log.is_file():
+        lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["updates"] <= updates]
+        log.write_text("".join(f"{line}\n" for line in kept))
