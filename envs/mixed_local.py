@@ -75,6 +75,14 @@ class MixedLocal(LevelGen):
             **kwargs,
         )
 
+    def reset(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        observation, info = super().reset(**kwargs)
+        return observation, {**info, "task": self.task}
+
+    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, {**info, "task": self.task}
+
     def _gen_grid(self, width: int, height: int) -> None:
         if len(self.tasks) > 1:
             self.task = self._rand_elem(self.tasks)

@@ -44,6 +44,7 @@ SIZES = {
     "small": Size(layers=8, width=512, heads=8, vocabulary=4096, context=1024),
 }
 _LINES = re.compile(r"(?<=\S)(?=\n\S)")
+FINAL_GAIN = 0.2  # of a new model's last norm: its first policy then has near-maximal entropy
 VALUE_FILE = "value_head.safetensors"
 
 
@@ -105,9 +106,10 @@ class LanguagePolicy(nn.Module):
             texts: what the tokenizer is trained on, such as prompts of your environment; by
                 default prompts of random play in BabyAI's MixedLocal.
 
-        Its position embeddings start as sinusoids (Vaswani et al. 2017, sec. 3.5) at the scale of
-        the token embeddings instead of as noise: what is learned at one offset is then of use at
-        the others, which matters when reward is all there is to learn from.
+        Three things differ from GPT-2's own start, which is made for a width of 768 and more and
+        for billions of tokens: weights are drawn at 1/sqrt(width); the last norm's gain is small,
+        so that the first policy is nearly uniform; and position embeddings are sinusoids
+        (Vaswani et al. 2017, sec. 3.5), so that what is learned at one offset serves at others.
         """
         from lang_agent.tokenizer import default_texts, train_tokenizer
 
@@ -123,6 +125,7 @@ class LanguagePolicy(nn.Module):
             n_layer=shape.layers,
             n_head=shape.heads,
             activation_function="gelu_pytorch_tanh",  # gelu_new, computed in one operation
+            initializer_range=shape.width**-0.5,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
@@ -134,6 +137,7 @@ class LanguagePolicy(nn.Module):
             torch.manual_seed(seed)
             model = GPT2LMHeadModel(config)
             _sinusoids_(model.transformer.wpe.weight.data, scale=config.initializer_range)
+            nn.init.constant_(model.transformer.ln_f.weight, FINAL_GAIN)
             policy = cls(model, tokenizer)
         return policy.eval()
 

@@ -89,18 +89,24 @@ def render(template: Template, fields: Fields, block: str | None = None) -> str:
     try:
         if block is None:
             return template.render(fields)
-        return "".join(template.blocks[block](template.new_context(fields)))  # type: ignore[arg-type]
+        return _render_block(template, fields, block)
     except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename == template.filename or frame.name == "top-level template code"
-        ]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == template.filename]
         where = f", line {lines[-1]}" if lines else ""
         raise PromptError(
             f"Template '{template.name}'{where}: {error}. "
             f"The fields given are: {', '.join(sorted(fields))}."
         ) from None
+
+
+def _render_block(template: Template, fields: Fields, block: str) -> str:
+    try:
+        context = template.new_context(dict(fields))
+        return "".join(template.blocks[block](context))
+    except Exception:
+        # As Template.render does it: raise again with the template's own lines in the traceback.
+        template.environment.handle_exception()
 
 
 class Prompt:

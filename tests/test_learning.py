@@ -1,0 +1,181 @@
+"""Estimators and losses against numbers worked out by hand; learning on a text bandit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from conftest import make_bandit
+
+import lang_agent
+from lang_agent import losses
+from lang_agent.advantages import gae, returns_to_go
+from lang_agent.agents import PolicyAgent
+from lang_agent.algorithms import ALGORITHMS
+from lang_agent.batches import by_length, collate, minibatches, to_samples
+from lang_agent.config import LearnConfig
+from lang_agent.evaluate import evaluate
+from lang_agent.learner import standardise, total_loss, update
+from lang_agent.policy import LanguagePolicy
+from lang_agent.rollout import play
+
+
+def test_gae_by_hand():
+    # deltas, last to first: 1 + 0.5*8 - 2 = 3, 0 + 0.5*2 - 4 = -3, 2 + 0.5*4 - 1 = 3
+    # advantages: 3, -3 + 0.25*3 = -2.25, 3 + 0.25*-2.25 = 2.4375
+    assert gae([2.0, 0.0, 1.0], [1.0, 4.0, 2.0], 8.0, 0.5, 0.5) == [2.4375, -2.25, 3.0]
+
+
+def test_gae_limits():
+    rewards, values = [1.0, 2.0, 3.0], [0.5, -1.0, 2.0]
+    one_step = [1 + 0.9 * -1.0 - 0.5, 2 + 0.9 * 2.0 + 1.0, 3 + 0.9 * 7.0 - 2.0]
+    assert gae(rewards, values, 7.0, 0.9, 0.0) == pytest.approx(one_step)
+    returns = returns_to_go(rewards, 7.0, 0.9)
+    monte_carlo = [r - v for r, v in zip(returns, values, strict=True)]
+    assert gae(rewards, values, 7.0, 0.9, 1.0) == pytest.approx(monte_carlo)
+
+
+def test_returns_by_hand():
+    assert returns_to_go([1.0, 0.0, 4.0], 8.0, 0.5) == [3.0, 4.0, 8.0]
+
+
+def test_clipped_surrogate_by_hand():
+    old = torch.zeros(4)
+    new = torch.tensor([1.5, 1.5, 0.5, 0.5]).log()
+    advantages = torch.tensor([2.0, -2.0, 2.0, -2.0])
+    loss = losses.clipped_surrogate(new, old, advantages, 0.2, 0.3)
+    torch.testing.assert_close(loss, torch.tensor([-2.6, 3.0, -1.0, 1.6]))
+
+
+def test_entropy_and_k3_by_hand():
+    log_policy = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]).log()
+    torch.testing.assert_close(losses.entropy(log_policy), torch.tensor([math.log(2), 0.0]))
+    torch.testing.assert_close(losses.k3(torch.tensor([0.0, math.log(2)])),
+                               torch.tensor([0.0, 1 - math.log(2)]))  # fmt: skip
+
+
+def test_entropy_has_a_finite_gradient_where_actions_are_padded():
+    logits = torch.tensor([[0.3, 0.1, -torch.inf]], requires_grad=True)
+    losses.entropy(logits.log_softmax(-1)).sum().backward()
+    assert torch.isfinite(logits.grad[:, :2]).all()
+
+
+def test_policy_gradient_and_squared_error_by_hand():
+    torch.testing.assert_close(
+        losses.policy_gradient(torch.tensor([-1.0]), torch.tensor([3.0])), torch.tensor([3.0])
+    )
+    torch.testing.assert_close(
+        losses.squared_error(torch.tensor([1.0]), torch.tensor([4.0])), torch.tensor([4.5])
+    )
+
+
+def test_standardise():
+    (a, b), (c,) = standardise([[1.0, 2.0], [6.0]])
+    assert a + b + c == pytest.approx(0, abs=1e-6)
+    assert (a * a + b * b + c * c) / 3 == pytest.approx(1, abs=1e-5)
+    assert standardise([[1.0, 1.0]]) == [[0.0, 0.0]]
+
+
+def collect(policy, prompt, episodes=6, **options):
+    envs = [lang_agent.make("BabyAI-GoToLocalS5N2-v0", prompt=prompt, **options) for _ in range(3)]
+    agent = PolicyAgent(policy, 3, generator=torch.Generator().manual_seed(0))
+    return sorted(play(agent, envs, range(episodes)), key=lambda episode: episode.index)
+
+
+def samples_of(policy, episodes):
+    credit, returns = ALGORITHMS["ppo"].credit(episodes, LearnConfig())
+    return to_samples(policy, episodes, credit, returns)
+
+
+def test_values_bootstrap_on_truncation_only(policy):
+    episodes = collect(policy, "minimal", 8)
+    with torch.no_grad():
+        policy.value_head.bias.fill_(0.5)
+    try:
+        episodes = collect(policy, "minimal", 8)
+    finally:
+        with torch.no_grad():
+            policy.value_head.bias.zero_()
+    assert {episode.terminated for episode in episodes} == {True, False}
+    for episode in episodes:
+        assert episode.terminated != episode.truncated
+        assert episode.last_value == (0.0 if episode.terminated else pytest.approx(0.5))
+
+
+@pytest.mark.parametrize(("prompt", "shared"), [("transcript", True), ("minimal", False)])
+def test_ratios_are_one_before_the_first_step(policy, prompt, shared):
+    episodes = collect(policy, prompt)
+    samples = samples_of(policy, episodes)
+    steps = sum(len(episode.steps) for episode in episodes)
+    assert len(samples) == (len(episodes) if shared else steps)
+    batch = collate(samples, policy.device)
+    with torch.no_grad():
+        _, metrics = total_loss(policy, ALGORITHMS["ppo"], batch, LearnConfig())
+        hidden = policy.hidden_states(batch.layout)
+        log_policy = policy.log_policy(hidden, batch.layout, batch.trees)
+    now = log_policy.gather(1, batch.choices[:, None]).squeeze(1)
+    torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
+    assert metrics["clip_fraction"].item() == 0
+
+
+@pytest.mark.parametrize("actions", [(), ("turn left", "go forward and then stop", "go forward")])
+def test_whole_episodes_give_the_gradients_of_single_decisions(policy, actions):
+    names = {a: ("go forward" if "stop" in a else a) for a in actions}
+    episodes = collect(policy, "transcript", 3, actions=names or None)
+    samples = samples_of(policy, episodes)
+
+    def gradient(parts) -> torch.Tensor:
+        policy.zero_grad()
+        for part in parts:
+            loss, _ = total_loss(policy, ALGORITHMS["ppo"], collate(part, policy.device),
+                                 LearnConfig())  # fmt: skip
+            loss.backward()
+        return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+
+    alone = []
+    for sample in samples:
+        for at in range(len(sample.columns)):
+            one = type(sample)(sample.token_ids[: sample.columns[at] + 1])
+            for name in ("columns", "trees", "choices", "log_probs", "values", "advantages",
+                         "returns"):  # fmt: skip
+                setattr(one, name, [getattr(sample, name)[at]])
+            alone.append([one])
+    whole, single = gradient([samples]), gradient(alone)
+    count = sum(len(sample.columns) for sample in samples)
+    torch.testing.assert_close(whole / count, single / count, atol=1e-5, rtol=1e-3)
+    policy.zero_grad(set_to_none=True)
+
+
+def test_minibatches_cover_everything_once_and_respect_their_limits(policy):
+    samples = samples_of(policy, collect(policy, "minimal"))
+    generator = torch.Generator().manual_seed(0)
+    parts = list(minibatches(samples, 20, generator))
+    assert sorted(id(s) for part in parts for s in part) == sorted(id(s) for s in samples)
+    assert all(len(part) >= 10 for part in parts)
+    for part in by_length(samples, 200):
+        assert len(part) == 1 or max(len(s.token_ids) for s in part) * len(part) <= 200
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@pytest.mark.parametrize("prompt", ["transcript", "minimal"])
+def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt):
+    envs = [make_bandit(prompt=prompt) for _ in range(16)]
+    policy = LanguagePolicy.from_scratch("nano", seed=1, texts=bandit_texts(prompt))
+    config = LearnConfig(algorithm=algorithm, entropy_coef=0.0, minibatch_decisions=32)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(0)
+    for round_ in range(30):
+        agent = PolicyAgent(policy, 16, generator=generator)
+        episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
+        update(policy, optimizer, episodes, config, generator)
+        if sum(episode.success for episode in episodes) == 64:
+            break
+    (row,) = evaluate(PolicyAgent(policy, 16, temperature=0), envs, 100)
+    assert row.success > 0.95
+
+
+def bandit_texts(prompt):
+    from lang_agent.tokenizer import sample_texts
+
+    return sample_texts([make_bandit(prompt=prompt)], steps=200)
