@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +68,17 @@ def describe(image: np.ndarray, language: str = "en") -> list[str]:
         if kind > WALL and 3 * index != agent:
             color, state = flat[3 * index + 1], flat[3 * index + 2]
             x, y = divmod(index, height)
-            sentences.append(
-                _object(kind, color, state, x - width // 2, height - 1 - y, language)
-            )
+            sentences.append(_object(kind, color, state, x - width // 2, height - 1 - y, language))
     return sentences
 
 
-@lru_cache(maxsize=None)
+@cache
 def _carrying(kind: int, color: int, language: str) -> str:
     name, shade = IDX_TO_OBJECT[kind], IDX_TO_COLOR[color]
     return f"You carry a {shade} {name}" if language == "en" else f"Tu portes une {name} {shade}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _wall(steps: int, direction: str, language: str) -> str:
     if language == "fr":
         where = {"forward": "devant", "left": "à gauche", "right": "à droite"}[direction]
@@ -88,7 +86,7 @@ def _wall(steps: int, direction: str, language: str) -> str:
     return f"You see a wall {_steps(steps)} {direction}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _object(kind: int, color: int, state: int, right: int, forward: int, language: str) -> str:
     name, shade = IDX_TO_OBJECT[kind], IDX_TO_COLOR[color]
     where = []

@@ -7,7 +7,7 @@ per row. `tests/test_minigrid.py` compares the two on every registered level.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from types import MethodType
 from typing import Any
 
@@ -20,7 +20,7 @@ EMPTY = bytes((1, 0, 0))
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # facing right, down, left, up
 
 
-@lru_cache(maxsize=None)
+@cache
 def _offsets(size: int, direction: int) -> list[list[tuple[int, int]]]:
     """Per view row, far to near, the world offset of each view column from the agent."""
     fx, fy = DIRECTIONS[direction]
@@ -45,7 +45,7 @@ def encode_view(env: MiniGridEnv) -> np.ndarray:
     middle = size // 2
     seen = everything if env.see_through_walls else 1 << middle
     for row in range(size - 1, -1, -1):
-        cells: list[WorldObj | None | bool] = [
+        cells: list[WorldObj | bool | None] = [
             grid[cy * width + cx]
             if 0 <= (cx := x + dx) < width and 0 <= (cy := y + dy) < height
             else False  # outside the world: a wall
@@ -106,4 +106,4 @@ def use_fast_view(env: Any) -> None:
         and type(env).gen_obs is MiniGridEnv.gen_obs
         and type(env).gen_obs_grid is MiniGridEnv.gen_obs_grid
     ):
-        env.gen_obs = MethodType(gen_obs, env)
+        vars(env)["gen_obs"] = MethodType(gen_obs, env)

@@ -78,9 +78,7 @@ class PolicyAgent:
             self._cached[slot] = len(context)
             context += policy.encode_action(action)
             self._texts[slot] = f"{observation.prompt.rstrip(' ')} {action}"
-            decisions.append(
-                Decision(action, context, position, choice, chosen[row], values[row])
-            )
+            decisions.append(Decision(action, context, position, choice, chosen[row], values[row]))
         return decisions
 
     def _read(self, slot: int, prompt: str) -> int:

@@ -43,9 +43,7 @@ def _gae(episodes: Sequence[Episode], config: LearnConfig) -> Credit:
 
 def _returns(episodes: Sequence[Episode], config: LearnConfig) -> Credit:
     returns = [
-        advantages.returns_to_go(
-            [step.reward for step in episode.steps], 0.0, config.discount
-        )
+        advantages.returns_to_go([step.reward for step in episode.steps], 0.0, config.discount)
         for episode in episodes
     ]
     return returns, returns

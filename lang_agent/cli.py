@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from rich.console import Console
 from lang_agent.config import TextConfig, TrainConfig, load_config
 from lang_agent.errors import LangAgentError
 
-Flat = tyro.conf.OmitArgPrefixes
 console = Console(highlight=False)
 
 
@@ -237,24 +236,43 @@ def run(arguments: Sequence[str]) -> None:
         raise LangAgentError(f"Unknown command {name!r}. Choices: {', '.join(COMMANDS)}.")
     kind, command = COMMANDS[name]
     if kind is not TrainConfig:
-        command(tyro.cli(Flat[kind], args=rest, prog=f"lang-agent {name}", description=kind.__doc__))
+        command(_parse(kind, rest, name, kind.__doc__, _as_trained(kind, rest)))
         return
-    resume, config = _take(rest, "--resume"), _take(rest, "--config")
+    resume, file = _take(rest, "--resume"), _take(rest, "--config")
     if resume is not None:
-        if rest or config:
+        if rest or file:
             raise LangAgentError("--resume goes on as configured: it takes no other options.")
         train(TrainConfig(), Path(resume))
         return
-    default = TrainConfig() if config is None else load_config(config, TrainConfig)
+    default = TrainConfig() if file is None else load_config(file, TrainConfig)
     about = (
         f"{train.__doc__} --config FILE reads these options from YAML (flags win), "
         "--resume RUN goes on from the last checkpoint of a run folder."
     )
-    train(
-        tyro.cli(Flat[TrainConfig], args=rest, default=default, prog="lang-agent train",
-                 description=about),
-        None,
-    )  # fmt: skip
+    train(_parse(TrainConfig, rest, name, about, default), None)
+
+
+def _as_trained(kind: Any, arguments: Sequence[str]) -> Any:
+    """A command's defaults: for a run folder, the words that it was trained in."""
+    for flag in ("--policy", "--agent", "--model"):
+        folder = _take(list(arguments), flag)
+        file = Path(folder or "") / "config.yaml"
+        if folder and file.is_file():
+            trained = load_config(file, TrainConfig)
+            return replace(kind(), text=trained.text)
+    return None
+
+
+def _parse(kind: Any, arguments: Sequence[str], name: str, about: str, default: Any = None) -> Any:
+    given = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind,
+        args=arguments,
+        prog=f"lang-agent {name}",
+        description=about,
+        config=(tyro.conf.OmitArgPrefixes,),
+        **given,
+    )
 
 
 def main() -> None:

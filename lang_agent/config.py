@@ -59,19 +59,19 @@ class LearnConfig:
 
     algorithm: str = "ppo"
     """reinforce, a2c or ppo."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     lr_final: float = 0.1
     """The learning rate falls linearly, to this fraction of itself at the end of the run."""
-    discount: float = 0.99
-    gae_lambda: float = 0.95
+    discount: float = 0.95
+    gae_lambda: float = 0.9
     clip_low: float = 0.2
     clip_high: float = 0.2
-    epochs: int = 2
+    epochs: int = 4
     """Passes over each rollout (one where the algorithm allows no more)."""
     minibatch_decisions: int = 256
-    target_kl: float | None = 0.03
+    target_kl: float | None = 0.05
     """An update stops early once approx_kl passes this."""
-    entropy_coef: float = 0.01
+    entropy_coef: float = 0.02
     value_coef: float = 0.5
     max_grad_norm: float = 0.5
     weight_decay: float = 0.0
@@ -99,7 +99,7 @@ class TrainConfig:
     learn: LearnConfig = field(default_factory=LearnConfig)
     steps: int = 100_000
     """Environment steps to learn from."""
-    rollout_steps: int = 1024
+    rollout_steps: int = 512
     """Environment steps before each update; the episodes under way are finished."""
     envs: int = 16
     """Episodes played at once."""

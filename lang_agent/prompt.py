@@ -166,18 +166,18 @@ class Prompt:
         room = max_tokens - self._intro_size
         first = len(self._pieces) - 1
         size = self._size("", self._pieces[first][1])
-        size0 = size
         if size > room:
             self._refuse(self._intro_size + size, max_tokens)
         while first > 0 and size + self._sizes[first - 1] <= room // 2:
             first -= 1
             size += self._sizes[first]
         self._pieces[: first + 1] = [("", self._pieces[first][1])]
-        self._sizes[: first + 1] = [size0]
+        self._sizes[: first + 1] = [self._size(*self._pieces[0])]
         self._text = self._intro + "".join(action + turn for action, turn in self._pieces)
 
     def _size(self, action: str, turn: str) -> int:
-        """Tokens of a piece as a policy encodes it: a space leads a phrase and none ends a prompt."""
+        """Tokens of a piece as a policy encodes it: a phrase has a space before it, a turn none
+        after."""
         return self._count((f" {action}" if action else "") + turn.rstrip(" "))
 
     def _window(self) -> str:
@@ -199,4 +199,3 @@ class Prompt:
             f"alone, but only {max_tokens} fit: use a model with a longer context or a shorter "
             "template."
         )
-

@@ -64,7 +64,7 @@ class _Camera:
         self.agent.begin(slot, env)
 
     def act(self, slots: Sequence[int], observations: Sequence[Any]) -> list[Any]:
-        self.frames.append(self.env.render())
+        self.frames.append(np.asarray(self.env.render()))
         return self.agent.act(slots, observations)
 
 
@@ -75,14 +75,18 @@ def film(agent: Agent, env: gymnasium.Env[str, str], seed: int, file: Path) -> E
     """
     camera = _Camera(agent, env)
     (episode,) = play(camera, [env], [seed])
-    frames = [*camera.frames[: len(episode.steps)], env.render()]
-    if frames[0] is None:
-        raise LangAgentError('This environment draws nothing: make it with render_mode="rgb_array".')
+    frames = [*camera.frames[: len(episode.steps)], np.asarray(env.render())]
+    if frames[0].ndim != 3:
+        raise LangAgentError(
+            'This environment draws nothing: make it with render_mode="rgb_array".'
+        )
     lines = [["Goal: " + str(episode.steps[0].info.get("mission", ""))]]
     pictures = []
     for number, step in enumerate(episode.steps):
         seen = step.observation.prompt.rstrip().splitlines()
-        start = max((i for i, line in enumerate(seen[:-1]) if line.startswith("Action:")), default=1)
+        start = max(
+            (i for i, line in enumerate(seen[:-1]) if line.startswith("Action:")), default=1
+        )
         words = [*lines[0], "", *seen[start + 1 : -1], "", f"> {step.decision.action}"]
         pictures.append(_beside(frames[number], words, number))
     end = "Done." if episode.success else "Not done."

@@ -170,8 +170,21 @@ def lay_out(
         position[index, at:] = 0
     used = lengths + extra
     position[column >= used[:, None]] = 0  # padding must not run past the model's positions
-    arrays = (token_ids, position, slot, base, last, decision_row, decision_column, node_column)
-    return Layout(*(torch.from_numpy(array).to(device) for array in arrays), has_nodes=most > 0)
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return Layout(
+        token_ids=tensor(token_ids),
+        position=tensor(position),
+        slot=tensor(slot),
+        base=tensor(base),
+        last=tensor(last),
+        decision_row=tensor(decision_row),
+        decision_column=tensor(decision_column),
+        node_column=tensor(node_column),
+        has_nodes=most > 0,
+    )
 
 
 def score_phrases(
@@ -218,5 +231,3 @@ def score_phrases(
     scores = (forest.uses[tree_of_decision] @ logits[..., None]).squeeze(-1)  # (D, A)
     scores = scores.masked_fill(~forest.is_action[tree_of_decision], float("-inf"))
     return torch.log_softmax(scores, dim=-1)
-
-

@@ -70,7 +70,7 @@ class _Tell(gymnasium.Wrapper):
         super().__init__(env)
         self._console = console
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:  # type: ignore[override]
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
         prompt, reward, terminated, truncated, info = self.env.step(action)
         verdict = info.get("verdict")
         why = f" ({info['reason']})" if info.get("reason") else ""

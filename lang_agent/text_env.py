@@ -58,7 +58,7 @@ class InvalidAction:
     ``noop``              the world's own no-operation; a world without one stays where it is
     ``default:<phrase>``  this phrase is taken instead
     ``penalty:<x>``       as noop, and x is taken off the reward
-    ``retry:<n>``         up to n times in a row the agent is asked again and no time passes; then noop
+    ``retry:<n>``         the agent is asked again, up to n times, and no time passes; then noop
     ``end``               the episode terminates with reward 0
     """
 
@@ -149,8 +149,9 @@ class TextEnv(gymnasium.Env[str, str]):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         parsed = parse_action(action, self.actions)
         chosen, stay, penalty = self._decide(parsed)
+        info: dict[str, Any] = {}
         if stay:
-            observation, reward, info = None, 0.0, {}
+            observation, reward = None, 0.0
             self._idle += 1
             terminated, truncated = self._invalid.kind == "end", self._idle >= MAX_IDLE
         else:
@@ -159,7 +160,9 @@ class TextEnv(gymnasium.Env[str, str]):
             self._idle = 0
         success = not stay and self.world.success(self.env, reward, terminated)
         self._steps += 1
-        self._look(observation, feedback=f"Not an action: {parsed.reason}." if parsed.reason else "")
+        self._look(
+            observation, feedback=f"Not an action: {parsed.reason}." if parsed.reason else ""
+        )
         prompt = self.prompt.step(action, self._fields)
         info = self._info(info, parsed, success)
         return prompt, reward - penalty, terminated, truncated, info

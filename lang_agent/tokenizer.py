@@ -4,8 +4,10 @@ GPT-2's vocabulary spends most of its 50257 entries on words no gridworld has, a
 on each sentence of one. Here merges may cross spaces, so that "You see a" is one token and a whole
 observation takes a handful; words never seen still encode, byte by byte.
 
-Text is split before merging so that a prompt can grow without changing the tokens it already has:
-a line is apart from the next (its newline leads it), and what follows a colon is apart from it.
+Text is split before merging where something new begins: at a line (its newline leads it), after a
+colon or comma, after an article, before a number. So a prompt can grow by lines without changing
+the tokens it already has, and a thing is the same token wherever it is named: " red ball" in the
+goal and in what is seen.
 """
 
 from __future__ import annotations
@@ -21,7 +23,12 @@ from transformers import PreTrainedTokenizerFast
 from lang_agent.worlds import make
 
 END_OF_TEXT = "<|endoftext|>"
-PIECES = r"\n?[^\n:]+:?|\n|:"
+ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
+PIECES = (
+    r"\n?[^\n]+?(?=\n|$|(?<=[:,])|(?= \d)|"
+    + "|".join(rf"(?<= {article})(?= )" for article in ARTICLES)
+    + r")|\n"
+)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -58,8 +65,8 @@ def sample_texts(
     """What there is to read in some environments: every different line that random play meets.
 
     A line counts once however often it was met, so that merges pay for what different lines
-    share (a colour and a noun, a distance), not for whole lines that random play repeats. The phrases
-    and the cue before them count often, so that each becomes one token.
+    share (a colour and a noun, a distance), not for whole lines that random play repeats. The
+    phrases and the cue before them count often, so that each becomes one token.
     """
     draw = random.Random(seed)
     lines: dict[str, None] = {}

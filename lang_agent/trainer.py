@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
+from transformers.utils import logging as transformers_logging
 
 from lang_agent.agents import PolicyAgent
 from lang_agent.checkpoint import latest_checkpoint, load_policy, restore, save_checkpoint
@@ -44,6 +45,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, folder: Path, *, resume: bool = False) -> None:
         self.config, self.folder = config, folder
+        transformers_logging.disable_progress_bar()  # one flashes at every checkpoint
         if config.threads:
             torch.set_num_threads(config.threads)
         self.envs = [config.text.make(config.env) for _ in range(config.envs)]
@@ -158,7 +160,9 @@ def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
 def start(config: TrainConfig, folder: Path) -> Trainer:
     """A new run; raises :class:`LangAgentError` rather than write over one that is there."""
     if (folder / CONFIG_FILE).exists():
-        raise LangAgentError(f"'{folder}' holds a run already: --resume it or choose another --out.")
+        raise LangAgentError(
+            f"'{folder}' holds a run already: --resume it or choose another --out."
+        )
     return Trainer(config, folder)
 
 

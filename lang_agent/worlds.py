@@ -34,7 +34,9 @@ def load_worlds() -> None:
                 with namespace(entry_point.name):
                     register()
         except Exception as error:
-            warnings.warn(f"The worlds of '{entry_point.name}' cannot be used: {error}", stacklevel=2)
+            warnings.warn(
+                f"The worlds of '{entry_point.name}' cannot be used: {error}", stacklevel=2
+            )
 
 
 def make(
@@ -66,7 +68,7 @@ def make(
         LangAgentError: an id, name or argument that is not known; the message says which are.
     """
     load_worlds()
-    options = {
+    options: dict[str, Any] = {
         "renderer": renderer,
         "prompt": prompt,
         "prompt_folder": prompt_folder,

@@ -12,13 +12,13 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from lang_agent.envs.minigrid import ascii_map, describe, structured
+from lang_agent.envs.minigrid_view import encode_view
+from lang_agent.envs.mixed_local import HELD_OUT, TASKS
 from minigrid.minigrid_env import MiniGridEnv
 
 import lang_agent
 from lang_agent import LangAgentError
-from lang_agent.envs.minigrid import ascii_map, describe, structured
-from lang_agent.envs.minigrid_view import encode_view
-from lang_agent.envs.mixed_local import HELD_OUT, TASKS
 from lang_agent.worlds import text_env_ids
 
 
@@ -137,7 +137,9 @@ def test_the_gymnasium_module_spelling_needs_no_import():
 
 
 def test_ascii_and_structured_views_agree_with_the_words(oracle):
-    record = next(r for r in oracle if r["carrying"] and any("door" in d for d in r["descriptions"]))
+    record = next(
+        r for r in oracle if r["carrying"] and any("door" in d for d in r["descriptions"])
+    )
     data = structured(image(record))
     assert data["carrying"] == record["carrying"]
     told = [text for text in record["descriptions"] if "wall" not in text and "carry" not in text]

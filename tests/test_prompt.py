@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from conftest import make_bandit
 
@@ -97,6 +99,16 @@ def fields(step: int, **more) -> dict:
         "mission": "m", "actions": ("a",), "feedback": "", "step": step,
         "descriptions": [f"line {step}"], **more,
     }  # fmt: skip
+
+
+def test_a_budget_is_kept_whatever_the_turns_sizes():
+    prompt = Prompt(load_template("transcript"))
+    prompt.limit(60, words)
+    draw = random.Random(0)
+    prompt.reset(fields(0))
+    for step in range(1, 200):
+        lines = ["word " * draw.randint(1, 6)] * draw.randint(0, 7)
+        assert words(prompt.step("go on", fields(step, descriptions=lines))) <= 60
 
 
 def test_a_transcript_over_budget_loses_its_oldest_turns():

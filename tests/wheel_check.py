@@ -1,0 +1,37 @@
+"""Run outside the checkout against the installed wheel: what a new user would do first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import lang_agent.envs
+import lang_agent.prompts
+
+import lang_agent
+
+for package in (lang_agent, lang_agent.envs, lang_agent.prompts):
+    assert "site-packages" in str(Path(package.__file__)), package
+assert "torch" not in sys.modules, "importing lang_agent must not import torch"
+assert (Path(lang_agent.__file__).parent / "py.typed").exists()
+
+env = lang_agent.make("BabyAI-GoToLocal-v0", prompt="glam")
+prompt, info = env.reset(seed=0)
+assert prompt.endswith("Action 0: ")
+
+
+def lang_agent_command(*arguments: str) -> str:
+    run = subprocess.run(["lang-agent", *arguments], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+assert "MixedLocal" in lang_agent_command("envs")
+assert "tokens" in lang_agent_command("prompt", "BabyAI-GoToLocal-v0")
+lang_agent_command(
+    "train", "--env", "BabyAI-GoToRedBallNoDists-v0", "--steps", "300", "--rollout-steps", "100",
+    "--eval-episodes", "4", "--envs", "4", "--out", "run",
+)  # fmt: skip
+assert "success" in lang_agent_command(
+    "evaluate", "BabyAI-GoToRedBallNoDists-v0", "--policy", "run", "--episodes", "4"
+)
+print("The wheel works outside the checkout.")
