@@ -14,25 +14,58 @@ from lang_agent.worlds import load_worlds, make
 
 if TYPE_CHECKING:
     from lang_agent.action_parser import ParsedAction, parse_action
+    from lang_agent.agents import PolicyAgent
+    from lang_agent.config import LearnConfig, TextConfig, TrainConfig
     from lang_agent.errors import LangAgentError
+    from lang_agent.evaluation import evaluate
+    from lang_agent.policy import LanguagePolicy
+    from lang_agent.rollout import Episode, play
     from lang_agent.text_env import TextEnv, World
+    from lang_agent.trainer import Trainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Episode": "rollout",
     "LangAgentError": "errors",
+    "LanguagePolicy": "policy",
+    "LearnConfig": "config",
     "ParsedAction": "action_parser",
+    "PolicyAgent": "agents",
+    "TextConfig": "config",
     "TextEnv": "text_env",
+    "TrainConfig": "config",
+    "Trainer": "trainer",
     "World": "text_env",
+    "evaluate": "evaluation",
     "parse_action": "action_parser",
+    "play": "rollout",
 }
-__all__ = ["LangAgentError", "ParsedAction", "TextEnv", "World", "make", "parse_action"]
+__all__ = [
+    "Episode",
+    "LangAgentError",
+    "LanguagePolicy",
+    "LearnConfig",
+    "ParsedAction",
+    "PolicyAgent",
+    "TextConfig",
+    "TextEnv",
+    "TrainConfig",
+    "Trainer",
+    "World",
+    "evaluate",
+    "make",
+    "parse_action",
+    "play",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 load_worlds()

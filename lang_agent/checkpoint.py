@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from lang_agent.errors import LangAgentError
+from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 
 FORMAT = 1
@@ -30,7 +30,7 @@ FOLDER = "checkpoints"
 def save_checkpoint(
     run: Path,
     policy: LanguagePolicy,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     generator: torch.Generator,
     progress: dict[str, Any],
     keep: int = 2,
@@ -47,14 +47,9 @@ def save_checkpoint(
     beside = folder / f".{place.name}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     policy.save_pretrained(beside)
-    state = optimizer.state_dict()
-    tensors = {
-        f"{index}.{name}": value
-        for index, entries in state["state"].items()
-        for name, value in entries.items()
-    }
-    save_file({**tensors, "generator": generator.get_state()}, beside / TENSOR_FILE)
-    record = {"format": FORMAT, "progress": progress, "optimizer": state["param_groups"]}
+    tensors = {**optimizer.state_tensors(), "generator": generator.get_state()}
+    save_file(tensors, beside / TENSOR_FILE)
+    record = {"format": FORMAT, "progress": progress}
     (beside / STATE_FILE).write_text(json.dumps(record, indent=1) + "\n")
     for file in beside.iterdir():
         with file.open("rb") as handle:
@@ -85,9 +80,7 @@ def load_policy(path: str | Path, device: str | None = None) -> LanguagePolicy:
     return LanguagePolicy.from_pretrained(path, device=device)
 
 
-def restore(
-    checkpoint: Path, optimizer: torch.optim.Optimizer, generator: torch.Generator
-) -> dict[str, Any]:
+def restore(checkpoint: Path, optimizer: Optimizer, generator: torch.Generator) -> dict[str, Any]:
     """Put optimizer and generator back as they were; returns the progress.
 
     Raises :class:`LangAgentError` for a checkpoint that is damaged or is not a training run's.
@@ -100,15 +93,18 @@ def restore(
                 f"'{checkpoint}' has format {record['format']}, this version reads {FORMAT}."
             )
         generator.set_state(tensors.pop("generator"))
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict({"state": state, "param_groups": record["optimizer"]})
+        optimizer.load_state_tensors(tensors)
         return record["progress"]
     except FileNotFoundError as error:
         raise LangAgentError(
             f"'{checkpoint}' is not a training checkpoint: it has no {Path(error.filename).name}."
         ) from None
-    except (OSError, KeyError, json.JSONDecodeError, SafetensorError, RuntimeError) as error:
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        json.JSONDecodeError,
+        SafetensorError,
+        RuntimeError,
+    ) as error:
         raise LangAgentError(f"The checkpoint '{checkpoint}' is damaged: {error}") from None

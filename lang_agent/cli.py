@@ -81,7 +81,8 @@ class ShowPrompt:
 def train(config: TrainConfig, resume: Path | None) -> None:
     """Train a policy from the environment's reward."""
     from lang_agent import progress, trainer
-    from lang_agent.report import plot_learning
+    from lang_agent.evaluation import EVALUATION_SEED
+    from lang_agent.report import film, plot_learning
 
     if resume is not None:
         run = trainer.resume(resume)
@@ -101,11 +102,15 @@ def train(config: TrainConfig, resume: Path | None) -> None:
         results["after"] = progress.evaluation(run, console, "After training")
     progress.write_evaluations(run.folder, results)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
-    console.print(f"Run folder: {run.folder}")
+    if run.config.gif:
+        env = run.config.text.make(run.config.env, render_mode="rgb_array")
+        film(run.agent(1), env, EVALUATION_SEED, run.folder / "episode.gif")
+    console.print("\nThe run folder holds the model, metrics, learning curve and configuration:")
+    console.print(str(run.folder), style="bold", soft_wrap=True)
 
 
 def evaluate(args: Evaluate) -> None:
-    from lang_agent import evaluate as evaluation
+    from lang_agent import evaluation
 
     rows = []
     for env_id in args.envs:

@@ -59,14 +59,16 @@ class LearnConfig:
 
     algorithm: str = "ppo"
     """reinforce, a2c or ppo."""
-    learning_rate: float = 5e-4
+    optimizer: str = "muon"
+    """muon (with AdamW for embeddings, norms and heads) or adamw (for everything)."""
+    learning_rate: float = 2e-3
     lr_final: float = 0.1
     """The learning rate falls linearly, to this fraction of itself at the end of the run."""
     discount: float = 0.95
     gae_lambda: float = 0.9
     clip_low: float = 0.2
     clip_high: float = 0.2
-    epochs: int = 4
+    epochs: int = 3
     """Passes over each rollout (one where the algorithm allows no more)."""
     minibatch_decisions: int = 256
     target_kl: float | None = 0.05
@@ -80,6 +82,8 @@ class LearnConfig:
 
     def __post_init__(self) -> None:
         _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        if self.optimizer not in ("muon", "adamw"):
+            raise unknown("optimizer", self.optimizer, ("muon", "adamw"))
         _require("discount", self.discount, 0 <= self.discount <= 1, "between 0 and 1")
         _require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "between 0 and 1")
         _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
@@ -110,6 +114,8 @@ class TrainConfig:
     """Updates between checkpoints."""
     eval_episodes: int = 200
     """Held-out episodes played before and after training; 0 for none."""
+    gif: bool = False
+    """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: int | None = None
     """Processor threads of torch."""
     device: str | None = None

@@ -11,13 +11,14 @@ from lang_agent import losses
 from lang_agent.algorithms import ALGORITHMS, Algorithm
 from lang_agent.batches import Batch, Sample, by_length, collate, minibatches, to_samples
 from lang_agent.config import LearnConfig
+from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import Episode
 
 
 def update(
     policy: LanguagePolicy,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     episodes: Sequence[Episode],
     config: LearnConfig,
     generator: torch.Generator,
@@ -52,14 +53,14 @@ def standardise(credit: Sequence[Sequence[float]]) -> list[list[float]]:
 
 def gradient_step(
     policy: LanguagePolicy,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     algorithm: Algorithm,
     minibatch: Sequence[Sample],
     config: LearnConfig,
 ) -> dict[str, float]:
     """One optimizer step on a minibatch, accumulated over batches of at most ``batch_tokens``."""
     decisions = sum(len(sample.columns) for sample in minibatch)
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     sums: dict[str, Tensor] = {}
     for part in by_length(minibatch, config.batch_tokens):
         loss, metrics = total_loss(policy, algorithm, collate(part, policy.device), config)

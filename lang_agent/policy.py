@@ -131,7 +131,6 @@ class LanguagePolicy(nn.Module):
             attn_pdrop=0.0,
             bos_token_id=end,
             eos_token_id=end,
-            pad_token_id=end,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

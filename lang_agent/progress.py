@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lang_agent.evaluate import Evaluation, as_json, as_table
+from lang_agent.evaluation import Evaluation, as_json, as_table
 from lang_agent.trainer import Trainer
 
 EVALUATION_FILE = "evaluation.json"

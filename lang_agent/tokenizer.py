@@ -13,6 +13,7 @@ goal and in what is seen.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -66,22 +67,26 @@ def sample_texts(
 
     A line counts once however often it was met, so that merges pay for what different lines
     share (a colour and a noun, a distance), not for whole lines that random play repeats. The
-    phrases and the cue before them count often, so that each becomes one token.
+    phrases, and lines that most episodes have (a fixed goal, the cue before a phrase), count
+    often, so that they become a token each, or a few.
     """
     draw = random.Random(seed)
-    lines: dict[str, None] = {}
+    lines: Counter[str] = Counter()  # in how many episodes
     often: dict[str, None] = {}
+    episodes = 0
     for env in envs:
         text, info = env.reset(seed=draw.randrange(2**31))
-        for _ in range(max(steps // len(envs), 1)):
+        left = max(steps // len(envs), 1)
+        while left > 0:
             text, _, terminated, truncated, info = env.step(draw.choice(info["actions"]))
+            left -= 1
             often.update(dict.fromkeys(f" {phrase}" for phrase in info["actions"]))
-            if terminated or truncated:
-                lines.update(dict.fromkeys(_lines(text)))
+            if terminated or truncated or left == 0:
+                lines.update(set(_lines(text)))
+                episodes += 1
                 text, info = env.reset(seed=draw.randrange(2**31))
-        lines.update(dict.fromkeys(_lines(text)))
-        often[_lines(text)[-1].rstrip(" ")] = None
-    return [*lines] + [*often] * max(len(lines), 100)
+    often |= dict.fromkeys(sorted(line for line in lines if lines[line] > episodes / 2))
+    return sorted(lines) + list(often) * max(len(lines), 100)
 
 
 def _lines(text: str) -> list[str]:

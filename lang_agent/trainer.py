@@ -18,8 +18,9 @@ from lang_agent.agents import PolicyAgent
 from lang_agent.checkpoint import latest_checkpoint, load_policy, restore, save_checkpoint
 from lang_agent.config import TrainConfig, load_config, save_config
 from lang_agent.errors import LangAgentError
-from lang_agent.evaluate import EVALUATION_SEED, Evaluation, evaluate
+from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
 from lang_agent.learner import update
+from lang_agent.optimizer import Optimizer
 from lang_agent.policy import SIZES, LanguagePolicy
 from lang_agent.rollout import Episode, play
 from lang_agent.tokenizer import sample_texts
@@ -52,11 +53,9 @@ class Trainer:
         checkpoint = latest_checkpoint(folder) if resume else None
         device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.policy = self._policy(checkpoint).to(device)
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(),
-            lr=config.learn.learning_rate,
-            weight_decay=config.learn.weight_decay,
-            fused=True,
+        learn = config.learn
+        self.optimizer = Optimizer(
+            self.policy, learn.optimizer, learn.learning_rate, learn.weight_decay
         )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.progress = Progress()
@@ -107,8 +106,7 @@ class Trainer:
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
         rate = config.learn.learning_rate * (1 - (1 - config.learn.lr_final) * done)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.optimizer.set_rate(rate)
         started = time.perf_counter()
         agent = PolicyAgent(self.policy, config.envs, generator=self.generator)
         seeds = training_seeds(config.seed, progress.episodes)
@@ -146,9 +144,13 @@ class Trainer:
         self, episodes: int, on_episode: Callable[[Episode], None] | None = None
     ) -> list[Evaluation]:
         """Play held-out episodes with sampled actions, as in training."""
-        generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        agent = PolicyAgent(self.policy, len(self.envs), generator=generator)
+        agent = self.agent(len(self.envs))
         return evaluate(agent, self.envs, episodes, name=self.config.env, on_episode=on_episode)
+
+    def agent(self, slots: int) -> PolicyAgent:
+        """The policy as an agent with draws of its own, so that looking changes nothing."""
+        generator = torch.Generator().manual_seed(EVALUATION_SEED)
+        return PolicyAgent(self.policy, slots, generator=generator)
 
 
 def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:

@@ -17,7 +17,7 @@ from lang_agent import LangAgentError, cli, trainer
 from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
 from lang_agent.checkpoint import list_checkpoints, load_policy
 from lang_agent.config import TextConfig, TrainConfig, load_config, save_config
-from lang_agent.evaluate import EVALUATION_SEED, evaluate, wilson
+from lang_agent.evaluation import EVALUATION_SEED, evaluate, wilson
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import play
 
