@@ -100,6 +100,8 @@ class TrainConfig:
     text: TextConfig = field(default_factory=TextConfig)
     model: str = "nano"
     """nano, micro or small (a GPT-2 from random weights), a run or model folder, or a hub id."""
+    vocabulary_from: tuple[str, ...] = ()
+    """Further environments whose words a new model's tokenizer shall know, for later training."""
     learn: LearnConfig = field(default_factory=LearnConfig)
     steps: int = 100_000
     """Environment steps to learn from."""

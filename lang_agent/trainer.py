@@ -70,7 +70,8 @@ class Trainer:
         if checkpoint is not None:
             return load_policy(checkpoint)
         if config.model in SIZES:
-            texts = sample_texts(self.envs[:1])
+            others = [config.text.make(env_id) for env_id in config.vocabulary_from]
+            texts = sample_texts([self.envs[0], *others])
             return LanguagePolicy.from_scratch(config.model, seed=config.seed, texts=texts)
         return load_policy(config.model)
 
