@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import gymnasium
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy.stats import binomtest
 
@@ -80,16 +81,16 @@ def evaluate(
 
 def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
     """The evaluations as a table for the terminal."""
-    table = Table(title=title or None)
-    table.add_column("task")
-    for column in ("episodes", "success", "95% interval", "return", "steps", "invalid"):
+    table = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("task", overflow="fold")
+    for column in ("episodes", "success", "95% CI", "return", "steps", "invalid"):
         table.add_column(column, justify="right")
     for row in evaluations:
         table.add_row(
             row.task,
             str(row.episodes),
             f"{row.success:.3f}",
-            f"{row.success_low:.3f} to {row.success_high:.3f}",
+            f"{row.success_low:.3f}-{row.success_high:.3f}",
             f"{row.mean_return:.3f}",
             f"{row.mean_length:.1f}",
             f"{row.invalid_rate:.1%}",

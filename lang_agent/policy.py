@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from lang_agent.cache import RaggedCache
 from lang_agent.errors import LangAgentError, unknown
@@ -82,8 +84,9 @@ class LanguagePolicy(nn.Module):
             raise LangAgentError(f"There is no model directory '{where}'.")
         files: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(where, **files)
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **files)
+            with _no_progress_bars():
+                tokenizer = AutoTokenizer.from_pretrained(where, **files)
+                model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **files)
         except Exception as error:
             reason = (str(error) or type(error).__name__).strip().splitlines()[0]
             raise LangAgentError(f"Cannot load a language model from '{where}': {reason}") from None
@@ -143,8 +146,9 @@ class LanguagePolicy(nn.Module):
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the model, tokenizer and value head; plain transformers can load the first two."""
         directory = Path(directory)
-        self.model.save_pretrained(directory)
-        self.tokenizer.save_pretrained(directory)
+        with _no_progress_bars():
+            self.model.save_pretrained(directory)
+            self.tokenizer.save_pretrained(directory)
         save_file(self.value_head.state_dict(), directory / VALUE_FILE)
 
     # -- words ---------------------------------------------------------------------------------
@@ -276,6 +280,18 @@ def _check_head(policy: LanguagePolicy) -> None:
             f"{type(policy.model).__name__} changes its logits after its head (by a cap or a "
             "scale), which this policy does not follow: use a model without."
         )
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """transformers draws a bar for every file that it reads or writes; checkpoints are many."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _without_dropout(model: PreTrainedModel) -> None:

@@ -80,17 +80,18 @@ def film(agent: Agent, env: gymnasium.Env[str, str], seed: int, file: Path) -> E
         raise LangAgentError(
             'This environment draws nothing: make it with render_mode="rgb_array".'
         )
-    lines = [["Goal: " + str(episode.steps[0].info.get("mission", ""))]]
-    pictures = []
+    goal = f"Goal: {episode.steps[0].info.get('mission', '')}"
+    pictures, before = [], ""
     for number, step in enumerate(episode.steps):
-        seen = step.observation.prompt.rstrip().splitlines()
-        start = max(
-            (i for i, line in enumerate(seen[:-1]) if line.startswith("Action:")), default=1
-        )
-        words = [*lines[0], "", *seen[start + 1 : -1], "", f"> {step.decision.action}"]
+        prompt = step.observation.prompt
+        seen = prompt[len(before) :] if before and prompt.startswith(before) else prompt
+        *read, _cue = seen.strip().splitlines()
+        read = [line for line in read if line != goal]
+        words = [goal, "", *read, "", f"> {step.decision.action}"]
         pictures.append(_beside(frames[number], words, number))
+        before = prompt + step.decision.action
     end = "Done." if episode.success else "Not done."
-    words = [*lines[0], "", end, f"return {episode.total_reward:.2f} in {len(episode.steps)} steps"]
+    words = [goal, "", end, f"return {episode.total_reward:.2f} in {len(episode.steps)} steps"]
     pictures.append(_beside(frames[-1], words, len(episode.steps)))
     durations = [700] * len(pictures[:-1]) + [2500]
     imageio.imwrite(file, pictures, extension=".gif", duration=durations, loop=0)

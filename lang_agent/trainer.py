@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
-from transformers.utils import logging as transformers_logging
 
 from lang_agent.agents import PolicyAgent
 from lang_agent.checkpoint import latest_checkpoint, load_policy, restore, save_checkpoint
@@ -46,7 +45,6 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, folder: Path, *, resume: bool = False) -> None:
         self.config, self.folder = config, folder
-        transformers_logging.disable_progress_bar()  # one flashes at every checkpoint
         if config.threads:
             torch.set_num_threads(config.threads)
         self.envs = [config.text.make(config.env) for _ in range(config.envs)]
