@@ -10,7 +10,7 @@ import torch
 
 from lang_agent.cache import RaggedCache
 from lang_agent.errors import LangAgentError
-from lang_agent.policy import LanguagePolicy
+from lang_agent.policy import LanguagePolicy, sample
 from lang_agent.rollout import Decision, TextObservation
 from lang_agent.scoring import lay_out
 
@@ -67,7 +67,7 @@ class PolicyAgent:
         hidden = policy.hidden_states(layout, self._cache, where)
         log_probs = policy.log_policy(hidden, layout, trees).cpu()  # (B, A)
         values = policy.values(hidden, layout).tolist()
-        choices = self._choose(log_probs)
+        choices = sample(log_probs, self.temperature, self.generator)
         chosen = log_probs.gather(1, choices[:, None]).squeeze(1).tolist()
         decisions = []
         for row, (slot, observation) in enumerate(zip(slots, observations, strict=True)):
@@ -94,12 +94,6 @@ class PolicyAgent:
             shared += 1
         self._contexts[slot] = context
         return shared
-
-    def _choose(self, log_probs: torch.Tensor) -> torch.Tensor:
-        if self.temperature == 0:
-            return log_probs.argmax(dim=1)
-        weights = torch.softmax(log_probs / self.temperature, dim=1)
-        return torch.multinomial(weights, 1, generator=self.generator).squeeze(1)
 
 
 class RandomAgent:

@@ -1,17 +1,19 @@
 """The command line: ``lang-agent train | evaluate | play | envs | prompt``.
 
-Every option of ``train`` can come from a YAML file (``--config``); flags win over the file.
+Every option can come from a YAML file (``--config``); flags win over the file.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
@@ -19,12 +21,15 @@ from rich.console import Console
 from lang_agent.config import TextConfig, TrainConfig, load_config
 from lang_agent.errors import LangAgentError
 
+if TYPE_CHECKING:
+    from lang_agent.trainer import Trainer
+
 console = Console(highlight=False)
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How often an agent succeeds, on held-out seeds, with Wilson 95% intervals."""
+    """`evaluate`'s options."""
 
     envs: tyro.conf.Positional[tuple[str, ...]] = ("BabyAI-GoToLocal-v0",)
     """Gymnasium ids; each is a row of the table."""
@@ -44,7 +49,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Play:
-    """Play in words, or watch an agent play."""
+    """`play`'s options."""
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
     agent: str = "human"
@@ -59,7 +64,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Envs:
-    """What can be made, by world."""
+    """`envs`'s options."""
 
     search: tyro.conf.Positional[str] = ""
     """Only ids that contain this."""
@@ -67,7 +72,7 @@ class Envs:
 
 @dataclass(frozen=True)
 class ShowPrompt:
-    """Show what an agent would read, with its token count."""
+    """`prompt`'s options."""
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
     text: TextConfig = field(default_factory=TextConfig)
@@ -78,7 +83,7 @@ class ShowPrompt:
     """Whose tokenizer counts: a size, a run or model folder, or a hub id."""
 
 
-def train(config: TrainConfig, resume: Path | None) -> None:
+def train(config: TrainConfig, resume: Path | None = None) -> None:
     """Train a policy from the environment's reward."""
     from lang_agent import progress, trainer
     from lang_agent.evaluation import EVALUATION_SEED
@@ -93,11 +98,12 @@ def train(config: TrainConfig, resume: Path | None) -> None:
     results = {}
     if run.config.eval_episodes and resume is None:
         results["before"] = progress.evaluation(run, console, "Before training")
-    try:
+    with _stopped_by_signals(run):
         progress.training(run, console)
-    except KeyboardInterrupt:
-        console.print(f"\nStopped. Go on with: lang-agent train --resume {run.folder}")
-        raise SystemExit(130) from None
+    if run.stop:
+        console.print("Stopped and saved. Go on with:")
+        console.print(f"lang-agent train --resume {run.folder}", soft_wrap=True)
+        raise SystemExit(130)
     if run.config.eval_episodes:
         results["after"] = progress.evaluation(run, console, "After training")
     progress.write_evaluations(run.folder, results)
@@ -109,7 +115,26 @@ def train(config: TrainConfig, resume: Path | None) -> None:
     console.print(str(run.folder), style="bold", soft_wrap=True)
 
 
+@contextmanager
+def _stopped_by_signals(run: Trainer) -> Iterator[None]:
+    """Ctrl-C (or a cluster's SIGTERM) ends the run after its update; a second one at once."""
+
+    def stop(number: int, frame: object) -> None:
+        if run.stop:
+            raise KeyboardInterrupt
+        run.stop = True
+        console.print("Stopping after this update; once more to stop at once, unsaved.")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def evaluate(args: Evaluate) -> None:
+    """How often an agent succeeds on held-out seeds, with 95% intervals."""
     from lang_agent import evaluation
 
     rows = []
@@ -125,6 +150,7 @@ def evaluate(args: Evaluate) -> None:
 
 
 def play(args: Play) -> None:
+    """Play in words, or watch an agent play."""
     from lang_agent.terminal import watch
 
     if args.gif:
@@ -140,6 +166,7 @@ def play(args: Play) -> None:
 
 
 def envs(args: Envs) -> None:
+    """What can be made, by world."""
     from lang_agent.worlds import text_env_ids
 
     groups: dict[str, list[str]] = {}
@@ -155,6 +182,7 @@ def envs(args: Envs) -> None:
 
 
 def prompt(args: ShowPrompt) -> None:
+    """Show what an agent would read, with its token count."""
     from lang_agent.checkpoint import load_policy
     from lang_agent.policy import SIZES, LanguagePolicy
     from lang_agent.tokenizer import sample_texts
@@ -205,9 +233,8 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
 
 def _usage() -> str:
     lines = ["usage: lang-agent <command> [options]", "", "commands:"]
-    for name, (kind, run) in COMMANDS.items():
-        summary = (run.__doc__ or kind.__doc__ or "").strip().splitlines()[0]
-        lines.append(f"  {name:<10}{summary}")
+    for name, (_, run) in COMMANDS.items():
+        lines.append(f"  {name:<10}{run.__doc__}")
     return "\n".join([*lines, "", "`lang-agent <command> --help` tells a command's options."])
 
 
@@ -240,21 +267,27 @@ def run(arguments: Sequence[str]) -> None:
     if name not in COMMANDS:
         raise LangAgentError(f"Unknown command {name!r}. Choices: {', '.join(COMMANDS)}.")
     kind, command = COMMANDS[name]
-    if kind is not TrainConfig:
-        command(_parse(kind, rest, name, kind.__doc__, _as_trained(kind, rest)))
-        return
-    resume, file = _take(rest, "--resume"), _take(rest, "--config")
+    resume = _take(rest, "--resume") if name == "train" else None
     if resume is not None:
-        if rest or file:
+        if rest:
             raise LangAgentError("--resume goes on as configured: it takes no other options.")
         train(TrainConfig(), Path(resume))
         return
-    default = TrainConfig() if file is None else load_config(file, TrainConfig)
-    about = (
-        f"{train.__doc__} --config FILE reads these options from YAML (flags win), "
-        "--resume RUN goes on from the last checkpoint of a run folder."
+    file = _take(rest, "--config")
+    default = _as_trained(kind, rest) if file is None else load_config(file, kind)
+    about = f"{command.__doc__} --config FILE reads these options from YAML; flags win."
+    if name == "train":
+        about += " --resume RUN goes on from the last checkpoint of a run folder."
+    command(
+        tyro.cli(
+            kind,
+            args=rest,
+            prog=f"lang-agent {name}",
+            description=about,
+            config=(tyro.conf.OmitArgPrefixes,),
+            **({} if default is None else {"default": default}),
+        )
     )
-    train(_parse(TrainConfig, rest, name, about, default), None)
 
 
 def _as_trained(kind: Any, arguments: Sequence[str]) -> Any:
@@ -266,18 +299,6 @@ def _as_trained(kind: Any, arguments: Sequence[str]) -> Any:
             trained = load_config(file, TrainConfig)
             return replace(kind(), text=trained.text)
     return None
-
-
-def _parse(kind: Any, arguments: Sequence[str], name: str, about: str, default: Any = None) -> Any:
-    given = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind,
-        args=arguments,
-        prog=f"lang-agent {name}",
-        description=about,
-        config=(tyro.conf.OmitArgPrefixes,),
-        **given,
-    )
 
 
 def main() -> None:

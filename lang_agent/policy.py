@@ -259,6 +259,60 @@ class LanguagePolicy(nn.Module):
         at_decision = hidden[layout.decision_row, layout.decision_column]
         return self.value_head(at_decision).squeeze(-1).float()
 
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 32,
+        temperature: float = 1.0,
+        stop: str | None = "\n",
+        generator: torch.Generator | None = None,
+    ) -> list[str]:
+        """Free text after each prompt, a token at a time.
+
+        Args:
+            prompts: B prompts.
+            max_new_tokens: the most to write; the context may set a lower limit.
+            temperature: of the draws; 0 takes the most likely token.
+            stop: a text ends before this string, or at the end-of-text token.
+            generator: of the draws; seeded with 0 unless given.
+        """
+        generator = generator or torch.Generator().manual_seed(0)
+        cache = RaggedCache(len(prompts))
+        feeds = [self.encode_prompt(prompt) for prompt in prompts]
+        lengths = [0] * len(prompts)  # tokens in the cache
+        written: list[list[int]] = [[] for _ in prompts]
+        for feed in feeds:
+            self.check_fits(len(feed), ("x",))
+        active = list(range(len(prompts)))
+        head = self.model.get_output_embeddings()
+        for _ in range(max_new_tokens):
+            rows = [feeds[at] for at in active]
+            starts = [lengths[at] for at in active]
+            ends = [[len(row) - 1] for row in rows]
+            layout = lay_out(rows, starts, ends, [[build_tree([])]] * len(rows), self.device)
+            hidden = self.hidden_states(layout, cache, torch.tensor(active, device=self.device))
+            logits = head(hidden[layout.decision_row, layout.decision_column]).float().cpu()
+            tokens = sample(logits.log_softmax(-1), temperature, generator).tolist()
+            for at, token in zip(active, tokens, strict=True):
+                lengths[at] += len(feeds[at])
+                feeds[at] = [token]
+                written[at].append(token)
+            active = [
+                at
+                for at in active
+                if written[at][-1] != self.tokenizer.eos_token_id
+                and lengths[at] < self.context
+                and not (stop and stop in str(self.tokenizer.decode(written[at])).lstrip())
+            ]
+            if not active:
+                break
+        texts = [
+            str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in written
+        ]
+        return [text.split(stop)[0].rstrip() if stop else text for text in texts]
+
     def check_fits(self, prompt_tokens: int, actions: Sequence[str]) -> None:
         """Raise :class:`PromptError` unless a prompt and its longest phrase fit the context."""
         if prompt_tokens > self.prompt_budget(actions):
@@ -266,6 +320,14 @@ class LanguagePolicy(nn.Module):
                 f"A prompt of {prompt_tokens} tokens and its actions exceed the model's context of "
                 f"{self.context}: use a model with a longer context or a shorter template."
             )
+
+
+def sample(log_probs: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """(B,) indices drawn from (B, A) log-probabilities; temperature 0 takes the most likely."""
+    if temperature == 0:
+        return log_probs.argmax(dim=1)
+    weights = torch.softmax(log_probs / temperature, dim=1)
+    return torch.multinomial(weights, 1, generator=generator).squeeze(1)
 
 
 def _check_head(policy: LanguagePolicy) -> None:

@@ -57,6 +57,7 @@ class Trainer:
         )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.progress = Progress()
+        self.stop = False  # set it to end the run after the update under way
         if checkpoint is not None:
             self.progress = Progress(**restore(checkpoint, self.optimizer, self.generator))
             _forget_after(folder / METRICS_FILE, self.progress.updates)
@@ -74,12 +75,11 @@ class Trainer:
         return load_policy(config.model)
 
     def run(self, on_update: Callable[[dict[str, float]], None] | None = None) -> None:
-        """Train until the configured number of steps; whatever stops it, the last whole update is
-        saved first."""
+        """Train until the configured number of steps, or until :attr:`stop`; then save."""
         writer = SummaryWriter(str(self.folder), purge_step=self.progress.steps)
         try:
             with (self.folder / METRICS_FILE).open("a") as log:
-                while self.progress.steps < self.config.steps:
+                while self.progress.steps < self.config.steps and not self.stop:
                     metrics = self._iterate()
                     log.write(json.dumps(metrics) + "\n")
                     log.flush()
@@ -89,10 +89,9 @@ class Trainer:
                         on_update(metrics)
                     if self.progress.updates % self.config.checkpoint_every == 0:
                         self.save()
+            self.save()
         finally:
             writer.close()
-            if self.progress.updates:
-                self.save()
 
     def save(self) -> Path:
         """Write a checkpoint of the last whole update."""

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 import lang_agent
 from lang_agent import LangAgentError
 from lang_agent.agents import PolicyAgent
-from lang_agent.policy import LanguagePolicy
+from lang_agent.policy import LanguagePolicy, sample
 from lang_agent.prompt import PromptError
 from lang_agent.rollout import play
 from lang_agent.scoring import build_tree
@@ -159,11 +159,27 @@ def test_temperature_flattens_and_sharpens(policy):
     log_probs = torch.tensor([[0.6, 0.4]]).log().repeat(4000, 1)
     share = {}
     for temperature in (0.0, 0.5, 1.0):
-        agent = PolicyAgent(policy, 1, temperature=temperature)
-        share[temperature] = (agent._choose(log_probs) == 0).float().mean().item()
+        drawn = sample(log_probs, temperature, torch.Generator().manual_seed(0))
+        share[temperature] = (drawn == 0).float().mean().item()
     assert share[0.0] == 1.0
     assert share[0.5] == pytest.approx(0.36 / 0.52, abs=0.03)
     assert share[1.0] == pytest.approx(0.6, abs=0.03)
+
+
+def test_greedy_text_equals_transformers_own_whatever_the_batch(gpt2):
+    prompts = ["Goal: go to the red ball\nAction: ", "A", "one two three four five six"]
+    together = gpt2.generate(prompts, max_new_tokens=12, temperature=0, stop=None)
+    for prompt, text in zip(prompts, together, strict=True):
+        ids = torch.tensor([gpt2.encode_prompt(prompt)])
+        out = gpt2.model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)
+        assert text == gpt2.tokenizer.decode(out[0, ids.shape[1] :]).strip()
+
+
+def test_text_stops_where_it_is_told_to(gpt2):
+    free = gpt2.generate(["A b c"], max_new_tokens=20, stop=None)[0]
+    stop = free[len(free) // 2]
+    assert gpt2.generate(["A b c"], max_new_tokens=20, stop=stop)[0] == free.split(stop)[0].rstrip()
+    assert gpt2.generate(["word " * 250], max_new_tokens=50, stop=None)  # ends with the context
 
 
 def test_mistakes_in_scoring_are_clear(policy):

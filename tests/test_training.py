@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,14 +69,12 @@ def test_resume_goes_on_from_the_last_whole_checkpoint(tmp_path):
     )  # fmt: skip
 
     def stop(metrics):
-        if metrics["updates"] == 2:
-            raise KeyboardInterrupt
+        cut.stop = metrics["updates"] == 2
 
     whole = trainer.start(config, tmp_path / "whole")
     whole.run()
     cut = trainer.start(config, tmp_path / "cut")
-    with pytest.raises(KeyboardInterrupt):
-        cut.run(stop)
+    cut.run(stop)
     (tmp_path / "cut" / "checkpoints" / ".step-9999999999.1").mkdir()  # a write that never ended
     again = trainer.resume(tmp_path / "cut")
     assert again.progress.updates == 2
@@ -86,6 +86,23 @@ def test_resume_goes_on_from_the_last_whole_checkpoint(tmp_path):
     ]
     pairs = [[json.loads(line)["policy_loss"] for line in log] for log in logs]
     assert pairs[0] == pairs[1]
+
+
+def test_ctrl_c_saves_and_a_second_one_is_not_needed(tmp_path):
+    run = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", "from lang_agent.cli import main; main()", "train",
+         *SMALL, "--eval-episodes", "0", "--steps", "100000", "--out", str(tmp_path / "run")],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while run.poll() is None and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 130
+    assert "lang-agent train --resume" in output
+    updates = [json.loads(line)["updates"] for line in metrics.read_text().splitlines()]
+    assert trainer.resume(tmp_path / "run").progress.updates == updates[-1]
 
 
 def test_a_saved_policy_keeps_its_scores_and_values(tmp_path):
