@@ -126,6 +126,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.prompt = Prompt(load_template(prompt, prompt_folder))
         self.expert: Expert | None = None
         self._fields: dict[str, Any] = {}
+        self._world_info: dict[str, Any] = {}
         self._retries = self._idle = self._steps = 0
 
     def limit_prompt(self, max_tokens: int, count_tokens: Callable[[str], int]) -> None:
@@ -141,21 +142,20 @@ class TextEnv(gymnasium.Env[str, str]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
-        observation, info = self.env.reset(seed=seed, options=options)
+        observation, self._world_info = self.env.reset(seed=seed, options=options)
         self._retries = self._idle = self._steps = 0
         self._look(observation, feedback="")
-        return self.prompt.reset(self._fields), self._info(info, None, success=False)
+        return self.prompt.reset(self._fields), self._info(None, success=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         parsed = parse_action(action, self.actions)
         chosen, stay, penalty = self._decide(parsed)
-        info: dict[str, Any] = {}
         if stay:
             observation, reward = None, 0.0
             self._idle += 1
             terminated, truncated = self._invalid.kind == "end", self._idle >= MAX_IDLE
         else:
-            observation, raw, terminated, truncated, info = self.env.step(chosen)
+            observation, raw, terminated, truncated, self._world_info = self.env.step(chosen)
             reward = float(raw)
             self._idle = 0
         success = not stay and self.world.success(self.env, reward, terminated)
@@ -164,8 +164,7 @@ class TextEnv(gymnasium.Env[str, str]):
             observation, feedback=f"Not an action: {parsed.reason}." if parsed.reason else ""
         )
         prompt = self.prompt.step(action, self._fields)
-        info = self._info(info, parsed, success)
-        return prompt, reward - penalty, terminated, truncated, info
+        return prompt, reward - penalty, terminated, truncated, self._info(parsed, success)
 
     def _decide(self, parsed: ParsedAction) -> tuple[Any, bool, float]:
         """(environment action, whether the world stays where it is instead, penalty)."""
@@ -192,6 +191,9 @@ class TextEnv(gymnasium.Env[str, str]):
                 f"The renderer {_name(self._renderer)} returned no 'descriptions' (a list of "
                 f"lines), only: {', '.join(fields) or 'nothing'}."
             )
+        for phrase in fields.get("actions", ()):
+            if phrase not in self._phrases:
+                raise unknown(f"action given by {_name(self._renderer)}", phrase, self._phrases)
         self._fields = {
             "mission": "",
             "actions": self.phrases,
@@ -200,11 +202,9 @@ class TextEnv(gymnasium.Env[str, str]):
             "step": self._steps,
         }
 
-    def _info(
-        self, info: dict[str, Any], parsed: ParsedAction | None, success: bool
-    ) -> dict[str, Any]:
+    def _info(self, parsed: ParsedAction | None, success: bool) -> dict[str, Any]:
         return {
-            **info,
+            **self._world_info,
             "actions": self.actions,
             "mission": self._fields["mission"],
             "descriptions": self._fields["descriptions"],

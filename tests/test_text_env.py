@@ -103,6 +103,9 @@ def test_actions_may_differ_from_state_to_state():
     env = TextEnv(Bandit(), World(BANDIT.actions, {"r": render}))
     shown = {env.reset(seed=seed)[1]["actions"] for seed in range(8)}
     assert shown == {("go left",), ("go right",)}
+    wrong = World(BANDIT.actions, {"r": lambda *_: {"descriptions": [], "actions": ("fly",)}})
+    with pytest.raises(LangAgentError, match="'fly'"):
+        TextEnv(Bandit(), wrong).reset(seed=0)
 
 
 def test_a_renderer_must_describe():
