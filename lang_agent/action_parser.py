@@ -1,5 +1,6 @@
 """From what was written to one of the admissible phrases, with a verdict on how it was understood.
 
+Where the text has "Action:" in it, what follows the last one is read (text before it is thinking).
 The steps are tried in order and the first that applies decides:
 
 ``exact``       the text is a phrase, letter for letter
@@ -25,6 +26,7 @@ from lang_agent.errors import LangAgentError
 
 Verdict = Literal["exact", "normalised", "contained", "near", "invalid"]
 
+MARKER = "Action:"
 NEAR = 80.0  # per cent; "trun left" is 89 from "turn left", "turn right" is 74 from it
 
 
@@ -52,6 +54,7 @@ def parse_action(text: str, actions: Sequence[str]) -> ParsedAction:
         raise LangAgentError("There is no admissible action to choose from: the list is empty.")
     if text in actions:
         return ParsedAction(text, "exact")
+    text = text.rpartition(MARKER)[2]
     written = normalise(text)
     if not written:
         return ParsedAction(None, "invalid", "nothing was written")

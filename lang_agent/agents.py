@@ -8,21 +8,28 @@ from collections.abc import Callable, Sequence
 import gymnasium
 import torch
 
+from lang_agent.action_parser import MARKER
 from lang_agent.cache import RaggedCache
+from lang_agent.config import GENERATE, DecideConfig
 from lang_agent.errors import LangAgentError
-from lang_agent.policy import LanguagePolicy, sample
+from lang_agent.generation import NO_PHRASES, sample, write
+from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import Decision, TextObservation
 from lang_agent.scoring import lay_out
+
+WORTH_SHARING = 16  # tokens in common that pay for a forward pass of their own
 
 
 class PolicyAgent:
     """A language policy acting in up to ``slots`` episodes at once.
 
-    While an episode's prompt only grows, its keys and values stay and each token is encoded once;
-    a prompt that starts anew keeps whatever it shares with the one before it.
+    While an episode's prompt only grows, its keys and values stay and each token is encoded once.
+    A prompt that starts anew keeps whatever it shares with the one before it, and what several
+    new episodes begin with is encoded once for all of them.
 
     Args:
-        temperature: of the draw among the phrases; 0 takes the most likely one.
+        decide: how text becomes a decision, and at what temperature; by default the phrases are
+            scored and one is drawn.
         generator: of the draws.
     """
 
@@ -30,55 +37,126 @@ class PolicyAgent:
         self,
         policy: LanguagePolicy,
         slots: int,
+        decide: DecideConfig | None = None,
         *,
-        temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> None:
-        if temperature < 0:
-            raise LangAgentError(f"temperature={temperature} must be 0 (greedy) or more.")
-        self.policy, self.temperature = policy, temperature
+        self.policy, self.decide = policy, decide or DecideConfig()
         self.generator = generator or torch.Generator().manual_seed(0)
-        self._cache = RaggedCache(slots)
+        self._cache = RaggedCache(slots + 1)  # the last row holds the common beginning
+        self._common: list[int] | None = None
         self._contexts: list[list[int]] = [[] for _ in range(slots)]
         self._cached = [0] * slots  # how many of the context's tokens have keys in the cache
-        self._texts = [""] * slots  # the context as text: prompt and action taken
+        self._texts = [""] * slots  # the context as text: prompt and what was answered
 
     def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
         """Keep the environment's prompts within the model's context."""
         limit = getattr(env.unwrapped, "limit_prompt", None)
-        if limit is not None:
-            limit(self.policy.prompt_budget(env.unwrapped.phrases), self.policy.count_tokens)  # type: ignore[attr-defined]
+        if limit is None:
+            return
+        budget = self.policy.prompt_budget(env.unwrapped.phrases)  # type: ignore[attr-defined]
+        if self.decide.decide == GENERATE:
+            budget = min(budget, self.policy.context - self.decide.max_new_tokens)
+        limit(budget, self.policy.count_tokens)
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        prompts = [observation.prompt.rstrip(" ") for observation in observations]
+        starts = [self._read(slot, prompt) for slot, prompt in zip(slots, prompts, strict=True)]
+        starts = self._share(slots, starts)
+        act = self._write if self.decide.decide == GENERATE else self._choose
+        return act(slots, observations, starts)
 
     @torch.no_grad()
-    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
-        policy = self.policy
-        rows, starts, trees = [], [], []
-        for slot, observation in zip(slots, observations, strict=True):
+    def _choose(
+        self,
+        slots: Sequence[int],
+        observations: Sequence[TextObservation],
+        starts: Sequence[int],
+    ) -> list[Decision]:
+        """Weigh the admissible phrases of every observation in one forward pass."""
+        policy, temperature = self.policy, self.decide.temperature
+        trees, rows, ends = [], [], []
+        for slot, observation, start in zip(slots, observations, starts, strict=True):
             if observation.actions is None:
-                raise LangAgentError("This environment gives no admissible actions to score.")
-            start = self._read(slot, observation.prompt.rstrip(" "))
+                raise LangAgentError(
+                    "This environment gives no admissible actions to score: use --decide generate."
+                )
             policy.check_fits(len(self._contexts[slot]), observation.actions)
+            trees.append(policy.tree(observation.actions, self.decide.decide))
             rows.append(self._contexts[slot][start:])
-            starts.append(start)
-            trees.append(policy.tree(observation.actions))
-        ends = [[len(row) - 1] for row in rows]
+            ends.append([len(rows[-1]) - 1])
         layout = lay_out(rows, starts, ends, [[tree] for tree in trees], policy.device)
         where = torch.tensor(slots, device=policy.device)
-        hidden = policy.hidden_states(layout, self._cache, where)
-        log_probs = policy.log_policy(hidden, layout, trees).cpu()  # (B, A)
-        values = policy.values(hidden, layout).tolist()
-        choices = sample(log_probs, self.temperature, self.generator)
-        chosen = log_probs.gather(1, choices[:, None]).squeeze(1).tolist()
+        states = policy.hidden_states(layout, self._cache, where)
+        scores = policy.scores(states, layout, trees, temperature or 1.0)
+        choices = sample(scores.log_policy, temperature, self.generator)
+        log_probs, mask = scores.of(choices)
         decisions = []
-        for row, (slot, observation) in enumerate(zip(slots, observations, strict=True)):
-            choice = int(choices[row])
-            action = observation.actions[choice]  # type: ignore[index]
+        for observation, slot, choice, value, row, counts in zip(
+            observations,
+            slots,
+            choices.tolist(),
+            policy.values(states, layout).tolist(),
+            log_probs.tolist(),
+            mask.sum(1).tolist(),
+            strict=True,
+        ):
+            action = (observation.actions or ())[choice]
             context = self._contexts[slot]
-            position = len(context) - 1
             self._cached[slot] = len(context)
+            decision = Decision(
+                action, context, len(context) - 1, choice, log_probs=row[:counts], value=value
+            )
             context += policy.encode_action(action)
             self._texts[slot] = f"{observation.prompt.rstrip(' ')} {action}"
-            decisions.append(Decision(action, context, position, choice, chosen[row], values[row]))
+            decisions.append(decision)
+        return decisions
+
+    def _write(
+        self,
+        slots: Sequence[int],
+        observations: Sequence[TextObservation],
+        starts: Sequence[int],
+    ) -> list[Decision]:
+        """Write free text after every prompt, up to the end of its answer."""
+        policy = self.policy
+        asked = [seen.prompt.rstrip().endswith(MARKER) for seen in observations]
+        for slot in slots:
+            policy.check_fits(len(self._contexts[slot]), ("x",))
+        written = write(
+            policy,
+            self._cache,
+            slots,
+            [self._contexts[slot][start:] for slot, start in zip(slots, starts, strict=True)],
+            starts,
+            max_new_tokens=self.decide.max_new_tokens,
+            temperature=self.decide.temperature,
+            finished=lambda row, text: _answer(text, asked[row]) is not None,
+            generator=self.generator,
+        )
+        decisions = []
+        for slot, seen, record, was_asked in zip(slots, observations, written, asked, strict=True):
+            context = self._contexts[slot]
+            position = len(context) - 1
+            answer = _answer(record.text, was_asked)
+            self._cached[slot] = len(context) + len(record.token_ids) - 1
+            kept = record.token_ids
+            if answer is None:
+                answer = record.text
+            else:  # the last token ended the answer; the next prompt has its newline
+                kept = kept[:-1]
+            context += kept
+            self._texts[slot] = seen.prompt.rstrip(" ") + str(policy.tokenizer.decode(kept))
+            decisions.append(
+                Decision(
+                    answer.strip(),
+                    context,
+                    position,
+                    token_ids=record.token_ids,
+                    log_probs=record.log_probs,
+                    value=record.value,
+                )
+            )
         return decisions
 
     def _read(self, slot: int, prompt: str) -> int:
@@ -88,12 +166,57 @@ class PolicyAgent:
             before += self.policy.encode(prompt[len(text) :])
             return min(self._cached[slot], len(before) - 1)
         context = self.policy.encode_prompt(prompt)
-        limit = min(self._cached[slot], len(context) - 1)
-        shared = 0
-        while shared < limit and context[shared] == before[shared]:
-            shared += 1
         self._contexts[slot] = context
-        return shared
+        return _common_length(context, before[: self._cached[slot]])
+
+    def _share(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+        """Take the common beginning of new contexts from the cache's last row."""
+        new = [slot for slot, start in zip(slots, starts, strict=True) if start == 0]
+        last = self._cache.rows - 1
+        if self._common is None and len(new) > 1:
+            common = self._contexts[new[0]]
+            for slot in new[1:]:
+                common = common[: _common_length(self._contexts[slot], common)]
+            self._common = common if len(common) >= WORTH_SHARING else []
+            if self._common:
+                tokens = [self._common]
+                layout = lay_out(tokens, [0], [[0]], [[NO_PHRASES]], self.policy.device)
+                with torch.no_grad():
+                    row = torch.tensor([last], device=self.policy.device)
+                    self.policy.hidden_states(layout, self._cache, row)
+        if not self._common:
+            return list(starts)
+        found = list(starts)
+        for at, slot in enumerate(slots):
+            shared = _common_length(self._contexts[slot], self._common)
+            if shared > found[at]:
+                self._cache.copy(last, slot, shared)
+                found[at] = shared
+        return found
+
+
+def _common_length(context: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two contexts share from the start, the first one's last left out."""
+    length = 0
+    for one, two in zip(context[:-1], other):  # noqa: B905
+        if one != two:
+            break
+        length += 1
+    return length
+
+
+def _answer(text: str, asked: bool) -> str | None:
+    """What was written up to the newline that ends the answer; None while it goes on.
+
+    The answer begins where the prompt ``asked`` for it, or else after the marker in the text.
+    """
+    if not asked and MARKER not in text:
+        return None
+    begin = 0 if asked else text.rindex(MARKER) + len(MARKER)
+    while text[begin : begin + 1].isspace():
+        begin += 1
+    end = text.find("\n", begin)
+    return None if end < 0 else text[:end]
 
 
 class RandomAgent:

@@ -22,7 +22,7 @@ class Algorithm:
 
     credit: Callable[[Sequence[Episode], LearnConfig], Credit]
     policy_loss: Callable[[Tensor, Batch, LearnConfig], Tensor]
-    """(new log-probabilities (D,), batch, config) -> (D,) losses"""
+    """(new log-probabilities (D, L), batch, config) -> (D, L) losses"""
     has_critic: bool
     one_epoch: bool
     """True where the loss is right only for the policy that acted."""
@@ -50,12 +50,12 @@ def _returns(episodes: Sequence[Episode], config: LearnConfig) -> Credit:
 
 
 def _policy_gradient(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Tensor:
-    return losses.policy_gradient(log_probs, batch.advantages)
+    return losses.policy_gradient(log_probs, batch.advantages[:, None])
 
 
 def _clipped(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Tensor:
     return losses.clipped_surrogate(
-        log_probs, batch.log_probs, batch.advantages, config.clip_low, config.clip_high
+        log_probs, batch.log_probs, batch.advantages[:, None], config.clip_low, config.clip_high
     )
 
 

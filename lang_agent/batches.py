@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lang_agent.action_tree import ActionTree
+from lang_agent.generation import NO_PHRASES
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import Episode
-from lang_agent.scoring import ActionTree, Layout, lay_out
+from lang_agent.scoring import Layout, lay_out
 
 
 @dataclass
@@ -25,7 +29,8 @@ class Sample:
     columns: list[int] = field(default_factory=list)  # of each decision's last prompt token
     trees: list[ActionTree] = field(default_factory=list)
     choices: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
+    written: list[list[int]] = field(default_factory=list)  # the tokens of free text, else empty
+    log_probs: list[list[float]] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     advantages: list[float] = field(default_factory=list)
     returns: list[float] = field(default_factory=list)
@@ -36,6 +41,7 @@ def to_samples(
     episodes: Sequence[Episode],
     advantages: Sequence[Sequence[float]],
     returns: Sequence[Sequence[float]],
+    rule: str,
 ) -> list[Sample]:
     """Gather the steps that share a context into one sample each."""
     samples = []
@@ -48,14 +54,17 @@ def to_samples(
                 samples.append(Sample(context))
             sample = samples[-1]
             sample.columns.append(decision.position)
-            sample.trees.append(policy.tree(step.observation.actions or ()))
+            phrases = () if decision.token_ids else step.observation.actions or ()
+            sample.trees.append(policy.tree(phrases, rule) if phrases else NO_PHRASES)
             sample.choices.append(decision.choice)
-            sample.log_probs.append(decision.log_prob)
+            sample.written.append(decision.token_ids)
+            sample.log_probs.append(decision.log_probs)
             sample.values.append(decision.value)
             sample.advantages.append(a)
             sample.returns.append(r)
-    for sample in samples:  # what follows the last decision was never a prompt's
-        sample.token_ids = sample.token_ids[: sample.columns[-1] + 1]
+    for sample in samples:  # what follows the last decision's last input was never read
+        end = sample.columns[-1] + max(len(sample.written[-1]), 1)
+        sample.token_ids = sample.token_ids[:end]
     return samples
 
 
@@ -92,12 +101,14 @@ def by_length(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[Sampl
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B sequences with D decisions on them, as tensors."""
+    """B sequences with D decisions of up to L tokens each on them, as tensors."""
 
     layout: Layout
     trees: list[ActionTree]  # D
-    choices: Tensor  # (D,) int64
-    log_probs: Tensor  # (D,) of the policy that acted
+    choices: Tensor  # (D,) int64, of a phrase
+    written: Tensor  # (D, L) int64 tokens of free text; (D, 0) where phrases are chosen
+    mask: Tensor  # (D, L) bool: which tokens a decision has
+    log_probs: Tensor  # (D, L) of the policy that acted
     values: Tensor  # (D,) likewise
     advantages: Tensor  # (D,)
     returns: Tensor  # (D,)
@@ -109,9 +120,13 @@ class Batch:
 def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
     """Samples as one :class:`Batch`."""
 
-    def flat(name: str) -> list[float]:
+    def flat(name: str) -> list[Any]:
         return [value for sample in samples for value in getattr(sample, name)]
 
+    def numbers(name: str) -> Tensor:
+        return torch.tensor(flat(name), dtype=torch.float32, device=device)
+
+    log_probs, mask = _padded(flat("log_probs"), torch.float32)
     return Batch(
         layout=lay_out(
             [sample.token_ids for sample in samples],
@@ -120,10 +135,21 @@ def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
             [sample.trees for sample in samples],
             device,
         ),
-        trees=[tree for sample in samples for tree in sample.trees],
+        trees=flat("trees"),
         choices=torch.tensor(flat("choices"), dtype=torch.int64, device=device),
-        **{
-            name: torch.tensor(flat(name), dtype=torch.float32, device=device)
-            for name in ("log_probs", "values", "advantages", "returns")
-        },
+        written=_padded(flat("written"), torch.int64)[0].to(device),
+        mask=mask.to(device),
+        log_probs=log_probs.to(device),
+        values=numbers("values"),
+        advantages=numbers("advantages"),
+        returns=numbers("returns"),
     )
+
+
+def _padded(lists: Sequence[Sequence[float]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Ragged lists as (D, L), 0 where padded, and the mask of what is not."""
+    lengths = np.array([len(entries) for entries in lists])
+    mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
+    out = torch.zeros(mask.shape, dtype=dtype)
+    out[mask] = torch.tensor([value for entries in lists for value in entries], dtype=dtype)
+    return out, mask

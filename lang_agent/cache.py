@@ -26,14 +26,20 @@ class RaggedCache(Cache):
         self.rows = rows
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
-        self._aimed: tuple[Tensor | None, Tensor, Tensor, int] | None = None
+        self._aimed: tuple[Tensor | slice, Tensor, Tensor, int] | None = None
 
     def aim(self, rows: Tensor, slots: Tensor) -> int:
         """Choose ``rows`` (B,) and the ``slots`` (B, W) to fill; returns the keys then in view."""
         in_view = int(slots.max()) + 1
-        everything = len(rows) == self.rows and bool((rows == torch.arange(self.rows)).all())
-        self._aimed = (None if everything else rows, rows[:, None], slots, in_view)
+        first = torch.arange(len(rows), device=rows.device)
+        picked = slice(0, len(rows)) if torch.equal(rows, first) else rows  # a slice is no copy
+        self._aimed = (picked, rows[:, None], slots, in_view)
         return in_view
+
+    def copy(self, source: int, row: int, length: int) -> None:
+        """Give ``row`` the first ``length`` keys and values of the row ``source``."""
+        for held in (*self._keys, *self._values):
+            held[row, :length] = held[source, :length]
 
     def update(
         self,
@@ -58,8 +64,7 @@ class RaggedCache(Cache):
                 larger[:, : held.shape[1]] = held
                 store[layer_idx] = held = larger
             held[row, slots] = states.transpose(1, 2)
-            view = held[:, :in_view] if picked is None else held[picked, :in_view]
-            out.append(view.transpose(1, 2))
+            out.append(held[picked, :in_view].transpose(1, 2))
         return out[0], out[1]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -73,11 +73,14 @@ def latest_checkpoint(run: Path) -> Path:
     return found[-1]
 
 
+def model_folder(path: str | Path) -> str | Path:
+    """Where a policy lies: the newest checkpoint of a run folder, else ``path`` itself."""
+    return latest_checkpoint(Path(path)) if (Path(path) / FOLDER).is_dir() else path
+
+
 def load_policy(path: str | Path, device: str | None = None) -> LanguagePolicy:
     """A policy from a run folder (its newest checkpoint), a model directory or the hub."""
-    if (Path(path) / FOLDER).is_dir():
-        path = latest_checkpoint(Path(path))
-    return LanguagePolicy.from_pretrained(path, device=device)
+    return LanguagePolicy.from_pretrained(model_folder(path), device=device)
 
 
 def restore(checkpoint: Path, optimizer: Optimizer, generator: torch.Generator) -> dict[str, Any]:

@@ -11,14 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
 
-from lang_agent.config import TextConfig, TrainConfig, load_config
+from lang_agent.config import DecideConfig, TextConfig, TrainConfig, load_config
 from lang_agent.errors import LangAgentError
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ class Evaluate:
     episodes: int = 200
     slots: int = 16
     """Episodes played at once."""
-    temperature: float = 1.0
-    """Of the draw among the phrases; 0 takes the most likely one."""
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
     seed: int = 0
     """Of the draws; the episodes' own seeds are always the same ones."""
     json: str | None = None
@@ -56,7 +57,9 @@ class Play:
     """human, random, bot, constant:<action>, a run or model folder, or a hub id."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: int = 1
-    temperature: float = 1.0
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
     seed: int = 0
     gif: str | None = None
     """Write the episode as a GIF instead of playing in the terminal."""
@@ -140,11 +143,11 @@ def evaluate(args: Evaluate) -> None:
     rows = []
     for env_id in args.envs:
         envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
-        agent = _agent(args.policy, len(envs), args.temperature, args.seed)
+        agent = _agent(args.policy, len(envs), args)
         rows += evaluation.evaluate(agent, envs, args.episodes, name=env_id)
     console.print(evaluation.as_table(rows, title=args.policy))
     if args.json:
-        record = {"policy": args.policy, "temperature": args.temperature, "seed": args.seed}
+        record = {"policy": args.policy, "decide": asdict(args.decide), "seed": args.seed}
         data = {**record, "evaluations": evaluation.as_json(rows)}
         Path(args.json).write_text(json.dumps(data, indent=1) + "\n")
 
@@ -157,11 +160,11 @@ def play(args: Play) -> None:
         from lang_agent.report import film
 
         env = args.text.make(args.env, render_mode="rgb_array")
-        agent = _agent(args.agent, 1, args.temperature, args.seed)
+        agent = _agent(args.agent, 1, args)
         episode = film(agent, env, args.seed, Path(args.gif))
         console.print(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
         return
-    agent = None if args.agent == "human" else _agent(args.agent, 1, args.temperature, args.seed)
+    agent = None if args.agent == "human" else _agent(args.agent, 1, args)
     watch(args.text.make(args.env), agent, range(args.seed, args.seed + args.episodes), console)
 
 
@@ -184,7 +187,8 @@ def envs(args: Envs) -> None:
 def prompt(args: ShowPrompt) -> None:
     """Show what an agent would read, with its token count."""
     from lang_agent.checkpoint import load_policy
-    from lang_agent.policy import SIZES, LanguagePolicy
+    from lang_agent.models import SIZES
+    from lang_agent.policy import LanguagePolicy
     from lang_agent.tokenizer import sample_texts
 
     env = args.text.make(args.env)
@@ -201,12 +205,12 @@ def prompt(args: ShowPrompt) -> None:
     console.print(f"[dim]{count} tokens of {args.model}, {len(text)} characters[/dim]")
 
 
-def _agent(name: str, slots: int, temperature: float, seed: int) -> Any:
+def _agent(name: str, slots: int, args: Evaluate | Play) -> Any:
     from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
 
     kind, _, value = name.partition(":")
     if name == "random":
-        return RandomAgent(seed)
+        return RandomAgent(args.seed)
     if name == "bot":
         return BotAgent()
     if kind == "constant":
@@ -218,8 +222,10 @@ def _agent(name: str, slots: int, temperature: float, seed: int) -> Any:
     from lang_agent.agents import PolicyAgent
     from lang_agent.checkpoint import load_policy
 
-    generator = torch.Generator().manual_seed(seed)
-    return PolicyAgent(load_policy(name), slots, temperature=temperature, generator=generator)
+    policy = load_policy(name)
+    policy.set_precision(args.precision)
+    generator = torch.Generator().manual_seed(args.seed)
+    return PolicyAgent(policy, slots, args.decide, generator=generator)
 
 
 COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
@@ -297,7 +303,9 @@ def _as_trained(kind: Any, arguments: Sequence[str]) -> Any:
         file = Path(folder or "") / "config.yaml"
         if folder and file.is_file():
             trained = load_config(file, TrainConfig)
-            return replace(kind(), text=trained.text)
+            known = {"text": trained.text, "decide": trained.decide}
+            names = {item.name for item in fields(kind)}
+            return replace(kind(), **{name: known[name] for name in known if name in names})
     return None
 
 

@@ -53,6 +53,31 @@ def _argument(text: str) -> tuple[str, Any]:
     return name, yaml.safe_load(value)
 
 
+RULES = ("sum", "token-mean", "word-mean", "constrained")  # by which tokens make phrases
+GENERATE = "generate"
+
+
+@dataclass(frozen=True)
+class DecideConfig:
+    """How the policy comes to a decision."""
+
+    decide: str = "sum"
+    """sum, token-mean or word-mean (weigh every admissible phrase by its log-probability, or by
+    that divided by its tokens or words), constrained (a token at a time among those that still
+    lead to a phrase) or generate (free text, parsed)."""
+    temperature: float = 1.0
+    """Of the draws; 0 takes the most likely, which training refuses."""
+    max_new_tokens: int = 32
+    """The most to write for one decision, for generate."""
+
+    def __post_init__(self) -> None:
+        if self.decide not in (*RULES, GENERATE):
+            raise unknown("way to decide", self.decide, (*RULES, GENERATE))
+        positive = self.temperature >= 0
+        _require("temperature", self.temperature, positive, "0 (greedy) or more")
+        _require("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
+
+
 @dataclass(frozen=True)
 class LearnConfig:
     """How the policy is learned."""
@@ -79,6 +104,8 @@ class LearnConfig:
     weight_decay: float = 0.0
     batch_tokens: int = 8192
     """The most tokens in one forward pass; larger minibatches are accumulated."""
+    recompute_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more time."""
 
     def __post_init__(self) -> None:
         _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
@@ -99,7 +126,17 @@ class TrainConfig:
     """Gymnasium id; `lang-agent envs` lists them."""
     text: TextConfig = field(default_factory=TextConfig)
     model: str = "nano"
-    """nano, micro or small (a GPT-2 from random weights), a run or model folder, or a hub id."""
+    """nano, micro or small (a GPT-2 from random weights), smollm2 (its extra), a run or model
+    folder, or a hub id."""
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
+    lora_rank: int = 0
+    """Train a LoRA adapter of this rank instead of the model; 0 for none."""
+    freeze_layers: int = 0
+    """Train neither the embeddings nor the first so many layers; 0 trains all."""
+    value_layer: int = -1
+    """The layer whose output the value head of a new policy reads; -1 is the last."""
+    decide: DecideConfig = field(default_factory=DecideConfig)
     vocabulary_from: tuple[str, ...] = ()
     """Further environments whose words a new model's tokenizer shall know, for later training."""
     learn: LearnConfig = field(default_factory=LearnConfig)
@@ -127,7 +164,15 @@ class TrainConfig:
         for name in ("steps", "rollout_steps", "envs", "checkpoint_every"):
             value = getattr(self, name)
             _require(name, value, value >= 1, "1 or more")
-        _require("eval_episodes", self.eval_episodes, self.eval_episodes >= 0, "0 or more")
+        for name in ("eval_episodes", "lora_rank", "freeze_layers"):
+            value = getattr(self, name)
+            _require(name, value, value >= 0, "0 or more")
+        _require(
+            "temperature",
+            self.decide.temperature,
+            self.decide.temperature > 0,
+            "above 0 to train: a greedy policy never tries anything else",
+        )
 
 
 def _require(name: str, value: object, holds: bool, what: str) -> None:

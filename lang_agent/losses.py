@@ -1,6 +1,6 @@
-"""Policy and value losses: plain functions of tensors, one entry a decision, to be minimised.
+"""Policy and value losses: plain functions of tensors, to be minimised.
 
-``mask`` is bool, True where a decision counts; (B,) here, or (B, L) where a decision is L tokens.
+Policy losses have an entry for each token of each decision, (D, L); advantages are (D, 1).
 """
 
 from __future__ import annotations

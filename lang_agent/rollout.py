@@ -25,7 +25,8 @@ class Decision:
     context: list[int] = field(default_factory=list)  # token ids; shared by steps that extend it
     position: int = 0  # of the prompt's last token in the context
     choice: int = 0  # index of the action among the admissible phrases
-    log_prob: float = 0.0
+    token_ids: list[int] = field(default_factory=list)  # L, where free text was written
+    log_probs: list[float] = field(default_factory=list)  # L; one where a phrase is the decision
     value: float = 0.0
 
 

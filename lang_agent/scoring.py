@@ -7,9 +7,16 @@ log-probability is read off its parent), and they follow the prompt in the same 
 attending to the prompt and to its own ancestors alone. Where every phrase is one token there is no
 inner node and the prompt's own forward pass is all.
 
-The policy is the softmax of these scores over the admissible phrases (Tan et al. 2024, TWOSOME,
-arXiv 2401.14151, eq. 2-4; Carta et al. 2023, GLAM, arXiv 2302.02662, sec. 3.1). Every phrase holds
-the root's log-normaliser exactly once, so it cancels and is not computed.
+From the tree a policy over the phrases is made by one of the rules in ``config.RULES``:
+
+``sum``          softmax of the phrases' log-probabilities (Carta et al. 2023, GLAM, arXiv
+                 2302.02662, sec. 3.1). Every phrase holds the root's log-normaliser exactly once,
+                 so it cancels and is not computed.
+``token-mean``   softmax of the same divided by the phrase's number of tokens, and
+``word-mean``    by its number of words (Tan et al. 2024, TWOSOME, arXiv 2401.14151, eq. 3-5).
+``constrained``  a token at a time among those that still lead to an admissible phrase: at every
+                 node a softmax over its edges, so that a phrase's probability is the product of
+                 its tokens' (grammar-constrained decoding). Each token is a decision of its own.
 """
 
 from __future__ import annotations
@@ -21,77 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, eq=False)
-class ActionTree:
-    """The token tree of A phrases: M inner nodes below the root in depth-first order, E edges."""
-
-    tokens: np.ndarray  # (M,) the token of each inner node
-    depth: np.ndarray  # (M,) 1 for a child of the root
-    last: np.ndarray  # (M,) the last node of its subtree
-    edge_node: np.ndarray  # (E,) the edge's upper end: 0 for the root, m + 1 for node m
-    edge_token: np.ndarray  # (E,) the token at its lower end
-    uses: np.ndarray  # (A, E) float32: 1 where the phrase passes the edge
-
-
-def build_tree(phrases: Sequence[Sequence[int]]) -> ActionTree:
-    """The tree of token sequences; equal phrases, and one inside another, keep a score each."""
-    edges: dict[tuple[int, ...], int] = {}  # the path that ends with the edge -> its index
-    for phrase in phrases:
-        for end in range(1, len(phrase) + 1):
-            edges.setdefault(tuple(phrase[:end]), len(edges))
-    inner = sorted({path[:-1] for path in edges if len(path) > 1})  # depth first: sorted prefixes
-    node = {(): 0, **{path: index + 1 for index, path in enumerate(inner)}}
-    last = [
-        max(index for index, below in enumerate(inner) if below[: len(path)] == path)
-        for path in inner
-    ]
-    uses = np.zeros((len(phrases), len(edges)), dtype=np.float32)
-    for row, phrase in enumerate(phrases):
-        for end in range(1, len(phrase) + 1):
-            uses[row, edges[tuple(phrase[:end])]] = 1.0
-    return ActionTree(
-        tokens=np.array([path[-1] for path in inner], dtype=np.int64),
-        depth=np.array([len(path) for path in inner], dtype=np.int64),
-        last=np.array(last, dtype=np.int64),
-        edge_node=np.array([node[path[:-1]] for path in edges], dtype=np.int64),
-        edge_token=np.array([path[-1] for path in edges], dtype=np.int64),
-        uses=uses,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Forest:
-    """U different trees, padded to a common M, E and A, as tensors."""
-
-    edge_node: Tensor  # (U, E) int64
-    edge_token: Tensor  # (U, E) int64
-    uses: Tensor  # (U, A, E) float32, 0 where padded
-    is_action: Tensor  # (U, A) bool
-    inner_nodes: int  # M, the most inner nodes of any tree
-
-
-def plant(trees: Sequence[ActionTree], device: torch.device) -> Forest:
-    """Pad different trees into one :class:`Forest`."""
-    actions = max(tree.uses.shape[0] for tree in trees)
-    edges = max(tree.uses.shape[1] for tree in trees)
-    edge_node = np.zeros((len(trees), edges), dtype=np.int64)
-    edge_token = np.zeros((len(trees), edges), dtype=np.int64)
-    uses = np.zeros((len(trees), actions, edges), dtype=np.float32)
-    is_action = np.zeros((len(trees), actions), dtype=bool)
-    for index, tree in enumerate(trees):
-        count = len(tree.edge_node)
-        edge_node[index, :count] = tree.edge_node
-        edge_token[index, :count] = tree.edge_token
-        uses[index, : len(tree.uses), :count] = tree.uses
-        is_action[index, : len(tree.uses)] = True
-    return Forest(
-        edge_node=torch.from_numpy(edge_node).to(device),
-        edge_token=torch.from_numpy(edge_token).to(device),
-        uses=torch.from_numpy(uses).to(device),
-        is_action=torch.from_numpy(is_action).to(device),
-        inner_nodes=max(len(tree.tokens) for tree in trees),
-    )
+from lang_agent.action_tree import ActionTree, Forest
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +124,25 @@ def lay_out(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The policy over the admissible phrases of D decisions, and how it came about."""
+
+    log_policy: Tensor  # (D, A) normalised over each decision's phrases; -inf where padded
+    tokens: Tensor | None  # (D, E) an edge's log-probability, where each token is a decision
+    path: Tensor  # (D, A, L) a phrase's edges, -1 where padded
+
+    def of(self, choices: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the chosen phrases (D,), one a decision: (D, L) and their mask."""
+        if self.tokens is None:
+            chosen = self.log_policy.gather(1, choices[:, None])
+            return chosen, torch.ones_like(chosen, dtype=torch.bool)
+        index = choices[:, None, None].expand(-1, 1, self.path.shape[2])
+        path = self.path.gather(1, index).squeeze(1)  # (D, L)
+        mask = path >= 0
+        return self.tokens.gather(1, path.clamp(min=0)).where(mask, 0.0), mask
+
+
 def score_phrases(
     hidden: Tensor,
     layout: Layout,
@@ -194,17 +150,16 @@ def score_phrases(
     tree_of_decision: Tensor,
     head_weight: Tensor,
     head_bias: Tensor | None,
-) -> Tensor:
-    """The log-policy over the admissible phrases of every decision.
+    temperature: float = 1.0,
+) -> Scores:
+    """The policy over the admissible phrases of every decision.
 
     Args:
         hidden: (B, W, H) last hidden states of the layout's tokens.
         forest: the U trees in use.
         tree_of_decision: (D,) the index in the forest of each decision's tree.
         head_weight, head_bias: the language-model head, (V, H) and (V,).
-
-    Returns:
-        (D, A) log-probabilities, normalised over each decision's phrases; -inf where padded.
+        temperature: scores (constrained: logits) are divided by it; above 0.
     """
     row, column = layout.decision_row, layout.decision_column
     nodes = hidden[row, column][:, None]  # (D, 1, H)
@@ -212,22 +167,55 @@ def score_phrases(
         inner = hidden[row[:, None], layout.node_column]  # (D, M, H)
         nodes = torch.cat((nodes, inner), dim=1)  # (D, 1 + M, H)
     edge_node = forest.edge_node[tree_of_decision]  # (D, E)
+    logits = _edge_logits(nodes, forest, tree_of_decision, head_weight, head_bias)
+    path = forest.path[tree_of_decision]
+    if forest.rule == "constrained":
+        logits = (logits / temperature).masked_fill(~forest.is_edge[tree_of_decision], -torch.inf)
+        tokens = logits - _log_sum_exp_by(edge_node, logits, nodes.shape[1])
+        tokens = tokens.masked_fill(~forest.is_edge[tree_of_decision], 0.0)
+    else:
+        tokens = logits - _normalisers(nodes, forest.rule, head_weight, head_bias).gather(
+            1, edge_node
+        )
+    scores = (forest.uses[tree_of_decision] @ tokens[..., None]).squeeze(-1)  # (D, A)
+    scores = scores.masked_fill(~forest.is_action[tree_of_decision], -torch.inf)
+    if forest.rule == "constrained":
+        return Scores(scores, tokens, path)
+    scores = scores / forest.divisor[tree_of_decision] / temperature
+    return Scores(torch.log_softmax(scores, dim=-1), None, path)
+
+
+def _edge_logits(
+    nodes: Tensor, forest: Forest, tree_of_decision: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """(D, E) float32 logits of the edges' tokens at their upper ends, from (D, 1 + M, H)."""
+    edge_node = forest.edge_node[tree_of_decision]  # (D, E)
     edge_token = forest.edge_token[tree_of_decision]  # (D, E)
     if len(forest.edge_token) == 1:  # one set of phrases for all: a small matrix product
-        logits = nodes @ head_weight[forest.edge_token[0]].T.to(nodes.dtype)  # (D, 1 + M, E)
+        logits = nodes @ weight[forest.edge_token[0]].T.to(nodes.dtype)  # (D, 1 + M, E)
         logits = logits.gather(1, edge_node[:, None]).squeeze(1)
     else:
         states = nodes.gather(1, edge_node[..., None].expand(-1, -1, nodes.shape[-1]))
-        logits = (states * head_weight[edge_token].to(nodes.dtype)).sum(-1)  # (D, E)
-    if head_bias is not None:
-        logits = logits + head_bias[edge_token]
-    logits = logits.float()
-    if layout.has_nodes:
-        # The root's normaliser is left out: it is the same in every phrase and cancels.
-        vocabulary = torch.nn.functional.linear(inner, head_weight.to(inner.dtype), head_bias)
-        normaliser = torch.logsumexp(vocabulary.float(), dim=-1)  # (D, M)
-        normaliser = torch.cat((torch.zeros_like(normaliser[:, :1]), normaliser), dim=1)
-        logits = logits - normaliser.gather(1, edge_node)
-    scores = (forest.uses[tree_of_decision] @ logits[..., None]).squeeze(-1)  # (D, A)
-    scores = scores.masked_fill(~forest.is_action[tree_of_decision], float("-inf"))
-    return torch.log_softmax(scores, dim=-1)
+        logits = (states * weight[edge_token].to(nodes.dtype)).sum(-1)
+    if bias is not None:
+        logits = logits + bias[edge_token]
+    return logits.float()
+
+
+def _normalisers(nodes: Tensor, rule: str, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(D, 1 + M) log-normalisers over the vocabulary; the root's is 0 where it cancels."""
+    counted = nodes[:, 1:] if rule == "sum" else nodes
+    root = nodes.new_zeros(len(nodes), nodes.shape[1] - counted.shape[1], dtype=torch.float32)
+    if counted.shape[1] == 0:
+        return root
+    vocabulary = torch.nn.functional.linear(counted, weight.to(counted.dtype), bias)
+    return torch.cat((root, torch.logsumexp(vocabulary.float(), dim=-1)), dim=1)
+
+
+def _log_sum_exp_by(group: Tensor, values: Tensor, groups: int) -> Tensor:
+    """(D, E) for every entry, the log-sum-exp of (D, E) ``values`` over its ``group``."""
+    most = values.new_full((len(values), groups), -torch.inf)
+    most = most.scatter_reduce(1, group, values.detach(), "amax").gather(1, group)
+    sums = values.new_zeros(len(values), groups)
+    sums = sums.scatter_add(1, group, (values - most).exp())
+    return sums.gather(1, group).log() + most

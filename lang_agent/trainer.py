@@ -14,13 +14,21 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lang_agent.agents import PolicyAgent
-from lang_agent.checkpoint import latest_checkpoint, load_policy, restore, save_checkpoint
+from lang_agent.checkpoint import (
+    latest_checkpoint,
+    load_policy,
+    model_folder,
+    restore,
+    save_checkpoint,
+)
 from lang_agent.config import TrainConfig, load_config, save_config
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
 from lang_agent.learner import update
+from lang_agent.lora import add_lora, base_of, has_lora
+from lang_agent.models import SIZES
 from lang_agent.optimizer import Optimizer
-from lang_agent.policy import SIZES, LanguagePolicy
+from lang_agent.policy import LanguagePolicy, freeze_layers
 from lang_agent.rollout import Episode, play
 from lang_agent.tokenizer import sample_texts
 
@@ -50,7 +58,8 @@ class Trainer:
         self.envs = [config.text.make(config.env) for _ in range(config.envs)]
         checkpoint = latest_checkpoint(folder) if resume else None
         device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.policy = self._policy(checkpoint).to(device)
+        self.policy = self._policy(checkpoint, config.model).to(device)
+        self.policy.set_precision(config.precision)
         learn = config.learn
         self.optimizer = Optimizer(
             self.policy, learn.optimizer, learn.learning_rate, learn.weight_decay
@@ -64,15 +73,30 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / CONFIG_FILE)
 
-    def _policy(self, checkpoint: Path | None) -> LanguagePolicy:
+    def _policy(self, checkpoint: Path | None, name: str) -> LanguagePolicy:
+        """The policy to go on with, or to begin with."""
         config = self.config
         if checkpoint is not None:
-            return load_policy(checkpoint)
-        if config.model in SIZES:
+            policy = load_policy(checkpoint)
+        elif name in SIZES:
             others = [config.text.make(env_id) for env_id in config.vocabulary_from]
             texts = sample_texts([self.envs[0], *others])
-            return LanguagePolicy.from_scratch(config.model, seed=config.seed, texts=texts)
-        return load_policy(config.model)
+            policy = LanguagePolicy.from_scratch(name, seed=config.seed, texts=texts)
+        else:
+            policy = load_policy(name)
+        if checkpoint is None and config.value_layer != policy.value_layer != -1:
+            raise LangAgentError(
+                f"value_layer={config.value_layer}, but the value head of '{name}' was trained on "
+                f"layer {policy.value_layer}."
+            )
+        if checkpoint is None and config.value_layer != policy.value_layer:
+            policy = LanguagePolicy(policy.model, policy.tokenizer, value_layer=config.value_layer)
+        if config.lora_rank and not has_lora(policy.model):
+            add_lora(policy.model, config.lora_rank, base=base_of(str(model_folder(name))))
+        freeze_layers(policy, config.freeze_layers)
+        if config.learn.recompute_activations:
+            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        return policy
 
     def run(self, on_update: Callable[[dict[str, float]], None] | None = None) -> None:
         """Train until the configured number of steps, or until :attr:`stop`; then save."""
@@ -106,12 +130,14 @@ class Trainer:
         rate = config.learn.learning_rate * (1 - (1 - config.learn.lr_final) * done)
         self.optimizer.set_rate(rate)
         started = time.perf_counter()
-        agent = PolicyAgent(self.policy, config.envs, generator=self.generator)
+        agent = PolicyAgent(self.policy, config.envs, config.decide, generator=self.generator)
         seeds = training_seeds(config.seed, progress.episodes)
         played = play(agent, self.envs, seeds, min_steps=config.rollout_steps)
         episodes = sorted(played, key=lambda episode: episode.index)
         acted = time.perf_counter()
-        metrics = update(self.policy, self.optimizer, episodes, config.learn, self.generator)
+        metrics = update(
+            self.policy, self.optimizer, episodes, config.learn, config.decide, self.generator
+        )
         seconds = time.perf_counter() - started
         steps = sum(len(episode.steps) for episode in episodes)
         recent = deque(progress.recent, maxlen=RECENT)
@@ -148,7 +174,7 @@ class Trainer:
     def agent(self, slots: int) -> PolicyAgent:
         """The policy as an agent with draws of its own, so that looking changes nothing."""
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        return PolicyAgent(self.policy, slots, generator=generator)
+        return PolicyAgent(self.policy, slots, self.config.decide, generator=generator)
 
 
 def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:

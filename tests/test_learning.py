@@ -14,9 +14,9 @@ from lang_agent.advantages import gae, returns_to_go
 from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.batches import by_length, collate, minibatches, to_samples
-from lang_agent.config import LearnConfig
+from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.evaluation import evaluate
-from lang_agent.learner import standardise, total_loss, update
+from lang_agent.learner import decision_log_probs, standardise, total_loss, update
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import play
@@ -84,9 +84,9 @@ def collect(policy, prompt, episodes=6, **options):
     return sorted(play(agent, envs, range(episodes)), key=lambda episode: episode.index)
 
 
-def samples_of(policy, episodes):
+def samples_of(policy, episodes, decide=DecideConfig()):  # noqa: B008
     credit, returns = ALGORITHMS["ppo"].credit(episodes, LearnConfig())
-    return to_samples(policy, episodes, credit, returns)
+    return to_samples(policy, episodes, credit, returns, decide.decide)
 
 
 def test_values_bootstrap_on_truncation_only(policy):
@@ -112,10 +112,8 @@ def test_ratios_are_one_before_the_first_step(policy, prompt, shared):
     assert len(samples) == (len(episodes) if shared else steps)
     batch = collate(samples, policy.device)
     with torch.no_grad():
-        _, metrics = total_loss(policy, ALGORITHMS["ppo"], batch, LearnConfig())
-        hidden = policy.hidden_states(batch.layout)
-        log_policy = policy.log_policy(hidden, batch.layout, batch.trees)
-    now = log_policy.gather(1, batch.choices[:, None]).squeeze(1)
+        _, metrics = total_loss(policy, ALGORITHMS["ppo"], batch, LearnConfig(), DecideConfig())
+        now, _ = decision_log_probs(policy, policy.hidden_states(batch.layout), batch, 1.0)
     torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
     assert metrics["clip_fraction"].item() == 0
 
@@ -130,7 +128,7 @@ def test_whole_episodes_give_the_gradients_of_single_decisions(policy, actions):
         policy.zero_grad()
         for part in parts:
             loss, _ = total_loss(policy, ALGORITHMS["ppo"], collate(part, policy.device),
-                                 LearnConfig())  # fmt: skip
+                                 LearnConfig(), DecideConfig())  # fmt: skip
             loss.backward()
         return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
 
@@ -138,8 +136,8 @@ def test_whole_episodes_give_the_gradients_of_single_decisions(policy, actions):
     for sample in samples:
         for at in range(len(sample.columns)):
             one = type(sample)(sample.token_ids[: sample.columns[at] + 1])
-            for name in ("columns", "trees", "choices", "log_probs", "values", "advantages",
-                         "returns"):  # fmt: skip
+            for name in ("columns", "trees", "choices", "written", "log_probs", "values",
+                         "advantages", "returns"):  # fmt: skip
                 setattr(one, name, [getattr(sample, name)[at]])
             alone.append([one])
     whole, single = gradient([samples]), gradient(alone)
@@ -171,10 +169,10 @@ def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt):
     for round_ in range(30):
         agent = PolicyAgent(policy, 16, generator=generator)
         episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
-        update(policy, optimizer, episodes, config, generator)
+        update(policy, optimizer, episodes, config, DecideConfig(), generator)
         if sum(episode.success for episode in episodes) == 64:
             break
-    (row,) = evaluate(PolicyAgent(policy, 16, temperature=0), envs, 100)
+    (row,) = evaluate(PolicyAgent(policy, 16, DecideConfig(temperature=0)), envs, 100)
     assert row.success > 0.95
 
 

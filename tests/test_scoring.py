@@ -10,11 +10,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 import lang_agent
 from lang_agent import LangAgentError
+from lang_agent.action_tree import build_tree
 from lang_agent.agents import PolicyAgent
-from lang_agent.policy import LanguagePolicy, sample
+from lang_agent.config import DecideConfig
+from lang_agent.generation import sample
+from lang_agent.policy import LanguagePolicy
 from lang_agent.prompt import PromptError
 from lang_agent.rollout import play
-from lang_agent.scoring import build_tree
 
 
 @torch.no_grad()
@@ -137,7 +139,7 @@ def test_acting_through_the_cache_scores_as_without_it(gpt2, prompt):
             contexts.add(id(step.decision.context))
             seen = step.observation
             expected = one_at_a_time(gpt2, seen.prompt, seen.actions)[step.decision.choice]
-            worst = max(worst, abs(expected.item() - step.decision.log_prob))
+            worst = max(worst, abs(expected.item() - step.decision.log_probs[0]))
     assert worst < 1e-4
     if prompt == "transcript":
         assert len(contexts) > 7  # some episode outgrew the 256 positions
@@ -146,7 +148,7 @@ def test_acting_through_the_cache_scores_as_without_it(gpt2, prompt):
 def test_greedy_play_is_the_same_with_and_without_cache(policy):
     def actions(slots):
         envs = [lang_agent.make("BabyAI-GoToLocalS5N2-v0") for _ in range(slots)]
-        agent = PolicyAgent(policy, slots, temperature=0)
+        agent = PolicyAgent(policy, slots, DecideConfig(temperature=0))
         episodes = sorted(play(agent, envs, range(4)), key=lambda episode: episode.index)
         return [[step.decision.action for step in episode.steps] for episode in episodes]
 
@@ -155,11 +157,12 @@ def test_greedy_play_is_the_same_with_and_without_cache(policy):
 
 def test_temperature_flattens_and_sharpens(policy):
     with pytest.raises(LangAgentError, match="temperature=-1"):
-        PolicyAgent(policy, 1, temperature=-1)
+        DecideConfig(temperature=-1)
     log_probs = torch.tensor([[0.6, 0.4]]).log().repeat(4000, 1)
     share = {}
     for temperature in (0.0, 0.5, 1.0):
-        drawn = sample(log_probs, temperature, torch.Generator().manual_seed(0))
+        tempered = (log_probs / (temperature or 1)).log_softmax(-1)
+        drawn = sample(tempered, temperature, torch.Generator().manual_seed(0))
         share[temperature] = (drawn == 0).float().mean().item()
     assert share[0.0] == 1.0
     assert share[0.5] == pytest.approx(0.36 / 0.52, abs=0.03)

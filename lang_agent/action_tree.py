@@ -1,0 +1,125 @@
+"""Admissible phrases as a token tree: phrases that share a first token share its computation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lang_agent.errors import LangAgentError
+
+
+@dataclass(frozen=True, eq=False)
+class ActionTree:
+    """The token tree of A phrases: M inner nodes below the root in depth-first order, E edges."""
+
+    tokens: np.ndarray  # (M,) the token of each inner node
+    depth: np.ndarray  # (M,) 1 for a child of the root
+    last: np.ndarray  # (M,) the last node of its subtree
+    edge_node: np.ndarray  # (E,) the edge's upper end: 0 for the root, m + 1 for node m
+    edge_token: np.ndarray  # (E,) the token at its lower end
+    uses: np.ndarray  # (A, E) float32: 1 where the phrase passes the edge
+    path: np.ndarray  # (A, L) the phrase's edges in order, -1 where padded
+    divisor: np.ndarray  # (A,) float32: what a phrase's log-probability is divided by
+    rule: str = "sum"
+
+
+def build_tree(
+    phrases: Sequence[Sequence[int]],
+    rule: str = "sum",
+    *,
+    words: Sequence[int] | None = None,
+    end: int = 0,
+) -> ActionTree:
+    """The tree of A token sequences under one of ``config.RULES``.
+
+    Equal phrases, and one inside another, keep a score each. In constrained decoding they cannot:
+    there a phrase that begins another is followed by the token ``end``, and equal ones are refused.
+
+    Args:
+        words: A counts, for the rule ``word-mean``.
+        end: a token that ends a phrase, for the rule ``constrained``.
+    """
+    if rule == "constrained":
+        phrases = _told_apart([tuple(phrase) for phrase in phrases], end)
+    edges: dict[tuple[int, ...], int] = {}  # the path that ends with the edge -> its index
+    for phrase in phrases:
+        for stop in range(1, len(phrase) + 1):
+            edges.setdefault(tuple(phrase[:stop]), len(edges))
+    inner = sorted({path[:-1] for path in edges if len(path) > 1})  # depth first: sorted prefixes
+    node = {(): 0, **{path: index + 1 for index, path in enumerate(inner)}}
+    last = [
+        max(index for index, below in enumerate(inner) if below[: len(path)] == path)
+        for path in inner
+    ]
+    uses = np.zeros((len(phrases), len(edges)), dtype=np.float32)
+    lengths = [len(phrase) for phrase in phrases]
+    path = np.full((len(phrases), max(lengths, default=0)), -1, dtype=np.int64)
+    for row, phrase in enumerate(phrases):
+        path[row, : len(phrase)] = [edges[tuple(phrase[: i + 1])] for i in range(len(phrase))]
+        uses[row, path[row, : len(phrase)]] = 1.0
+    divisors = {"token-mean": lengths, "word-mean": words}.get(rule) or [1] * len(phrases)
+    return ActionTree(
+        tokens=np.array([path[-1] for path in inner], dtype=np.int64),
+        depth=np.array([len(path) for path in inner], dtype=np.int64),
+        last=np.array(last, dtype=np.int64),
+        edge_node=np.array([node[path[:-1]] for path in edges], dtype=np.int64),
+        edge_token=np.array([path[-1] for path in edges], dtype=np.int64),
+        uses=uses,
+        path=path,
+        divisor=np.array(divisors, dtype=np.float32),
+        rule=rule,
+    )
+
+
+def _told_apart(phrases: list[tuple[int, ...]], end: int) -> list[tuple[int, ...]]:
+    """Phrases of which none begins another."""
+    if len(set(phrases)) < len(phrases):
+        raise LangAgentError(
+            "Constrained decoding cannot tell equal phrases apart: every admissible phrase must "
+            "have tokens of its own."
+        )
+    begun = {phrase[:stop] for phrase in phrases for stop in range(1, len(phrase))}
+    return [(*phrase, end) if phrase in begun else phrase for phrase in phrases]
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """U different trees under one rule, padded to a common M, E, A and L, as tensors."""
+
+    edge_node: Tensor  # (U, E) int64
+    edge_token: Tensor  # (U, E) int64
+    is_edge: Tensor  # (U, E) bool
+    uses: Tensor  # (U, A, E) float32, 0 where padded
+    path: Tensor  # (U, A, L) int64, -1 where padded
+    divisor: Tensor  # (U, A) float32, 1 where padded
+    is_action: Tensor  # (U, A) bool
+    rule: str
+
+
+def plant(trees: Sequence[ActionTree], device: torch.device) -> Forest:
+    """Pad different trees of one rule into one :class:`Forest`."""
+
+    def padded(name: str, value: float) -> Tensor:
+        arrays = [getattr(tree, name) for tree in trees]
+        shape = [max(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True)]
+        out = np.full((len(arrays), *shape), value, dtype=arrays[0].dtype)
+        for index, array in enumerate(arrays):
+            out[index][tuple(map(slice, array.shape))] = array
+        return torch.from_numpy(out).to(device)
+
+    edge_token = padded("edge_token", -1)
+    divisor = padded("divisor", 0)
+    return Forest(
+        edge_node=padded("edge_node", 0),
+        edge_token=edge_token.clamp(min=0),
+        is_edge=edge_token >= 0,
+        uses=padded("uses", 0),
+        path=padded("path", -1),
+        divisor=divisor.where(divisor > 0, 1.0),
+        is_action=divisor > 0,
+        rule=trees[0].rule,
+    )

@@ -1,0 +1,79 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685) by peft, as an adapter inside a transformers model.
+
+Only the adapter is trained and saved. With the adapter switched off the model is the one that
+training started from: the reference policy costs no second copy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lang_agent.errors import LangAgentError
+
+
+def add_lora(model: PreTrainedModel, rank: int, base: str) -> None:
+    """Freeze ``model`` and put a LoRA adapter of ``rank`` on every linear layer of its blocks.
+
+    ``base`` is where the model was loaded from: an adapter is saved with that name and nothing
+    more. Raises :class:`LangAgentError` without the package peft.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise LangAgentError("LoRA needs peft: pip install 'lang_agent[lora]'.") from None
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", bias="none")
+    config.base_model_name_or_path = base
+    config.fan_in_fan_out = model.config.model_type == "gpt2"  # its Conv1D holds (in, out)
+    model.add_adapter(config)
+
+
+def base_of(name: str) -> str:
+    """How an adapter on the model ``name`` names it. Raises for a model that is kept nowhere."""
+    from lang_agent.models import SIZES
+
+    if name in SIZES:
+        raise LangAgentError(
+            f"lora_rank adapts a trained model, and '{name}' has random weights: train all of it."
+        )
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
+def load_adapted(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model that an adapter's directory names, with the adapter, ready to learn on."""
+    from lang_agent.models import load
+
+    try:
+        base = json.loads((directory / "adapter_config.json").read_text())[
+            "base_model_name_or_path"
+        ]
+    except (OSError, ValueError, KeyError) as error:
+        raise LangAgentError(f"The adapter in '{directory}' is damaged: {error!r}") from None
+    model, tokenizer = load(base)
+    try:
+        model.load_adapter(str(directory), is_trainable=True)
+    except ImportError:
+        raise LangAgentError("LoRA needs peft: pip install 'lang_agent[lora]'.") from None
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise LangAgentError(f"Cannot load the adapter in '{directory}': {reason}") from None
+    return model, tokenizer
+
+
+def has_lora(model: PreTrainedModel) -> bool:
+    """Whether the model carries an adapter."""
+    return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+@contextmanager
+def without_lora(model: PreTrainedModel) -> Iterator[None]:
+    """The model as it was before the adapter, which comes back at the end."""
+    model.disable_adapters()
+    try:
+        yield
+    finally:
+        model.enable_adapters()

