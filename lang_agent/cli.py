@@ -1,4 +1,4 @@
-"""The command line: ``lang-agent train | evaluate | play | envs | prompt``.
+"""The command line: ``lang-agent train | evaluate | play | envs | prompt | bench``.
 
 Every option can come from a YAML file (``--config``); flags win over the file.
 """
@@ -84,6 +84,18 @@ class ShowPrompt:
     """Actions to take first."""
     model: str = "nano"
     """Whose tokenizer counts: a size, a run or model folder, or a hub id."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`bench`'s options."""
+
+    quick: bool = False
+    """Shorter runs, under a minute in all."""
+    threads: int | None = None
+    """Processor threads of torch."""
+    json: str | None = None
+    """Also write the figures to this file."""
 
 
 def train(config: TrainConfig, resume: Path | None = None) -> None:
@@ -205,6 +217,19 @@ def prompt(args: ShowPrompt) -> None:
     console.print(f"[dim]{count} tokens of {args.model}, {len(text)} characters[/dim]")
 
 
+def bench(args: Bench) -> None:
+    """How fast the policy acts and learns, against straightforward loops."""
+    import torch
+
+    from lang_agent import bench
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    record = bench.bench(args.quick, lambda line: console.print(line, markup=False))
+    if args.json:
+        Path(args.json).write_text(json.dumps(record, indent=1) + "\n")
+
+
 def _agent(name: str, slots: int, args: Evaluate | Play) -> Any:
     from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
 
@@ -234,6 +259,7 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "play": (Play, play),
     "envs": (Envs, envs),
     "prompt": (ShowPrompt, prompt),
+    "bench": (Bench, bench),
 }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,11 +138,13 @@ def make_ready(model: PreTrainedModel) -> PreTrainedModel:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """transformers draws a bar for every file that it reads or writes; checkpoints are many."""
+    """transformers draws a bar for every file that it reads or writes; checkpoints are many.
+    (Its GGUF reader asks nobody, and writes to standard error.)"""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         if shown:
             transformers_logging.enable_progress_bar()

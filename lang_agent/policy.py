@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lang_agent import models
@@ -69,6 +70,7 @@ class LanguagePolicy(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1024)
+        self._copies: dict[Tensor, tuple[int, Tensor]] = {}
         self._memory = lru_cache(maxsize=65536)(self._encode)
         self.tree = lru_cache(maxsize=4096)(self._tree)
         self._forest = lru_cache(maxsize=64)(self._plant)
@@ -209,19 +211,56 @@ class LanguagePolicy(nn.Module):
             mask = layout.mask(cache.aim(rows, layout.slot))
         elif layout.has_nodes:
             mask = layout.mask(layout.token_ids.shape[1])
-        reduced = self.precision != torch.float32
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
-            output = self.model.base_model(
-                input_ids=layout.token_ids,
-                position_ids=layout.position,
-                attention_mask=mask,
-                past_key_values=cache,
-                use_cache=cache is not None,
-                output_hidden_states=self.value_layer != -1,
-            )
+        inputs = {
+            "input_ids": layout.token_ids,
+            "position_ids": layout.position,
+            "attention_mask": mask,
+            "past_key_values": cache,
+            "use_cache": cache is not None,
+            "output_hidden_states": self.value_layer != -1,
+        }
+        base = self.model.base_model
+        if self.precision == torch.float32:
+            output = base(**inputs)
+        else:
+            with torch.autocast(self.device.type, dtype=self.precision):
+                if torch.is_grad_enabled():
+                    output = base(**inputs)
+                else:
+                    output = functional_call(base, self._matrices(), kwargs=inputs)
         last = output.last_hidden_state
         for_value = last if self.value_layer == -1 else output.hidden_states[self.value_layer]
         return States(last.to(self.precision), for_value.float())
+
+    def _matrices(self) -> dict[str, Tensor]:
+        """The layers' matrices in reduced precision, kept until they change: acting would
+        otherwise round every weight at every step."""
+        return {name: self._reduced(weight) for name, weight in self._layer_matrices}
+
+    @cached_property
+    def _layer_matrices(self) -> list[tuple[str, nn.Parameter]]:
+        embeddings = {
+            weight
+            for module in self.model.modules()
+            if isinstance(module, nn.Embedding)
+            for weight in module.parameters()
+        }
+        return [
+            (name, weight)
+            for name, weight in self.model.base_model.named_parameters()
+            if weight.ndim == 2 and weight not in embeddings
+        ]
+
+    def _reduced(self, weight: Tensor) -> Tensor:
+        """``weight`` in the policy's precision; without gradients, from a copy kept for it."""
+        if weight.dtype == self.precision or torch.is_grad_enabled():
+            return weight.to(self.precision)
+        version, copy = self._copies.get(weight, (-1, weight))
+        stale = version != weight._version or copy.device != weight.device
+        if stale or copy.dtype != self.precision:
+            copy = weight.detach().to(self.precision)
+            self._copies[weight] = (weight._version, copy)
+        return copy
 
     def action_log_probs(
         self, prompts: Sequence[str], actions: Sequence[Any], *, rule: str = "sum"
@@ -266,13 +305,14 @@ class LanguagePolicy(nn.Module):
         head = self.model.get_output_embeddings()
         bias = getattr(head, "bias", None)
         forest = self._forest(distinct)
-        return score_phrases(states.last, layout, forest, which, head.weight, bias, temperature)
+        weight = self._reduced(head.weight)
+        return score_phrases(states.last, layout, forest, which, weight, bias, temperature)
 
     def token_logits(self, states: Tensor) -> Tensor:
         """(N, V) float32 logits over the vocabulary from (N, H) last hidden states."""
         head = self.model.get_output_embeddings()
-        weight, bias = head.weight.to(states.dtype), getattr(head, "bias", None)
-        return nn.functional.linear(states, weight, bias).float()
+        bias = getattr(head, "bias", None)
+        return nn.functional.linear(states, self._reduced(head.weight), bias).float()
 
     def generate(self, prompts: Sequence[str], **options: Any) -> list[str]:
         """Free text after each prompt; see :func:`lang_agent.generation.generate`."""

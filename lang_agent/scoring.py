@@ -158,7 +158,7 @@ def score_phrases(
         hidden: (B, W, H) last hidden states of the layout's tokens.
         forest: the U trees in use.
         tree_of_decision: (D,) the index in the forest of each decision's tree.
-        head_weight, head_bias: the language-model head, (V, H) and (V,).
+        head_weight, head_bias: the language-model head, (V, H) and (V,), of the states' dtype.
         temperature: scores (constrained: logits) are divided by it; above 0.
     """
     row, column = layout.decision_row, layout.decision_column
@@ -192,11 +192,11 @@ def _edge_logits(
     edge_node = forest.edge_node[tree_of_decision]  # (D, E)
     edge_token = forest.edge_token[tree_of_decision]  # (D, E)
     if len(forest.edge_token) == 1:  # one set of phrases for all: a small matrix product
-        logits = nodes @ weight[forest.edge_token[0]].T.to(nodes.dtype)  # (D, 1 + M, E)
+        logits = nodes @ weight[forest.edge_token[0]].T  # (D, 1 + M, E)
         logits = logits.gather(1, edge_node[:, None]).squeeze(1)
     else:
         states = nodes.gather(1, edge_node[..., None].expand(-1, -1, nodes.shape[-1]))
-        logits = (states * weight[edge_token].to(nodes.dtype)).sum(-1)
+        logits = (states * weight[edge_token]).sum(-1)
     if bias is not None:
         logits = logits + bias[edge_token]
     return logits.float()
@@ -208,7 +208,7 @@ def _normalisers(nodes: Tensor, rule: str, weight: Tensor, bias: Tensor | None) 
     root = nodes.new_zeros(len(nodes), nodes.shape[1] - counted.shape[1], dtype=torch.float32)
     if counted.shape[1] == 0:
         return root
-    vocabulary = torch.nn.functional.linear(counted, weight.to(counted.dtype), bias)
+    vocabulary = torch.nn.functional.linear(counted, weight, bias)
     return torch.cat((root, torch.logsumexp(vocabulary.float(), dim=-1)), dim=1)
 
 
