@@ -27,8 +27,8 @@ def add_lora(model: PreTrainedModel, rank: int, base: str) -> None:
     except ImportError:
         raise LangAgentError("LoRA needs peft: pip install 'lang_agent[lora]'.") from None
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", bias="none")
-    config.base_model_name_or_path = base
     config.fan_in_fan_out = model.config.model_type == "gpt2"  # its Conv1D holds (in, out)
+    model.name_or_path = base  # what transformers records as the adapter's base
     model.add_adapter(config)
 
 

@@ -24,6 +24,7 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.fused import fuse
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,16 @@ def _smollm2() -> tuple[str, str]:
 
 def make_ready(model: PreTrainedModel) -> PreTrainedModel:
     """Dropout off, so that the policy acted with is the policy learned, and GPT-2's activation
-    computed in one operation instead of eight (``gelu_pytorch_tanh`` is the same function)."""
+    computed in one operation instead of eight (``gelu_pytorch_tanh`` is the same function), or
+    together with the product before it."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         for name, child in module.named_children():
             if type(child).__name__ == "NewGELUActivation":
                 setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
+        if isinstance(getattr(module, "act", None), type(ACT2FN["gelu_pytorch_tanh"])):
+            fuse(module)
     return model.eval()
 
 

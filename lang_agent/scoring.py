@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -88,9 +89,9 @@ def lay_out(
     decision_row = np.repeat(np.arange(len(rows)), counts)
     decision_column = np.concatenate([np.asarray(row, dtype=np.int64) for row in decisions])
     node_column = np.zeros((len(decision_row), most), dtype=np.int64)
+    token_ids[column < lengths[:, None]] = list(chain.from_iterable(rows))
     decision = 0
-    for index, row in enumerate(rows):
-        token_ids[index, : len(row)] = row
+    for index, row in enumerate(rows if most else ()):
         if not extra[index]:
             decision += counts[index]
             continue
@@ -192,7 +193,7 @@ def _edge_logits(
     edge_node = forest.edge_node[tree_of_decision]  # (D, E)
     edge_token = forest.edge_token[tree_of_decision]  # (D, E)
     if len(forest.edge_token) == 1:  # one set of phrases for all: a small matrix product
-        logits = nodes @ weight[forest.edge_token[0]].T  # (D, 1 + M, E)
+        logits = _product(nodes, weight[forest.edge_token[0]])  # (D, 1 + M, E)
         logits = logits.gather(1, edge_node[:, None]).squeeze(1)
     else:
         states = nodes.gather(1, edge_node[..., None].expand(-1, -1, nodes.shape[-1]))
@@ -208,8 +209,14 @@ def _normalisers(nodes: Tensor, rule: str, weight: Tensor, bias: Tensor | None) 
     root = nodes.new_zeros(len(nodes), nodes.shape[1] - counted.shape[1], dtype=torch.float32)
     if counted.shape[1] == 0:
         return root
-    vocabulary = torch.nn.functional.linear(counted, weight, bias)
+    vocabulary = _product(counted, weight, bias)
     return torch.cat((root, torch.logsumexp(vocabulary.float(), dim=-1)), dim=1)
+
+
+def _product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(D, N, H) with (V, H) to (D, N, V), as one product: a batch of them copies the weight."""
+    flat = torch.nn.functional.linear(states.flatten(0, 1), weight, bias)
+    return flat.view(*states.shape[:2], -1)
 
 
 def _log_sum_exp_by(group: Tensor, values: Tensor, groups: int) -> Tensor:
