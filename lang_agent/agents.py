@@ -17,7 +17,7 @@ from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import Decision, TextObservation
 from lang_agent.scoring import lay_out
 
-WORTH_SHARING = 16  # tokens in common that pay for a forward pass of their own
+WORTH_A_PASS = 16  # tokens that pay for a forward pass of their own
 
 
 class PolicyAgent:
@@ -62,7 +62,7 @@ class PolicyAgent:
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         prompts = [observation.prompt.rstrip(" ") for observation in observations]
         starts = [self._read(slot, prompt) for slot, prompt in zip(slots, prompts, strict=True)]
-        starts = self._share(slots, starts)
+        starts = self._catch_up(slots, self._share(slots, starts))
         act = self._write if self.decide.decide == GENERATE else self._choose
         return act(slots, observations, starts)
 
@@ -177,13 +177,9 @@ class PolicyAgent:
             common = self._contexts[new[0]]
             for slot in new[1:]:
                 common = common[: _common_length(self._contexts[slot], common)]
-            self._common = common if len(common) >= WORTH_SHARING else []
+            self._common = common if len(common) >= WORTH_A_PASS else []
             if self._common:
-                tokens = [self._common]
-                layout = lay_out(tokens, [0], [[0]], [[NO_PHRASES]], self.policy.device)
-                with torch.no_grad():
-                    row = torch.tensor([last], device=self.policy.device)
-                    self.policy.hidden_states(layout, self._cache, row)
+                self._encode([last], [self._common], [0])
         if not self._common:
             return list(starts)
         found = list(starts)
@@ -193,6 +189,30 @@ class PolicyAgent:
                 self._cache.copy(last, slot, shared)
                 found[at] = shared
         return found
+
+    def _catch_up(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+        """Encode what is much longer than usual on its own: all rows of a pass are as wide as its
+        longest."""
+        new = [len(self._contexts[slot]) - start for slot, start in zip(slots, starts, strict=True)]
+        usual = sorted(new)[len(new) // 2]
+        long = [at for at, count in enumerate(new) if count > 2 * usual + WORTH_A_PASS]
+        found = list(starts)
+        if long:
+            rows = [self._contexts[slots[at]][starts[at] : -1] for at in long]
+            self._encode([slots[at] for at in long], rows, [starts[at] for at in long])
+            for at in long:
+                found[at] = len(self._contexts[slots[at]]) - 1
+        return found
+
+    @torch.no_grad()
+    def _encode(
+        self, slots: Sequence[int], rows: Sequence[Sequence[int]], starts: Sequence[int]
+    ) -> None:
+        """Put the tokens' keys and values into the cache."""
+        none = [[0]] * len(rows), [[NO_PHRASES]] * len(rows)
+        layout = lay_out(rows, starts, *none, self.policy.device)
+        where = torch.tensor(slots, device=self.policy.device)
+        self.policy.hidden_states(layout, self._cache, where)
 
 
 def _common_length(context: Sequence[int], other: Sequence[int]) -> int:
