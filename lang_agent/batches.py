@@ -16,6 +16,9 @@ from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import Episode
 from lang_agent.scoring import Layout, lay_out
 
+BUSY = 1024  # tokens
+SIMILAR = 0.75
+
 
 @dataclass
 class Sample:
@@ -88,11 +91,20 @@ def minibatches(
 
 
 def by_length(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[Sample]]:
-    """Samples of similar length together, at most ``max_tokens`` a batch, padding included."""
+    """Samples of similar length together, at most ``max_tokens`` a batch, padding included.
+
+    A batch that has enough tokens to keep the processor busy takes none of less than
+    ``SIMILAR`` times its longest sample's length.
+    """
     batch: list[Sample] = []
     for sample in sorted(samples, key=lambda sample: -len(sample.token_ids)):
-        if batch and len(batch[0].token_ids) * (len(batch) + 1) > max_tokens:
-            yield batch
+        longest = len(batch[0].token_ids) if batch else 0
+        busy = longest * len(batch) >= BUSY
+        if longest * (len(batch) + 1) > max_tokens or (
+            busy and len(sample.token_ids) < SIMILAR * longest
+        ):
+            if batch:
+                yield batch
             batch = []
         batch.append(sample)
     if batch:

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.activations import ACT2FN
 from transformers.utils import logging as transformers_logging
 
+from lang_agent import attention
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.fused import fuse
 
@@ -126,9 +127,11 @@ def _smollm2() -> tuple[str, str]:
 
 
 def make_ready(model: PreTrainedModel) -> PreTrainedModel:
-    """Dropout off, so that the policy acted with is the policy learned, and GPT-2's activation
-    computed in one operation instead of eight (``gelu_pytorch_tanh`` is the same function), or
-    together with the product before it."""
+    """Dropout off, so that the policy acted with is the policy learned; attention in blocks; and
+    GPT-2's activation computed in one operation instead of eight (``gelu_pytorch_tanh`` is the same
+    function), or together with the product before it."""
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(attention.NAME)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

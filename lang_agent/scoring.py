@@ -51,15 +51,17 @@ class Layout:
     node_column: Tensor  # (D, M) int64, 0 where padded
     has_nodes: bool
 
-    def mask(self, keys: int) -> Tensor:
-        """(B, 1, W, keys) bool: which keys each token attends to, for a cache of ``keys`` slots."""
+    def mask(self, keys: int, dtype: torch.dtype) -> Tensor:
+        """(B, 1, W, keys) to add to attention scores, for a cache of ``keys`` slots: 0 for the keys
+        that a token attends to, -inf for the others."""
         key = torch.arange(keys, device=self.slot.device)
         mask = key <= self.base[:, :, None]
         if self.has_nodes:
             last = key.expand(len(self.slot), keys).scatter(1, self.slot, self.last)
             slot = self.slot[:, :, None]
             mask = mask | ((key <= slot) & (slot <= last[:, None, :]))
-        return mask[:, None]
+        hidden = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        return hidden.masked_fill_(~mask, -torch.inf)[:, None]
 
 
 def lay_out(
