@@ -15,10 +15,10 @@ import numpy as np
 from gymnasium.envs.registration import register as register_env
 from gymnasium.envs.registration import registry
 from minigrid.core.constants import IDX_TO_COLOR, IDX_TO_OBJECT
-from minigrid.utils.baby_ai_bot import BabyAIBot
+from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError
 
 from lang_agent.errors import LangAgentError
-from lang_agent.text_env import Expert, TextEnv, World
+from lang_agent.text_env import Expert, ExpertLostError, TextEnv, World
 
 from .minigrid_view import use_fast_view
 
@@ -187,7 +187,15 @@ RENDERERS = {
 def _bot(env: gymnasium.Env) -> Expert:
     if not hasattr(env.unwrapped, "instrs"):
         raise LangAgentError("The bot plays BabyAI levels only: this one has no instructions.")
-    return BabyAIBot(env).replan
+    bot = BabyAIBot(env)
+
+    def replan(last_action: Any) -> Any:
+        try:
+            return bot.replan(last_action)
+        except (DisappearedBoxError, AssertionError) as error:  # what it looks for is gone
+            raise ExpertLostError(f"The bot does not know what to do any more: {error}") from None
+
+    return replan
 
 
 def make_world(env: gymnasium.Env) -> World:
@@ -201,7 +209,7 @@ def make_world(env: gymnasium.Env) -> World:
     return World(actions=actions, renderers=RENDERERS, noop=noop, expert=_bot)
 
 
-TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions")
+TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
 
 
 def text_env(env: gymnasium.Env, options: dict[str, Any]) -> TextEnv:

@@ -14,8 +14,9 @@ from lang_agent.config import GENERATE, DecideConfig
 from lang_agent.errors import LangAgentError
 from lang_agent.generation import NO_PHRASES, sample, write
 from lang_agent.policy import LanguagePolicy
-from lang_agent.rollout import Decision, TextObservation
+from lang_agent.rollout import NO_LABEL, Decision, TextObservation
 from lang_agent.scoring import lay_out
+from lang_agent.text_env import ExpertLostError
 
 WORTH_A_PASS = 16  # tokens that pay for a forward pass of their own
 
@@ -54,12 +55,15 @@ class PolicyAgent:
         limit = getattr(env.unwrapped, "limit_prompt", None)
         if limit is None:
             return
-        budget = self.policy.prompt_budget(env.unwrapped.phrases)  # type: ignore[attr-defined]
+        policy = self.policy
         if self.decide.decide == GENERATE:
-            budget = min(budget, self.policy.context - self.decide.max_new_tokens)
-        limit(budget, self.policy.count_tokens)
+            limit(policy.context - self.decide.max_new_tokens, policy.count_tokens)
+        else:
+            limit(policy.context, policy.count_tokens, with_phrase=True)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        if not slots:
+            return []
         prompts = [observation.prompt.rstrip(" ") for observation in observations]
         starts = [self._read(slot, prompt) for slot, prompt in zip(slots, prompts, strict=True)]
         starts = self._catch_up(slots, self._share(slots, starts))
@@ -158,6 +162,16 @@ class PolicyAgent:
                 )
             )
         return decisions
+
+    def record(self, slot: int, observation: TextObservation, action: str, choice: int) -> Decision:
+        """A decision that was made elsewhere, as one to learn from: the model is not run."""
+        prompt = observation.prompt.rstrip(" ")
+        self._cached[slot] = self._read(slot, prompt)
+        context = self._contexts[slot]
+        decision = Decision(action, context, len(context) - 1, choice, log_probs=[0.0])
+        context += self.policy.encode_action(action)
+        self._texts[slot] = f"{prompt} {action}"
+        return decision
 
     def _read(self, slot: int, prompt: str) -> int:
         """Make the slot's context that of the prompt; returns how much of it is in the cache."""
@@ -266,19 +280,53 @@ class ConstantAgent:
 
 
 class BotAgent:
-    """The world's own expert, where it has one (BabyAI's bot)."""
+    """The world's own expert, where it has one (BabyAI's bot).
 
-    def __init__(self) -> None:
+    Args:
+        noise: the share of its actions that are replaced by random ones, so that the states are
+            seen from which one recovers. A decision's ``choice`` is what the expert wanted.
+        generator: of the noise.
+    """
+
+    def __init__(self, noise: float = 0.0, generator: torch.Generator | None = None) -> None:
+        self.noise, self.generator = noise, generator or torch.Generator().manual_seed(0)
         self._experts: dict[int, Callable[[str | None], str]] = {}
-        self._last: dict[int, str | None] = {}
+        self._taken: dict[int, str | None] = {}
 
     def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
         expert = getattr(env.unwrapped, "expert_action", None)
         if expert is None:
             raise LangAgentError("This environment has no expert for the bot to follow.")
-        self._experts[slot], self._last[slot] = expert, None
+        self._experts[slot], self._taken[slot] = expert, None
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
-        for slot in slots:
-            self._last[slot] = self._experts[slot](self._last[slot])
-        return [Decision(self._last[slot] or "") for slot in slots]
+        decisions = []
+        for slot, seen in zip(slots, observations, strict=True):
+            action, choice = self.choose(slot, seen)
+            self.took(slot, action)
+            decisions.append(Decision(action, choice=choice))
+        return decisions
+
+    def choose(self, slot: int, observation: TextObservation) -> tuple[str, int]:
+        """What to do, and the index of what the expert wants; ``NO_LABEL`` once it is lost."""
+        phrases = observation.actions or ("",)
+        choice = self.wanted(slot, phrases)
+        lost = choice == NO_LABEL
+        if lost or (self.noise and torch.rand((), generator=self.generator) < self.noise):
+            return phrases[int(torch.randint(len(phrases), (), generator=self.generator))], choice
+        return phrases[choice], choice
+
+    def wanted(self, slot: int, phrases: Sequence[str]) -> int:
+        """The index of the phrase that the expert wants now; ``NO_LABEL`` once it is lost."""
+        if slot not in self._experts:
+            return NO_LABEL
+        try:
+            phrase = self._experts[slot](self._taken[slot])
+        except ExpertLostError:
+            del self._experts[slot]
+            return NO_LABEL
+        return phrases.index(phrase) if phrase in phrases else NO_LABEL
+
+    def took(self, slot: int, action: str) -> None:
+        """Tell the expert what was really done."""
+        self._taken[slot] = action

@@ -26,6 +26,8 @@ class Algorithm:
     has_critic: bool
     one_epoch: bool
     """True where the loss is right only for the policy that acted."""
+    imitates: bool = False
+    """Learns what the expert chose, whoever acted."""
 
 
 def _gae(episodes: Sequence[Episode], config: LearnConfig) -> Credit:
@@ -53,6 +55,10 @@ def _policy_gradient(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Te
     return losses.policy_gradient(log_probs, batch.advantages[:, None])
 
 
+def _likelihood(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Tensor:
+    return -log_probs
+
+
 def _clipped(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Tensor:
     return losses.clipped_surrogate(
         log_probs, batch.log_probs, batch.advantages[:, None], config.clip_low, config.clip_high
@@ -63,4 +69,5 @@ ALGORITHMS = {
     "reinforce": Algorithm(_returns, _policy_gradient, has_critic=False, one_epoch=True),
     "a2c": Algorithm(_gae, _policy_gradient, has_critic=True, one_epoch=True),
     "ppo": Algorithm(_gae, _clipped, has_critic=True, one_epoch=False),
+    "imitation": Algorithm(_returns, _likelihood, has_critic=True, one_epoch=False, imitates=True),
 }

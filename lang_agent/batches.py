@@ -13,7 +13,7 @@ from torch import Tensor
 from lang_agent.action_tree import ActionTree
 from lang_agent.generation import NO_PHRASES
 from lang_agent.policy import LanguagePolicy
-from lang_agent.rollout import Episode
+from lang_agent.rollout import NO_LABEL, Episode
 from lang_agent.scoring import Layout, lay_out
 
 BUSY = 1024  # tokens
@@ -52,6 +52,8 @@ def to_samples(
         context: list[int] | None = None
         for step, a, r in zip(episode.steps, advantage, target, strict=True):
             decision = step.decision
+            if decision.choice == NO_LABEL:
+                continue
             if decision.context is not context:
                 context = decision.context
                 samples.append(Sample(context))

@@ -178,15 +178,11 @@ class _Recorder(PolicyAgent):
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         decisions = []
         for slot, seen in zip(slots, observations, strict=True):
-            self._read(slot, seen.prompt.rstrip(" "))
-            context, actions = self._contexts[slot], seen.actions or ()
-            choice = int(torch.randint(len(actions), (1,), generator=self.generator))
-            chance = [-math.log(len(actions))]
-            decisions.append(
-                Decision(actions[choice], context, len(context) - 1, choice, log_probs=chance)
-            )
-            context += self.policy.encode_action(actions[choice])
-            self._texts[slot] = f"{seen.prompt.rstrip(' ')} {actions[choice]}"
+            actions = seen.actions or ()
+            choice = int(torch.randint(len(actions), (), generator=self.generator))
+            decision = self.record(slot, seen, actions[choice], choice)
+            decision.log_probs = [-math.log(len(actions))]
+            decisions.append(decision)
         return decisions
 
 

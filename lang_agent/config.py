@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -30,8 +30,14 @@ class TextConfig:
     """noop, default:<phrase>, penalty:<x>, retry:<n> or end."""
     actions: tuple[str, ...] = ()
     """Only these of the world's phrases; all unless told."""
+    wording: str | None = None
+    """Other words for each episode, by module:function: lang_agent.envs.wordings:varied."""
     env_args: tuple[str, ...] = ()
     """For the world itself, as name=value: max_steps=64 task=goto."""
+
+    def with_args(self, env_args: Sequence[str]) -> TextConfig:
+        """The same words, and further arguments for the world."""
+        return replace(self, env_args=(*self.env_args, *env_args))
 
     def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """The environment ``env_id`` in these words."""
@@ -42,6 +48,7 @@ class TextConfig:
             prompt_folder=self.prompt_folder,
             invalid_action=self.invalid_action,
             actions=self.actions or None,
+            wording=self.wording,
             **{**dict(map(_argument, self.env_args)), **env_kwargs},
         )
 
@@ -119,11 +126,34 @@ class LearnConfig:
 
 
 @dataclass(frozen=True)
+class ImitationConfig:
+    """Who plays while the expert's choices are learned (algorithm imitation)."""
+
+    hand_over: float = 0.3
+    """The part of the run within which play passes from the expert to the policy."""
+    expert_final: float = 0.1
+    """The share of the episodes that the expert plays to the end."""
+    noise: float = 0.15
+    """Where the expert plays: the share of its actions replaced by random ones."""
+    demonstrations: str | None = None
+    """Learn from the episodes in this file instead of playing any."""
+
+    def __post_init__(self) -> None:
+        for name in ("hand_over", "expert_final", "noise"):
+            value = getattr(self, name)
+            _require(name, value, 0 <= value <= 1, "between 0 and 1")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run, whole."""
 
     env: str = "BabyAI-GoToLocal-v0"
     """Gymnasium id; `lang-agent envs` lists them."""
+    mixture: tuple[str, ...] = ()
+    """Train on a mixture of these instead, each "ID [name=value ...] [weight=w]"."""
+    curriculum: str = "fixed"
+    """fixed, or learnable: a mixture's weights move toward what half succeeds."""
     text: TextConfig = field(default_factory=TextConfig)
     model: str = "nano"
     """nano, micro or small (a GPT-2 from random weights), smollm2 (its extra), a run or model
@@ -134,12 +164,15 @@ class TrainConfig:
     """Train a LoRA adapter of this rank instead of the model; 0 for none."""
     freeze_layers: int = 0
     """Train neither the embeddings nor the first so many layers; 0 trains all."""
+    context: int | None = None
+    """Of a new model: the most tokens it reads, its memory of a transcript. Less is faster."""
     value_layer: int = -1
     """The layer whose output the value head of a new policy reads; -1 is the last."""
     decide: DecideConfig = field(default_factory=DecideConfig)
     vocabulary_from: tuple[str, ...] = ()
     """Further environments whose words a new model's tokenizer shall know, for later training."""
     learn: LearnConfig = field(default_factory=LearnConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
     steps: int = 100_000
     """Environment steps to learn from."""
     rollout_steps: int = 512
@@ -164,6 +197,10 @@ class TrainConfig:
         for name in ("steps", "rollout_steps", "envs", "checkpoint_every"):
             value = getattr(self, name)
             _require(name, value, value >= 1, "1 or more")
+        if self.curriculum not in ("fixed", "learnable"):
+            raise unknown("curriculum", self.curriculum, ("fixed", "learnable"))
+        if self.curriculum == "learnable" and len(self.mixture) < 2:
+            raise LangAgentError("curriculum=learnable needs a mixture of at least two parts.")
         for name in ("eval_episodes", "lora_rank", "freeze_layers"):
             value = getattr(self, name)
             _require(name, value, value >= 0, "0 or more")

@@ -40,7 +40,7 @@ def update(
             seen += count
             for name, value in metrics.items():
                 totals[name] = totals.get(name, 0.0) + value * count
-            if config.target_kl is not None and metrics["approx_kl"] > config.target_kl:
+            if config.target_kl is not None and metrics.get("approx_kl", 0.0) > config.target_kl:
                 means = {name: total / seen for name, total in totals.items()}
                 return {**means, "epochs": epoch + seen / len(samples) % 1, "stopped": 1.0}
     policy.model.eval()
@@ -100,14 +100,13 @@ def total_loss(
     weight = batch.mask * token_weight  # (D, L)
     policy_loss = (algorithm.policy_loss(log_probs, batch, config) * weight).sum(1)  # (D,)
     loss = policy_loss - config.entropy_coef * entropy
-    log_ratio = (log_probs - batch.log_probs).detach()
-    clipped = (log_ratio.exp() > 1 + config.clip_high) | (log_ratio.exp() < 1 - config.clip_low)
-    metrics = {
-        "policy_loss": policy_loss.sum(),
-        "entropy": entropy.sum(),
-        "approx_kl": (losses.k3(log_ratio) * weight).sum(),
-        "clip_fraction": (clipped * weight).sum(),
-    }
+    metrics = {"policy_loss": policy_loss.sum(), "entropy": entropy.sum()}
+    if not algorithm.imitates:
+        log_ratio = (log_probs - batch.log_probs).detach()
+        ratio = log_ratio.exp()
+        clipped = (ratio > 1 + config.clip_high) | (ratio < 1 - config.clip_low)
+        metrics["approx_kl"] = (losses.k3(log_ratio) * weight).sum()
+        metrics["clip_fraction"] = (clipped * weight).sum()
     if algorithm.has_critic:
         value_loss = losses.squared_error(policy.values(states, batch.layout), batch.returns)
         loss = loss + config.value_coef * value_loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,12 @@ SMOLLM2 = "smollm2"
 
 
 def new_gpt2(
-    size: str, *, seed: int, texts: Iterable[str] | None = None
+    size: str,
+    *,
+    seed: int,
+    texts: Iterable[str] | None = None,
+    names: Sequence[str] = (),
+    context: int | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A GPT-2 with random weights and a tokenizer of its own.
 
@@ -63,11 +68,12 @@ def new_gpt2(
     if size not in SIZES:
         raise unknown("model size", size, SIZES)
     shape = SIZES[size]
-    tokenizer = train_tokenizer(default_texts() if texts is None else texts, shape.vocabulary)
+    texts = default_texts() if texts is None else texts
+    tokenizer = train_tokenizer(texts, shape.vocabulary, names)
     end = tokenizer.eos_token_id
     config = GPT2Config(
         vocab_size=len(tokenizer),
-        n_positions=shape.context,
+        n_positions=context or shape.context,
         n_embd=shape.width,
         n_layer=shape.layers,
         n_head=shape.heads,

@@ -110,7 +110,13 @@ class LanguagePolicy(nn.Module):
 
     @classmethod
     def from_scratch(
-        cls, size: str = "nano", *, seed: int, texts: Iterable[str] | None = None
+        cls,
+        size: str = "nano",
+        *,
+        seed: int,
+        texts: Iterable[str] | None = None,
+        names: Sequence[str] = (),
+        context: int | None = None,
     ) -> LanguagePolicy:
         """A GPT-2 with random weights and a tokenizer of its own.
 
@@ -119,8 +125,11 @@ class LanguagePolicy(nn.Module):
             seed: of the weights; the same seed and texts give the same policy.
             texts: what the tokenizer is trained on, such as prompts of your environment; by
                 default prompts of random play in BabyAI's MixedLocal.
+            names: words that shall be tokens of their own beside whatever others.
+            context: the most tokens it reads; the size's own unless told.
         """
-        return cls(*models.new_gpt2(size, seed=seed, texts=texts)).eval()
+        made = models.new_gpt2(size, seed=seed, texts=texts, names=names, context=context)
+        return cls(*made).eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the model (of one with LoRA, its adapter), tokenizer and value head; plain

@@ -42,7 +42,11 @@ def _line(metrics: dict[str, float]) -> str:
     return (
         f"{metrics['steps_per_second']:4.0f}/s  success {metrics['success']:.2f}  "
         f"return {metrics['return']:.2f}  entropy {metrics['entropy']:.2f}  "
-        f"kl {metrics['approx_kl']:.4f}"
+        + (
+            f"kl {metrics['approx_kl']:.4f}"
+            if "approx_kl" in metrics
+            else f"loss {metrics['policy_loss']:.3f}"
+        )
     )
 
 

@@ -138,17 +138,22 @@ class Prompt:
             self._intro = render(self.template, fields, "intro")
             self._pieces, self._sizes = [], []
             self._text = self._intro
-            return self._append("", render(self.template, fields, "turn"))
+            return self._append("", self._turn(fields))
         self._turns = [dict(fields)]
         return self._window()
 
     def step(self, action: str, fields: Fields) -> str:
         """The next prompt, after ``action`` (the text as it was written) led to ``fields``."""
         if self.is_transcript:
-            return self._append(f"{action}\n", render(self.template, fields, "turn"))
+            return self._append(f"{action}\n", self._turn(fields))
         self._turns[-1]["action"] = action
         self._turns.append(dict(fields))
         return self._window()
+
+    def _turn(self, fields: Fields) -> str:
+        """The ``turn`` block, with a space after it: the answer is the next word."""
+        turn = render(self.template, fields, "turn")
+        return turn if turn[-1:].isspace() else f"{turn} "
 
     def _append(self, action: str, turn: str) -> str:
         self._pieces.append((action, turn))

@@ -17,6 +17,9 @@ class TextObservation:
     actions: tuple[str, ...] | None
 
 
+NO_LABEL = -1  # in place of a choice: there is nothing to learn from a decision
+
+
 @dataclass
 class Decision:
     """What an agent answered. Agents that do not learn fill in the action alone."""

@@ -18,13 +18,20 @@ from gymnasium import spaces
 from lang_agent.action_parser import ParsedAction, parse_action
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.prompt import Prompt, load_template
+from lang_agent.wording import Wording, Wordings
 
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 """(observation, environment) -> fields: ``descriptions`` (list of lines) at least, usually
 ``mission``, and ``actions`` (list of phrases) where the admissible ones change with the state."""
 
 Expert = Callable[[Any], Any]
-"""The environment action taken last (None at the start) -> the action it would take now."""
+"""The environment action taken last (None at the start) -> the action it would take now; raises
+:class:`ExpertLostError` where it knows no more."""
+
+
+class ExpertLostError(LangAgentError):
+    """The expert cannot say what to do any more, after what was done."""
+
 
 # Prompts may hold any printable character of ASCII and of the Latin alphabets of Europe.
 CHARSET = string.printable + "".join(map(chr, range(0xA0, 0x180)))
@@ -98,7 +105,8 @@ class TextEnv(gymnasium.Env[str, str]):
     the world put there.
 
     ``actions`` narrows the world's phrases to some of them, or renames them (new wording -> the
-    world's phrase).
+    world's phrase). ``wording`` draws other words for every episode (:mod:`lang_agent.wording`): a
+    function of the environment's generator, or ``module:function``.
     """
 
     def __init__(
@@ -111,6 +119,7 @@ class TextEnv(gymnasium.Env[str, str]):
         prompt_folder: str | None = None,
         invalid_action: str = "noop",
         actions: Sequence[str] | Mapping[str, str] | None = None,
+        wording: str | Wordings | None = None,
     ) -> None:
         self.env, self.world = env, world
         self.metadata = env.metadata
@@ -118,20 +127,42 @@ class TextEnv(gymnasium.Env[str, str]):
         self.observation_space = spaces.Text(max_length=1_000_000, min_length=0, charset=CHARSET)
         self.action_space = spaces.Text(max_length=1024, min_length=0, charset=CHARSET)
         self._renderer = find_renderer(renderer, world)
-        self._phrases = _choose_actions(world, actions)
-        self.phrases = tuple(self._phrases)  # all of them, in any state
+        self._wordings = load_function(wording) if isinstance(wording, str) else wording
+        self._wording = Wording()
+        self._own_phrases = _choose_actions(world, actions)
+        self._phrases = self._own_phrases  # in the wording of this episode
         self._invalid = InvalidAction.from_text(invalid_action)
         if self._invalid.kind == "default" and self._invalid.value not in self._phrases:
             raise unknown("action for invalid_action=default", self._invalid.value, self._phrases)
         self.prompt = Prompt(load_template(prompt, prompt_folder))
         self.expert: Expert | None = None
+        self._limit: tuple[int, Callable[[str], int], bool] | None = None
         self._fields: dict[str, Any] = {}
         self._world_info: dict[str, Any] = {}
         self._retries = self._idle = self._steps = 0
 
-    def limit_prompt(self, max_tokens: int, count_tokens: Callable[[str], int]) -> None:
-        """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``."""
-        self.prompt.limit(max_tokens, count_tokens)
+    def limit_prompt(
+        self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False
+    ) -> None:
+        """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``; with any of the
+        episode's phrases behind it, where so told."""
+        self._limit = (max_tokens, count_tokens, with_phrase)
+
+    def _limit_prompt(self) -> None:
+        if self._limit is not None:
+            most, count, with_phrase = self._limit
+            longest = max(count(f" {phrase}") for phrase in self.phrases) if with_phrase else 0
+            self.prompt.limit(most - longest, count)
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """All phrases of this episode, in any state."""
+        return tuple(self._phrases)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The words that the wording puts in one another's place."""
+        return tuple(getattr(self._wordings, "names", ()))
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -142,6 +173,10 @@ class TextEnv(gymnasium.Env[str, str]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
+        if self._wordings is not None:
+            self._wording = self._wordings(self.np_random)
+            self._phrases = self._wording.phrases(self._own_phrases)
+        self._limit_prompt()
         observation, self._world_info = self.env.reset(seed=seed, options=options)
         self._retries = self._idle = self._steps = 0
         self._look(observation, feedback="")
@@ -173,7 +208,7 @@ class TextEnv(gymnasium.Env[str, str]):
             return self._phrases[parsed.action], False, 0.0
         rule = self._invalid
         if rule.kind == "default":
-            return self._phrases[rule.value], False, 0.0
+            return self._own_phrases[rule.value], False, 0.0
         if rule.kind == "end":
             return None, True, 0.0
         if rule.kind == "retry" and self._retries < rule.number:
@@ -185,7 +220,9 @@ class TextEnv(gymnasium.Env[str, str]):
 
     def _look(self, observation: Any, feedback: str) -> None:
         """Render what is seen into fields; without a new observation the old ones stand."""
-        fields = self._fields if observation is None else self._renderer(observation, self.env)
+        fields: Mapping[str, Any] = self._fields
+        if observation is not None:
+            fields = self._wording.fields(self._renderer(observation, self.env))
         if "descriptions" not in fields:
             raise LangAgentError(
                 f"The renderer {_name(self._renderer)} returned no 'descriptions' (a list of "
@@ -218,7 +255,8 @@ class TextEnv(gymnasium.Env[str, str]):
         """The phrase the world's expert would say now, given the phrase taken last.
 
         Call it at every step from the start of an episode (``last_action=None``): the expert
-        follows what really happens. Raises :class:`LangAgentError` where there is none.
+        follows what really happens. Raises :class:`LangAgentError` where there is none, and
+        :class:`ExpertLostError` once it knows no more.
         """
         if self.world.expert is None:
             raise LangAgentError(f"There is no expert for {self.env.spec and self.env.spec.id}.")

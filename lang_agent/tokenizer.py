@@ -13,6 +13,7 @@ goal and in what is seen.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -25,20 +26,36 @@ from lang_agent.worlds import make
 
 END_OF_TEXT = "<|endoftext|>"
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
-PIECES = (
-    r"\n?[^\n]+?(?=\n|$|(?<=[:,])|(?= \d)|"
-    + "|".join(rf"(?<= {article})(?= )" for article in ARTICLES)
-    + r")|\n"
-)
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def pieces(names: Sequence[str] = ()) -> str:
+    """The regular expression of a piece.
+
+    With ``names`` each of them is one by itself, and so is what follows it, so that a name is the
+    same token in any company; a place ("2 steps left and 1 step forward") is one as well.
+    """
+    ends = [r"(?<=[:,])", *(rf"(?<= {article})(?= )" for article in ARTICLES)]
+    if not names:
+        return _piece([*ends, r"(?= \d)"])
+    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    ends += [r"(?=[:,])", r"(?<! and)(?= \d)", rf"(?= (?:{known})\b)"]
+    return rf" (?:{known})\b|{_piece(ends)}"
+
+
+def _piece(ends: Sequence[str]) -> str:
+    return rf"\n?[^\n]+?(?=\n|$|{'|'.join(ends)})|\n"
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, names: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """A tokenizer with at most ``vocab_size`` entries: the 256 bytes, the merges that pay most on
-    ``texts``, and one end-of-text token. The same texts give the same tokenizer."""
+    ``texts``, and one end-of-text token. The same texts give the same tokenizer. ``names`` are
+    never merged with their neighbours."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.Split(Regex(pieces(names)), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -9,11 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lang_agent.agents import PolicyAgent
+from lang_agent.algorithms import ALGORITHMS
 from lang_agent.checkpoint import (
     latest_checkpoint,
     load_policy,
@@ -22,10 +25,13 @@ from lang_agent.checkpoint import (
     save_checkpoint,
 )
 from lang_agent.config import TrainConfig, load_config, save_config
+from lang_agent.demonstrations import Demonstrations
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
+from lang_agent.imitation import apprentice
 from lang_agent.learner import update
 from lang_agent.lora import add_lora, base_of, has_lora
+from lang_agent.mixture import Mixture, learnable, make_mixture
 from lang_agent.models import SIZES
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy, freeze_layers
@@ -45,7 +51,8 @@ class Progress:
     episodes: int = 0
     updates: int = 0
     seconds: float = 0.0
-    recent: list[list[float]] = field(default_factory=list)  # [success, return] of late episodes
+    recent: list[list[float]] = field(default_factory=list)
+    """[success, return, part of the mixture] of late episodes."""
 
 
 class Trainer:
@@ -55,7 +62,7 @@ class Trainer:
         self.config, self.folder = config, folder
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.envs = [config.text.make(config.env) for _ in range(config.envs)]
+        self.envs = [self._env() for _ in range(config.envs)]
         checkpoint = latest_checkpoint(folder) if resume else None
         device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.policy = self._policy(checkpoint, config.model).to(device)
@@ -66,12 +73,24 @@ class Trainer:
         )
         self.generator = torch.Generator().manual_seed(config.seed)
         self.progress = Progress()
+        first = self.envs[0].unwrapped
+        self.weights = list(first.weights) if isinstance(first, Mixture) else []
+        self.demonstrations = None
+        if ALGORITHMS[learn.algorithm].imitates and config.imitation.demonstrations:
+            file = Path(config.imitation.demonstrations)
+            self.demonstrations = Demonstrations(file, self.policy, config.seed)
         self.stop = False  # set it to end the run after the update under way
         if checkpoint is not None:
             self.progress = Progress(**restore(checkpoint, self.optimizer, self.generator))
             _forget_after(folder / METRICS_FILE, self.progress.updates)
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / CONFIG_FILE)
+
+    def _env(self, **env_kwargs: Any) -> gymnasium.Env[str, str]:
+        config = self.config
+        if config.mixture:
+            return make_mixture(config.text, config.mixture, **env_kwargs)
+        return config.text.make(config.env, **env_kwargs)
 
     def _policy(self, checkpoint: Path | None, name: str) -> LanguagePolicy:
         """The policy to go on with, or to begin with."""
@@ -80,8 +99,11 @@ class Trainer:
             policy = load_policy(checkpoint)
         elif name in SIZES:
             others = [config.text.make(env_id) for env_id in config.vocabulary_from]
-            texts = sample_texts([self.envs[0], *others])
-            policy = LanguagePolicy.from_scratch(name, seed=config.seed, texts=texts)
+            texts = sample_texts([self._env(), *others])
+            names = getattr(self.envs[0].unwrapped, "names", ())
+            policy = LanguagePolicy.from_scratch(
+                name, seed=config.seed, texts=texts, names=names, context=config.context
+            )
         else:
             policy = load_policy(name)
         if checkpoint is None and config.value_layer != policy.value_layer != -1:
@@ -130,10 +152,7 @@ class Trainer:
         rate = config.learn.learning_rate * (1 - (1 - config.learn.lr_final) * done)
         self.optimizer.set_rate(rate)
         started = time.perf_counter()
-        agent = PolicyAgent(self.policy, config.envs, config.decide, generator=self.generator)
-        seeds = training_seeds(config.seed, progress.episodes)
-        played = play(agent, self.envs, seeds, min_steps=config.rollout_steps)
-        episodes = sorted(played, key=lambda episode: episode.index)
+        episodes = self._collect(done)
         acted = time.perf_counter()
         metrics = update(
             self.policy, self.optimizer, episodes, config.learn, config.decide, self.generator
@@ -141,7 +160,10 @@ class Trainer:
         seconds = time.perf_counter() - started
         steps = sum(len(episode.steps) for episode in episodes)
         recent = deque(progress.recent, maxlen=RECENT)
-        recent.extend([float(episode.success), episode.total_reward] for episode in episodes)
+        recent.extend(
+            [float(episode.success), episode.total_reward, episode.steps[0].info.get("part", 0)]
+            for episode in episodes
+        )
         self.progress = Progress(
             steps=progress.steps + steps,
             episodes=progress.episodes + len(episodes),
@@ -163,6 +185,30 @@ class Trainer:
             "learning_rate": rate,
             **metrics,
         }
+
+    def _collect(self, done: float) -> list[Episode]:
+        """The next rollout, when the part ``done`` of the run lies behind."""
+        config, progress = self.config, self.progress
+        if self.demonstrations is not None:
+            return self.demonstrations.after(progress.episodes, config.rollout_steps)
+        if config.curriculum == "learnable":
+            outcomes = [(int(part), success) for success, _, part in progress.recent]
+            for env in self.envs:
+                mixture = env.unwrapped
+                assert isinstance(mixture, Mixture)
+                mixture.weights = learnable(self.weights, outcomes)
+        seeds = training_seeds(config.seed, progress.episodes)
+        played = play(self._player(done), self.envs, seeds, min_steps=config.rollout_steps)
+        return sorted(played, key=lambda episode: episode.index)
+
+    def _player(self, done: float) -> PolicyAgent:
+        """Who plays the next rollout, when the part ``done`` of the run lies behind."""
+        config = self.config
+        if not ALGORITHMS[config.learn.algorithm].imitates:
+            return PolicyAgent(self.policy, config.envs, config.decide, generator=self.generator)
+        return apprentice(
+            self.policy, config.envs, config.decide, config.imitation, done, self.generator
+        )
 
     def evaluate(
         self, episodes: int, on_episode: Callable[[Episode], None] | None = None

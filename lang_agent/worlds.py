@@ -18,6 +18,7 @@ from gymnasium.envs.registration import namespace, registry
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.text_env import Renderer, TextEnv, World
+from lang_agent.wording import Wordings
 
 NAMESPACE = "lang_agent"
 
@@ -48,6 +49,7 @@ def make(
     prompt_folder: str | None = None,
     invalid_action: str | None = None,
     actions: Sequence[str] | Mapping[str, str] | None = None,
+    wording: str | Wordings | None = None,
     **env_kwargs: Any,
 ) -> gymnasium.Env[str, str]:
     """A text environment by its Gymnasium id.
@@ -62,6 +64,7 @@ def make(
         prompt_folder: your templates, looked in before those that ship with the package.
         invalid_action: noop (unless told), default:<phrase>, penalty:<x>, retry:<n> or end.
         actions: some of the world's phrases, or new wording -> the world's phrase.
+        wording: draws other words for every episode; ``module:function`` or a callable.
         env_kwargs: for the world itself (``max_steps=...``, ``render_mode=...``).
 
     Raises:
@@ -74,6 +77,7 @@ def make(
         "prompt_folder": prompt_folder,
         "invalid_action": invalid_action,
         "actions": actions,
+        "wording": wording,
     }
     given = {name: value for name, value in options.items() if value is not None}
     if world is None and callable(renderer) and isinstance(actions, Mapping):

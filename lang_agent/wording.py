@@ -1,0 +1,61 @@
+"""Other words for the same world: what is told and said can be renamed, for an episode at a time.
+
+A policy that has only ever read "ball" and said "turn left" knows those words, not what they stand
+for. Renaming them, differently in every episode, teaches it to read; renaming them to words it
+never met tells whether it can.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lang_agent.errors import LangAgentError
+
+
+@dataclass(frozen=True)
+class Wording:
+    """New words for the world's own."""
+
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Whole words of the mission and the descriptions -> what is written instead."""
+    actions: Mapping[str, str] = field(default_factory=dict)
+    """The world's phrases -> what is said instead; phrases not named stay."""
+    mission: Callable[[str], str] | None = None
+    """Applied to the mission before its words are replaced."""
+
+    def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A renderer's fields in these words."""
+        changed = dict(fields)
+        if self.mission is not None:
+            changed["mission"] = self.mission(changed["mission"])
+        if self.words:
+            for name in ("mission", "descriptions"):
+                if name in changed:
+                    changed[name] = self._reword(changed[name])
+        if "actions" in changed:
+            changed["actions"] = tuple(self.actions.get(name, name) for name in fields["actions"])
+        return changed
+
+    def phrases(self, phrases: Mapping[str, Any]) -> dict[str, Any]:
+        """Phrase -> environment action, in these words and the same order."""
+        renamed = {self.actions.get(name, name): action for name, action in phrases.items()}
+        if len(renamed) < len(phrases):
+            raise LangAgentError(
+                f"The wording gives one name to different actions: {dict(self.actions)}."
+            )
+        return renamed
+
+    def _reword(self, text: str | Sequence[str]) -> Any:
+        if not isinstance(text, str):
+            return [self._reword(line) for line in text]
+        return re.sub(r"\w+", lambda found: self.words.get(found[0], found[0]), text)
+
+
+Wordings = Callable[[np.random.Generator], Wording]
+"""Draws the wording of an episode. Its attribute ``names``, where it has one, lists the words that
+it puts in one another's place; a tokenizer made for it keeps them apart."""
