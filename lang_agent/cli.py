@@ -1,4 +1,4 @@
-"""The command line: ``lang-agent train | evaluate | play | envs | prompt | bench``.
+"""The command line: ``lang-agent train | demos | imitate | evaluate | play | ...``.
 
 Every option can come from a YAML file (``--config``); flags win over the file.
 """
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 from rich.console import Console
 
+from lang_agent.cli_imitation import IMITATE, Demos, demos
 from lang_agent.config import DecideConfig, TextConfig, TrainConfig, load_config
 from lang_agent.errors import LangAgentError
 
@@ -63,6 +64,8 @@ class Play:
     seed: int = 0
     gif: str | None = None
     """Write the episode as a GIF instead of playing in the terminal."""
+    record: str | None = None
+    """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def evaluate(args: Evaluate) -> None:
     rows = []
     for env_id in args.envs:
         envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
-        agent = _agent(args.policy, len(envs), args)
+        agent = make_agent(args.policy, len(envs), args.seed, args.decide, args.precision)
         rows += evaluation.evaluate(agent, envs, args.episodes, name=env_id)
     console.print(evaluation.as_table(rows, title=args.policy))
     if args.json:
@@ -172,12 +175,19 @@ def play(args: Play) -> None:
         from lang_agent.report import film
 
         env = args.text.make(args.env, render_mode="rgb_array")
-        agent = _agent(args.agent, 1, args)
+        agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision)
         episode = film(agent, env, args.seed, Path(args.gif))
         console.print(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
         return
-    agent = None if args.agent == "human" else _agent(args.agent, 1, args)
-    watch(args.text.make(args.env), agent, range(args.seed, args.seed + args.episodes), console)
+    agent = None
+    if args.agent != "human":
+        agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision)
+    env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
+    for episode in watch(env, agent, seeds, console):
+        if args.record:
+            from lang_agent.demonstrations import label_own, write_demonstrations
+
+            write_demonstrations(Path(args.record), args.env, [label_own(episode)])
 
 
 def envs(args: Envs) -> None:
@@ -230,12 +240,13 @@ def bench(args: Bench) -> None:
         Path(args.json).write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _agent(name: str, slots: int, args: Evaluate | Play) -> Any:
+def make_agent(name: str, slots: int, seed: int, decide: DecideConfig, precision: str) -> Any:
+    """The agent called ``name``: random, bot, constant:<action>, or a policy's folder or id."""
     from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
 
     kind, _, value = name.partition(":")
     if name == "random":
-        return RandomAgent(args.seed)
+        return RandomAgent(seed)
     if name == "bot":
         return BotAgent()
     if kind == "constant":
@@ -248,13 +259,22 @@ def _agent(name: str, slots: int, args: Evaluate | Play) -> Any:
     from lang_agent.checkpoint import load_policy
 
     policy = load_policy(name)
-    policy.set_precision(args.precision)
-    generator = torch.Generator().manual_seed(args.seed)
-    return PolicyAgent(policy, slots, args.decide, generator=generator)
+    policy.set_precision(precision)
+    generator = torch.Generator().manual_seed(seed)
+    return PolicyAgent(policy, slots, decide, generator=generator)
+
+
+def imitate(config: TrainConfig, resume: Path | None = None) -> None:
+    """Learn to do as the bot, or a file of demonstrations, does."""
+    if config.learn.algorithm != "imitation":
+        raise LangAgentError(f"imitate learns by imitation, not {config.learn.algorithm}: train.")
+    train(config, resume)
 
 
 COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "train": (TrainConfig, train),
+    "demos": (Demos, demos),
+    "imitate": (TrainConfig, imitate),
     "evaluate": (Evaluate, evaluate),
     "play": (Play, play),
     "envs": (Envs, envs),
@@ -299,16 +319,19 @@ def run(arguments: Sequence[str]) -> None:
     if name not in COMMANDS:
         raise LangAgentError(f"Unknown command {name!r}. Choices: {', '.join(COMMANDS)}.")
     kind, command = COMMANDS[name]
-    resume = _take(rest, "--resume") if name == "train" else None
+    resume = _take(rest, "--resume") if kind is TrainConfig else None
     if resume is not None:
         if rest:
             raise LangAgentError("--resume goes on as configured: it takes no other options.")
         train(TrainConfig(), Path(resume))
         return
     file = _take(rest, "--config")
-    default = _as_trained(kind, rest) if file is None else load_config(file, kind)
+    if file is not None:
+        default = load_config(file, kind)
+    else:
+        default = IMITATE if name == "imitate" else _as_trained(kind, rest)
     about = f"{command.__doc__} --config FILE reads these options from YAML; flags win."
-    if name == "train":
+    if kind is TrainConfig:
         about += " --resume RUN goes on from the last checkpoint of a run folder."
     command(
         tyro.cli(

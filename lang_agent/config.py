@@ -81,8 +81,8 @@ class DecideConfig:
         if self.decide not in (*RULES, GENERATE):
             raise unknown("way to decide", self.decide, (*RULES, GENERATE))
         positive = self.temperature >= 0
-        _require("temperature", self.temperature, positive, "0 (greedy) or more")
-        _require("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
+        require("temperature", self.temperature, positive, "0 (greedy) or more")
+        require("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,14 @@ class LearnConfig:
     """Keep only each layer's input for the backward pass: less memory, a third more time."""
 
     def __post_init__(self) -> None:
-        _require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
+        require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
         if self.optimizer not in ("muon", "adamw"):
             raise unknown("optimizer", self.optimizer, ("muon", "adamw"))
-        _require("discount", self.discount, 0 <= self.discount <= 1, "between 0 and 1")
-        _require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "between 0 and 1")
-        _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
+        require("discount", self.discount, 0 <= self.discount <= 1, "between 0 and 1")
+        require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "between 0 and 1")
+        require("epochs", self.epochs, self.epochs >= 1, "1 or more")
         enough = self.minibatch_decisions >= 1
-        _require("minibatch_decisions", self.minibatch_decisions, enough, "1 or more")
+        require("minibatch_decisions", self.minibatch_decisions, enough, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class ImitationConfig:
     def __post_init__(self) -> None:
         for name in ("hand_over", "expert_final", "noise"):
             value = getattr(self, name)
-            _require(name, value, 0 <= value <= 1, "between 0 and 1")
+            require(name, value, 0 <= value <= 1, "between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -196,15 +196,15 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "rollout_steps", "envs", "checkpoint_every"):
             value = getattr(self, name)
-            _require(name, value, value >= 1, "1 or more")
+            require(name, value, value >= 1, "1 or more")
         if self.curriculum not in ("fixed", "learnable"):
             raise unknown("curriculum", self.curriculum, ("fixed", "learnable"))
         if self.curriculum == "learnable" and len(self.mixture) < 2:
             raise LangAgentError("curriculum=learnable needs a mixture of at least two parts.")
         for name in ("eval_episodes", "lora_rank", "freeze_layers"):
             value = getattr(self, name)
-            _require(name, value, value >= 0, "0 or more")
-        _require(
+            require(name, value, value >= 0, "0 or more")
+        require(
             "temperature",
             self.decide.temperature,
             self.decide.temperature > 0,
@@ -212,7 +212,8 @@ class TrainConfig:
         )
 
 
-def _require(name: str, value: object, holds: bool, what: str) -> None:
+def require(name: str, value: object, holds: bool, what: str) -> None:
+    """Raise :class:`LangAgentError` unless the value ``holds`` to what it must be."""
     if not holds:
         raise LangAgentError(f"{name}={value} must be {what}.")
 

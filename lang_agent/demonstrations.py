@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 import numpy as np
 import torch
 
+from lang_agent.action_parser import parse_action
 from lang_agent.agents import BotAgent, PolicyAgent
 from lang_agent.config import TextConfig
 from lang_agent.errors import LangAgentError
@@ -102,6 +103,15 @@ def _open(path: Path, mode: str) -> IO[str]:
     return path.open(mode, encoding="utf-8")
 
 
+def label_own(episode: Episode) -> Episode:
+    """Mark what was done as what is to be learned, where it was an action at all."""
+    for step in episode.steps:
+        actions = step.observation.actions or ()
+        said = parse_action(step.decision.action, actions).action if actions else None
+        step.decision.choice = NO_LABEL if said is None else actions.index(said)
+    return episode
+
+
 class Demonstrations:
     """A file's episodes as rollouts, pass after pass, each in an order of its own."""
 
@@ -139,7 +149,6 @@ def demonstrate(
     *,
     seed: int = 0,
     noise: float = 0.0,
-    max_tokens: int | None = None,
     workers: int = 1,
 ) -> Iterator[Episode]:
     """Episodes of the expert, those that succeed or not, in the order of their seeds.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import gymnasium
 from rich.console import Console
@@ -51,16 +51,14 @@ class _Narrator:
 
 def watch(
     env: gymnasium.Env[str, str], agent: Agent | None, seeds: Iterable[int], console: Console
-) -> list[Episode]:
+) -> Iterator[Episode]:
     """Play an episode for each seed; without an ``agent`` a person does."""
     narrator = _Narrator(agent or _Person(console), console, echo=agent is not None)
-    episodes = []
     for episode in play(narrator, [_Tell(env, console)], seeds):
         steps, total = len(episode.steps), episode.total_reward
         end = "[green]Done[/green]" if episode.success else "[red]Not done[/red]"
         console.print(f"{end} after {steps} steps, return {total:.3f}.\n")
-        episodes.append(episode)
-    return episodes
+        yield episode
 
 
 class _Tell(gymnasium.Wrapper):

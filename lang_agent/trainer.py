@@ -214,6 +214,9 @@ class Trainer:
         self, episodes: int, on_episode: Callable[[Episode], None] | None = None
     ) -> list[Evaluation]:
         """Play held-out episodes with sampled actions, as in training."""
+        for env in self.envs:
+            if isinstance(env.unwrapped, Mixture):
+                env.unwrapped.weights = self.weights
         agent = self.agent(len(self.envs))
         return evaluate(agent, self.envs, episodes, name=self.config.env, on_episode=on_episode)
 

@@ -1,0 +1,106 @@
+"""The commands ``lang-agent demos`` and ``lang-agent imitate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+from rich.console import Console
+
+from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig, require
+from lang_agent.errors import LangAgentError
+
+if TYPE_CHECKING:
+    from lang_agent.rollout import Episode
+
+console = Console(highlight=False)
+
+IMITATE = TrainConfig(
+    learn=LearnConfig(
+        algorithm="imitation",
+        epochs=1,
+        minibatch_decisions=128,
+        entropy_coef=0.0,
+        value_coef=0.05,
+        max_grad_norm=1.0,
+        lr_final=0.05,
+        target_kl=None,
+    ),
+    rollout_steps=2048,
+    envs=32,
+)
+"""`imitate`'s defaults: those of `train`, and what differs where the answers are given."""
+
+
+@dataclass(frozen=True)
+class Demos:
+    """`demos`'s options."""
+
+    env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    agent: str = "bot"
+    """bot, random, a run or model folder, or a hub id; `lang-agent play --record` takes a
+    person's."""
+    text: TextConfig = field(default_factory=TextConfig)
+    episodes: int = 1000
+    noise: float = 0.0
+    """The share of the bot's actions replaced by random ones; what it wanted is recorded too."""
+    seed: int = 0
+    """Of the first episode; the others follow it."""
+    workers: int = 1
+    """Processes in which the bot plays."""
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
+    out: str = "demonstrations.jsonl.gz"
+    """The file; .gz compresses it."""
+
+    def __post_init__(self) -> None:
+        require("episodes", self.episodes, self.episodes >= 1, "1 or more")
+        require("workers", self.workers, self.workers >= 1, "1 or more")
+        require("noise", self.noise, 0 <= self.noise <= 1, "between 0 and 1")
+        if self.agent != "bot" and (self.noise or self.workers > 1):
+            raise LangAgentError("noise and workers are the bot's alone.")
+
+
+def demos(args: Demos) -> None:
+    """Record demonstrations of the bot or another agent."""
+    from lang_agent.demonstrations import demonstrate, write_demonstrations
+    from lang_agent.evaluation import EVALUATION_SEED, as_table, summarise
+
+    file = Path(args.out)
+    if file.exists():
+        raise LangAgentError(f"'{file}' is there already: choose another --out.")
+    if args.seed + args.episodes > EVALUATION_SEED:
+        raise LangAgentError(f"Seeds from {EVALUATION_SEED} on are kept for evaluation.")
+    if args.agent == "bot":
+        played: Iterator[Episode] = demonstrate(
+            args.env,
+            args.text,
+            args.episodes,
+            seed=args.seed,
+            noise=args.noise,
+            workers=args.workers,
+        )
+    else:
+        played = _played(args)
+    seen = []
+    for episode in played:
+        write_demonstrations(file, args.env, [episode])
+        seen.append(episode)
+    console.print(as_table([summarise(args.env, seen)], title=args.agent))
+    steps = sum(len(episode.steps) for episode in seen)
+    console.print(f"{len(seen)} episodes, {steps} decisions: {file}", soft_wrap=True)
+
+
+def _played(args: Demos) -> Iterator[Episode]:
+    from lang_agent.cli import make_agent
+    from lang_agent.demonstrations import label_own
+    from lang_agent.rollout import play
+
+    envs = [args.text.make(args.env) for _ in range(min(16, args.episodes))]
+    agent = make_agent(args.agent, len(envs), args.seed, args.decide, args.precision)
+    for episode in play(agent, envs, range(args.seed, args.seed + args.episodes)):
+        yield label_own(episode)

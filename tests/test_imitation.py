@@ -1,0 +1,255 @@
+"""Imitation: wordings, the bot's labels, demonstrations on disk, mixtures."""
+
+import gzip
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import BANDIT, Bandit, make_bandit
+
+import lang_agent
+from lang_agent.agents import BotAgent, RandomAgent
+from lang_agent.cli import run
+from lang_agent.config import DecideConfig, ImitationConfig, LearnConfig, TextConfig, TrainConfig
+from lang_agent.demonstrations import (
+    Demonstrations,
+    demonstrate,
+    label_own,
+    read_demonstrations,
+    write_demonstrations,
+)
+from lang_agent.envs import wordings
+from lang_agent.errors import LangAgentError
+from lang_agent.imitation import Apprentice
+from lang_agent.learner import update
+from lang_agent.mixture import learnable, make_mixture
+from lang_agent.optimizer import Optimizer
+from lang_agent.policy import LanguagePolicy
+from lang_agent.rollout import NO_LABEL, play
+from lang_agent.text_env import ExpertLostError, TextEnv
+from lang_agent.trainer import start
+from lang_agent.wording import Wording
+
+ENV = "BabyAI-MixedLocal-v0"
+TEXT = TextConfig(prompt="turns", env_args=("num_dists=2",))
+
+
+def knowing_bandit(**options):
+    """The bandit of the tests, with an expert who reads the sign."""
+    world = replace(BANDIT, expert=lambda env: lambda last: env.unwrapped.state)
+    return TextEnv(Bandit(), world, **options)
+
+
+# -- wordings ----------------------------------------------------------------------------------
+
+
+def test_a_wording_renames_whole_words_of_mission_and_descriptions_and_the_phrases():
+    wording = Wording(words={"key": "car", "red": "zarn"}, actions={"drop": "release"})
+    fields = wording.fields(
+        {
+            "mission": "put the red key next to a keyboard",
+            "descriptions": ["You see a red key 1 step left"],
+            "actions": ("drop", "toggle"),
+            "other": "red key",
+        }
+    )
+    assert fields["mission"] == "put the zarn car next to a keyboard"
+    assert fields["descriptions"] == ["You see a zarn car 1 step left"]
+    assert fields["actions"] == ("release", "toggle")
+    assert fields["other"] == "red key"
+    assert wording.phrases({"drop": 4, "toggle": 5}) == {"release": 4, "toggle": 5}
+    with pytest.raises(LangAgentError, match="one name to different actions"):
+        Wording(actions={"drop": "toggle"}).phrases({"drop": 4, "toggle": 5})
+
+
+def test_the_same_seed_draws_the_same_wording_and_the_renamed_phrases_act():
+    env = lang_agent.make(ENV, wording="lang_agent.envs.wordings:varied", num_dists=2)
+    first, info = env.reset(seed=3)
+    plain, _ = lang_agent.make(ENV, num_dists=2).reset(seed=3)
+    assert any(env.reset(seed=seed)[0] != first for seed in range(4, 8))
+    assert env.reset(seed=3)[0] == first
+    _, _, _, _, after = env.step(info["actions"][0])
+    assert after["verdict"] == "exact"
+    synonyms = lang_agent.make(ENV, wording=wordings.synonyms, num_dists=2)
+    text, info = synonyms.reset(seed=3)
+    assert info["actions"][:3] == ("rotate left", "rotate right", "move ahead")
+    assert text == plain.replace("turn", "rotate").replace("go forward", "move ahead").replace(
+        "pick up, drop, toggle", "take, release, switch"
+    )
+
+
+def test_no_tested_word_is_ever_trained_on():
+    rng = np.random.default_rng(0)
+    tested = [wordings.new_nouns(rng), wordings.invented(rng), wordings.synonyms(rng)]
+    words = {word for w in tested for word in w.words.values()}
+    said = {word for w in tested for phrase in w.actions.values() for word in phrase.split()}
+    said -= {"left", "right"}
+    pools = {*wordings.varied.names}
+    actions = {w for others in wordings.OTHER_ACTIONS for phrase in others for w in phrase.split()}
+    assert not (words | said) & (pools | actions | {w for p in wordings.PHRASES for w in p.split()})
+    for word in words:  # nor can it be made of the syllables
+        assert not all(word[at : at + 2] in wordings.SYLLABLES for at in range(0, len(word), 2))
+
+
+# -- experts -----------------------------------------------------------------------------------
+
+
+def test_a_noisy_bot_records_what_it_wanted():
+    envs = [TEXT.make(ENV)]
+    agent = BotAgent(noise=0.5, generator=torch.Generator().manual_seed(1))
+    steps = [step for episode in play(agent, envs, range(6)) for step in episode.steps]
+    wanted = [step.observation.actions[step.decision.choice] for step in steps]
+    differ = sum(step.decision.action != want for step, want in zip(steps, wanted, strict=True))
+    assert 0.2 < differ / len(steps) < 0.6
+
+
+def test_a_lost_expert_leaves_no_label():
+    class Lost(TextEnv):
+        def expert_action(self, last_action):
+            raise ExpertLostError("gone")
+
+    env = Lost(Bandit(), BANDIT)
+    (episode,) = play(BotAgent(), [env], [0])
+    assert [step.decision.choice for step in episode.steps] == [NO_LABEL]
+
+
+def test_the_apprentice_labels_its_own_states_and_learns_from_them():
+    envs = [knowing_bandit(prompt="minimal") for _ in range(16)]
+    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=[envs[0].reset(seed=0)[0]] * 3)
+    generator = torch.Generator().manual_seed(0)
+    config = LearnConfig(algorithm="imitation", epochs=2, entropy_coef=0.0, target_kl=None)
+    optimizer = Optimizer(policy, "muon", 2e-3, 0.0)
+    for share in (1.0, 0.0, 0.0, 0.0):
+        agent = Apprentice(
+            policy, 16, DecideConfig(), expert_share=share, noise=0.2, generator=generator
+        )
+        episodes = list(play(agent, envs, range(64)))
+        for episode in episodes:
+            (step,) = episode.steps
+            sign = step.observation.prompt.partition("points ")[2].split()[0]
+            assert step.observation.actions[step.decision.choice] == f"go {sign}"
+        metrics = update(policy, optimizer, episodes, config, DecideConfig(), generator)
+    assert "approx_kl" not in metrics
+    assert metrics["policy_loss"] < 0.1
+    assert np.mean([episode.total_reward for episode in episodes]) > 0.9
+
+
+# -- demonstrations ----------------------------------------------------------------------------
+
+
+def test_demonstrations_come_back_as_they_were_whoever_played_them_and_in_order(tmp_path):
+    one = list(demonstrate(ENV, TEXT, 60, seed=5, noise=0.2))
+    two = list(demonstrate(ENV, TEXT, 60, seed=5, noise=0.2, workers=2))
+    assert [e.seed for e in one] == list(range(5, 65))
+    actions = [[step.decision.action for step in e.steps] for e in one]
+    assert actions == [[step.decision.action for step in e.steps] for e in two]
+    file = tmp_path / "demos.jsonl.gz"
+    assert write_demonstrations(file, ENV, one) == 60
+    back = read_demonstrations(file)
+    assert [[step.decision.action for step in e.steps] for e in back] == actions
+    for episode, again in zip(one, back, strict=True):
+        assert again.success == episode.success
+        assert again.total_reward == pytest.approx(episode.total_reward)
+        for step, copy in zip(episode.steps, again.steps, strict=True):
+            assert copy.observation == step.observation
+            assert copy.decision.choice == step.decision.choice
+    with gzip.open(file, "rt") as lines:
+        assert (
+            json.loads(lines.readline())["steps"][0]["wanted"]
+            in one[0].steps[0].observation.actions
+        )
+
+
+def test_every_pass_over_a_file_has_each_episode_once_and_contexts_that_grow(tmp_path):
+    file = tmp_path / "demos.jsonl"
+    write_demonstrations(file, ENV, demonstrate(ENV, TEXT, 10))
+    policy = LanguagePolicy.from_scratch("nano", seed=0)
+    demos = Demonstrations(file, policy, seed=1)
+    steps = sum(len(episode.steps) for episode in read_demonstrations(file))
+    first = demos.after(0, steps)
+    assert sorted(e.seed for e in first) == list(range(10))
+    assert [e.seed for e in demos.after(10, steps)] != [e.seed for e in first]
+    assert [e.seed for e in demos.after(3, 1)] == [first[3].seed]
+    contexts = [step.decision.context for step in first[0].steps]
+    assert all(context is contexts[0] for context in contexts)
+    prompt = policy.encode_prompt(first[0].steps[-1].observation.prompt)
+    assert contexts[0][: len(prompt)] == prompt
+
+
+def test_a_broken_file_is_named_with_its_line(tmp_path):
+    file = tmp_path / "demos.jsonl"
+    file.write_text('{"env": "x", "seed": 1}\n')
+    with pytest.raises(LangAgentError, match=r"demos.jsonl', line 1, is no demonstration"):
+        read_demonstrations(file)
+    with pytest.raises(LangAgentError, match="Cannot read the demonstrations"):
+        read_demonstrations(tmp_path / "none.jsonl")
+    (episode,) = play(RandomAgent(), [make_bandit()], [0])
+    episode.steps[0].decision.action = "fly"
+    write_demonstrations(tmp_path / "none.jsonl", ENV, [label_own(episode)])
+    with pytest.raises(LangAgentError, match="holds no action to learn"):
+        read_demonstrations(tmp_path / "none.jsonl")
+
+
+def test_demos_then_imitate_then_evaluate(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--prompt", "turns", "--env-args", "num_dists=0", "task=goto"]
+    run(["demos", ENV, "--episodes", "30", "--out", "d.jsonl.gz", *words])
+    with pytest.raises(LangAgentError, match="is there already"):
+        run(["demos", ENV, "--episodes", "30", "--out", "d.jsonl.gz", *words])
+    run(
+        ["imitate", "--env", ENV, "--imitation.demonstrations", "d.jsonl.gz", "--steps", "300",
+         "--rollout-steps", "150", "--eval-episodes", "4", "--out", "run", *words]
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    assert lines[-1]["policy_loss"] < lines[0]["policy_loss"]
+    run(["evaluate", ENV, "--policy", "run", "--episodes", "4", "--json", "e.json"])
+    assert json.loads((tmp_path / "e.json").read_text())["evaluations"][0]["episodes"] == 4
+    assert "30 episodes" in capsys.readouterr().out
+
+
+# -- mixtures ----------------------------------------------------------------------------------
+
+
+def test_a_mixture_draws_its_parts_by_weight_and_seed():
+    parts = [f"{ENV} task=goto weight=3", f"{ENV} task=open"]
+    mixture = make_mixture(TEXT, parts)
+    drawn = [mixture.reset(seed=seed)[1] for seed in range(200)]
+    assert 0.65 < np.mean([info["part"] == 0 for info in drawn]) < 0.85
+    assert {(info["part"], info["task"]) for info in drawn} == {(0, "goto"), (1, "open")}
+    again = make_mixture(TEXT, parts)
+    assert [again.reset(seed=seed)[1]["part"] for seed in range(200)] == [i["part"] for i in drawn]
+    with pytest.raises(LangAgentError, match="must be a number above 0"):
+        make_mixture(TEXT, [f"{ENV} weight=-1"])
+
+
+def test_a_curriculum_moves_weight_to_what_half_succeeds():
+    outcomes = [(0, 1.0)] * 8 + [(1, 1.0)] * 4 + [(1, 0.0)] * 4
+    # p = 9/10, 1/2 and, unknown, 1/2
+    expected = [1 * 4 * 0.9 * 0.1, 2 * 1.0, 1 * 1.0]
+    assert learnable([1, 2, 1], outcomes) == pytest.approx(expected)
+    assert learnable([1], [(0, 1.0)] * 1000) == [pytest.approx(0.1)]
+    with pytest.raises(LangAgentError, match="mixture of at least two"):
+        TrainConfig(curriculum="learnable")
+
+
+def test_a_run_on_a_mixture_follows_its_curriculum(tmp_path):
+    config = TrainConfig(
+        mixture=(f"{ENV} task=goto max_steps=8", f"{ENV} task=putnext max_steps=8"),
+        curriculum="learnable",
+        text=TEXT,
+        steps=300,
+        rollout_steps=150,
+        envs=4,
+        eval_episodes=0,
+        learn=LearnConfig(algorithm="imitation", epochs=1, target_kl=None),
+        imitation=ImitationConfig(hand_over=0.0, expert_final=1.0, noise=0.0),
+    )
+    trainer = start(config, tmp_path / "run")
+    trainer.run()
+    assert {part for _, _, part in trainer.progress.recent} == {0, 1}
+    assert trainer.envs[0].unwrapped.weights != [1.0, 1.0]
+    rows = trainer.evaluate(6)
+    assert {row.task for row in rows} >= {"goto", "putnext"}
+    assert trainer.envs[0].unwrapped.weights == [1.0, 1.0]
