@@ -218,7 +218,8 @@ class Trainer:
             if isinstance(env.unwrapped, Mixture):
                 env.unwrapped.weights = self.weights
         agent = self.agent(len(self.envs))
-        return evaluate(agent, self.envs, episodes, name=self.config.env, on_episode=on_episode)
+        name = "mixture" if self.config.mixture else self.config.env
+        return evaluate(agent, self.envs, episodes, name=name, on_episode=on_episode)
 
     def agent(self, slots: int) -> PolicyAgent:
         """The policy as an agent with draws of its own, so that looking changes nothing."""

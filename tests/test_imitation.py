@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import BANDIT, Bandit, make_bandit
+from lang_agent.envs import wordings
 
 import lang_agent
 from lang_agent.agents import BotAgent, RandomAgent
@@ -20,7 +21,6 @@ from lang_agent.demonstrations import (
     read_demonstrations,
     write_demonstrations,
 )
-from lang_agent.envs import wordings
 from lang_agent.errors import LangAgentError
 from lang_agent.imitation import Apprentice
 from lang_agent.learner import update
@@ -117,11 +117,13 @@ def test_a_lost_expert_leaves_no_label():
 
 def test_the_apprentice_labels_its_own_states_and_learns_from_them():
     envs = [knowing_bandit(prompt="minimal") for _ in range(16)]
-    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=[envs[0].reset(seed=0)[0]] * 3)
+    policy = LanguagePolicy.from_scratch(
+        "nano", seed=0, texts=[env.reset(seed=n)[0] for n, env in enumerate(envs)]
+    )
     generator = torch.Generator().manual_seed(0)
-    config = LearnConfig(algorithm="imitation", epochs=2, entropy_coef=0.0, target_kl=None)
+    config = LearnConfig(algorithm="imitation", epochs=2, minibatch_decisions=64, target_kl=None)
     optimizer = Optimizer(policy, "muon", 2e-3, 0.0)
-    for share in (1.0, 0.0, 0.0, 0.0):
+    for share in (1.0, 0.0, 0.0, 0.0, 0.0, 0.0):
         agent = Apprentice(
             policy, 16, DecideConfig(), expert_share=share, noise=0.2, generator=generator
         )
@@ -133,7 +135,7 @@ def test_the_apprentice_labels_its_own_states_and_learns_from_them():
         metrics = update(policy, optimizer, episodes, config, DecideConfig(), generator)
     assert "approx_kl" not in metrics
     assert metrics["policy_loss"] < 0.1
-    assert np.mean([episode.total_reward for episode in episodes]) > 0.9
+    assert np.mean([episode.total_reward for episode in episodes]) > 0.8  # a tenth goes astray
 
 
 # -- demonstrations ----------------------------------------------------------------------------
@@ -199,7 +201,7 @@ def test_demos_then_imitate_then_evaluate(tmp_path, monkeypatch, capsys):
     with pytest.raises(LangAgentError, match="is there already"):
         run(["demos", ENV, "--episodes", "30", "--out", "d.jsonl.gz", *words])
     run(
-        ["imitate", "--env", ENV, "--imitation.demonstrations", "d.jsonl.gz", "--steps", "300",
+        ["imitate", "--env", ENV, "--demonstrations", "d.jsonl.gz", "--steps", "300",
          "--rollout-steps", "150", "--eval-episodes", "4", "--out", "run", *words]
     )  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
@@ -251,5 +253,5 @@ def test_a_run_on_a_mixture_follows_its_curriculum(tmp_path):
     assert {part for _, _, part in trainer.progress.recent} == {0, 1}
     assert trainer.envs[0].unwrapped.weights != [1.0, 1.0]
     rows = trainer.evaluate(6)
-    assert {row.task for row in rows} >= {"goto", "putnext"}
+    assert [row.task for row in rows] == ["mixture goto", "mixture putnext", "mixture (all)"]
     assert trainer.envs[0].unwrapped.weights == [1.0, 1.0]
