@@ -33,7 +33,8 @@ class TextConfig:
     wording: str | None = None
     """Other words for each episode, by module:function: lang_agent.envs.wordings:varied."""
     env_args: tuple[str, ...] = ()
-    """For the world itself, as name=value: max_steps=64 task=goto."""
+    """For the world itself, as name=value: max_steps=64 task=goto. The options above can be told
+    here too, so that each part of a mixture may have its own."""
 
     def with_args(self, env_args: Sequence[str]) -> TextConfig:
         """The same words, and further arguments for the world."""
@@ -41,16 +42,15 @@ class TextConfig:
 
     def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """The environment ``env_id`` in these words."""
-        return make(
-            env_id,
-            renderer=self.renderer,
-            prompt=self.prompt,
-            prompt_folder=self.prompt_folder,
-            invalid_action=self.invalid_action,
-            actions=self.actions or None,
-            wording=self.wording,
-            **{**dict(map(_argument, self.env_args)), **env_kwargs},
-        )
+        words: dict[str, Any] = {
+            "renderer": self.renderer,
+            "prompt": self.prompt,
+            "prompt_folder": self.prompt_folder,
+            "invalid_action": self.invalid_action,
+            "actions": self.actions or None,
+            "wording": self.wording,
+        }
+        return make(env_id, **{**words, **dict(map(_argument, self.env_args)), **env_kwargs})
 
 
 def _argument(text: str) -> tuple[str, Any]:

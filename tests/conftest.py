@@ -21,7 +21,7 @@ from lang_agent.policy import LanguagePolicy
 from lang_agent.text_env import TextEnv, World
 
 DATA = Path(__file__).parent / "data"
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 class Bandit(gymnasium.Env):
