@@ -1,4 +1,4 @@
-"""The benchmark's baselines do the same work as the policy, and its command reports every figure."""
+"""The benchmark's baselines do the same work as the policy."""
 
 from __future__ import annotations
 
