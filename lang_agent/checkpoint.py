@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lang_agent.errors import LangAgentError
+from lang_agent.models import shipped
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 
@@ -74,7 +75,9 @@ def latest_checkpoint(run: Path) -> Path:
 
 
 def model_folder(path: str | Path) -> str | Path:
-    """Where a policy lies: the newest checkpoint of a run folder, else ``path`` itself."""
+    """Where a policy lies: the newest checkpoint of a run folder, the one that ships under this
+    name, else ``path`` itself."""
+    path = shipped(path)
     return latest_checkpoint(Path(path)) if (Path(path) / FOLDER).is_dir() else path
 
 

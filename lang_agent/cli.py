@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,86 +19,14 @@ import tyro
 from rich.console import Console
 
 from lang_agent.cli_imitation import IMITATE, Demos, demos
-from lang_agent.config import DecideConfig, TextConfig, TrainConfig, load_config
+from lang_agent.cli_options import Bench, Envs, Evaluate, Export, Play, ShowPrompt
+from lang_agent.config import DecideConfig, TrainConfig, load_config
 from lang_agent.errors import LangAgentError
 
 if TYPE_CHECKING:
     from lang_agent.trainer import Trainer
 
 console = Console(highlight=False)
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """`evaluate`'s options."""
-
-    envs: tyro.conf.Positional[tuple[str, ...]] = ("BabyAI-GoToLocal-v0",)
-    """Gymnasium ids; each is a row of the table."""
-    policy: str = "random"
-    """random, bot, constant:<action>, a run or model folder, or a hub id."""
-    text: TextConfig = field(default_factory=TextConfig)
-    episodes: int = 200
-    slots: int = 16
-    """Episodes played at once."""
-    decide: DecideConfig = field(default_factory=DecideConfig)
-    precision: str = "auto"
-    """fp32, bf16 or auto: bf16 where it measures faster."""
-    seed: int = 0
-    """Of the draws; the episodes' own seeds are always the same ones."""
-    json: str | None = None
-    """Also write the figures to this file."""
-
-
-@dataclass(frozen=True)
-class Play:
-    """`play`'s options."""
-
-    env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
-    agent: str = "human"
-    """human, random, bot, constant:<action>, a run or model folder, or a hub id."""
-    text: TextConfig = field(default_factory=TextConfig)
-    episodes: int = 1
-    decide: DecideConfig = field(default_factory=DecideConfig)
-    precision: str = "auto"
-    """fp32, bf16 or auto: bf16 where it measures faster."""
-    seed: int = 0
-    gif: str | None = None
-    """Write the episode as a GIF instead of playing in the terminal."""
-    record: str | None = None
-    """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
-
-
-@dataclass(frozen=True)
-class Envs:
-    """`envs`'s options."""
-
-    search: tyro.conf.Positional[str] = ""
-    """Only ids that contain this."""
-
-
-@dataclass(frozen=True)
-class ShowPrompt:
-    """`prompt`'s options."""
-
-    env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
-    text: TextConfig = field(default_factory=TextConfig)
-    seed: int = 0
-    do: tuple[str, ...] = ()
-    """Actions to take first."""
-    model: str = "nano"
-    """Whose tokenizer counts: a size, a run or model folder, or a hub id."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """`bench`'s options."""
-
-    quick: bool = False
-    """Shorter runs, under a minute in all."""
-    threads: int | None = None
-    """Processor threads of torch."""
-    json: str | None = None
-    """Also write the figures to this file."""
 
 
 def train(config: TrainConfig, resume: Path | None = None) -> None:
@@ -127,7 +55,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     progress.write_evaluations(run.folder, results)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
     if run.config.gif:
-        env = run.config.text.make(run.config.env, render_mode="rgb_array")
+        env = run.make_env(render_mode="rgb_array")
         film(run.agent(1), env, EVALUATION_SEED, run.folder / "episode.gif")
     console.print("\nThe run folder holds the model, metrics, learning curve and configuration:")
     console.print(str(run.folder), style="bold", soft_wrap=True)
@@ -240,6 +168,22 @@ def bench(args: Bench) -> None:
         Path(args.json).write_text(json.dumps(record, indent=1) + "\n")
 
 
+def export(args: Export) -> None:
+    """Copy a run's model and its words into a folder of their own."""
+    from lang_agent.checkpoint import load_policy
+    from lang_agent.config import save_config
+    from lang_agent.trainer import CONFIG_FILE
+
+    folder = Path(args.out)
+    if folder.exists():
+        raise LangAgentError(f"'{folder}' is there already: choose another folder.")
+    config = load_config(Path(args.run) / CONFIG_FILE, TrainConfig)
+    load_policy(args.run).save_pretrained(folder, half=args.half)
+    save_config(config, folder / CONFIG_FILE)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    console.print(f"{folder}: {size / 2**20:.1f} MiB", soft_wrap=True)
+
+
 def make_agent(name: str, slots: int, seed: int, decide: DecideConfig, precision: str) -> Any:
     """The agent called ``name``: random, bot, constant:<action>, or a policy's folder or id."""
     from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
@@ -279,6 +223,7 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "play": (Play, play),
     "envs": (Envs, envs),
     "prompt": (ShowPrompt, prompt),
+    "export": (Export, export),
     "bench": (Bench, bench),
 }
 
@@ -346,11 +291,15 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _as_trained(kind: Any, arguments: Sequence[str]) -> Any:
-    """A command's defaults: for a run folder, the words that it was trained in."""
+    """A command's defaults: for a trained policy, the words that it was trained in."""
     for flag in ("--policy", "--agent", "--model"):
-        folder = _take(list(arguments), flag)
-        file = Path(folder or "") / "config.yaml"
-        if folder and file.is_file():
+        name = _take(list(arguments), flag)
+        if name is None:
+            continue
+        from lang_agent.models import SIZES, shipped
+
+        file = Path(shipped(name)) / "config.yaml"
+        if file.is_file() and not (flag == "--model" and name in SIZES):
             trained = load_config(file, TrainConfig)
             known = {"text": trained.text, "decide": trained.decide}
             names = {item.name for item in fields(kind)}

@@ -46,6 +46,8 @@ SIZES = {
 }
 FINAL_GAIN = 0.2  # of a new model's last norm: its first policy then has near-maximal entropy
 SMOLLM2 = "smollm2"
+SHIPPED = {"nano": Path(__file__).parent / "trained" / "nano"}
+"""Policies that come with the package, by name."""
 
 
 def new_gpt2(
@@ -93,15 +95,22 @@ def new_gpt2(
     return model, tokenizer
 
 
+def shipped(name: str | Path) -> str | Path:
+    """The folder of a policy that comes with the package ("nano" or "trained:nano"), else ``name``
+    itself."""
+    return SHIPPED.get(str(name).removeprefix("trained:"), name)
+
+
 def load(
     path_or_id: str | Path, gguf_file: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model and tokenizer from a directory, the hub, or an installed package ("smollm2").
+    """A model and tokenizer from a directory, the hub, an installed package ("smollm2") or this
+    one ("nano").
 
     A directory with a LoRA adapter brings its base model. Weights are float32.
     Raises :class:`LangAgentError` when nothing whole can be loaded from there.
     """
-    where = str(path_or_id)
+    where = str(shipped(path_or_id))
     if where == SMOLLM2:
         where, gguf_file = _smollm2()
     if where.startswith((".", "/")) and not Path(where).is_dir():

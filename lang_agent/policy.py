@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
@@ -91,11 +92,12 @@ class LanguagePolicy(nn.Module):
         """Load a causal language model of transformers from a directory or the hub.
 
         A directory written by :meth:`save_pretrained` brings its value head; any other model gets
-        a new one. "smollm2" is SmolLM2-135M-Instruct, from the extra of that name.
+        a new one. "nano" is the policy that comes with this package; "smollm2" is
+        SmolLM2-135M-Instruct, from the extra of that name.
         Raises :class:`LangAgentError` when nothing whole can be loaded from there.
         """
         model, tokenizer = models.load(path_or_id, gguf_file)
-        value_file = Path(path_or_id) / VALUE_FILE
+        value_file = Path(models.shipped(path_or_id)) / VALUE_FILE
         if not value_file.is_file():
             policy = cls(model, tokenizer)
         else:
@@ -131,12 +133,13 @@ class LanguagePolicy(nn.Module):
         made = models.new_gpt2(size, seed=seed, texts=texts, names=names, context=context)
         return cls(*made).eval()
 
-    def save_pretrained(self, directory: str | Path) -> None:
+    def save_pretrained(self, directory: str | Path, *, half: bool = False) -> None:
         """Write the model (of one with LoRA, its adapter), tokenizer and value head; plain
-        transformers can load the first two."""
+        transformers can load the first two. ``half``: the model's weights in 16 bits."""
         directory = Path(directory)
+        model = copy.deepcopy(self.model).half() if half else self.model
         with models.no_progress_bars():
-            self.model.save_pretrained(directory)
+            model.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
         head = self.value_head.state_dict()
         save_file(head, directory / VALUE_FILE, {"layer": str(self.value_layer)})

@@ -62,7 +62,7 @@ class Trainer:
         self.config, self.folder = config, folder
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.envs = [self._env() for _ in range(config.envs)]
+        self.envs = [self.make_env() for _ in range(config.envs)]
         checkpoint = latest_checkpoint(folder) if resume else None
         device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.policy = self._policy(checkpoint, config.model).to(device)
@@ -86,7 +86,8 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / CONFIG_FILE)
 
-    def _env(self, **env_kwargs: Any) -> gymnasium.Env[str, str]:
+    def make_env(self, **env_kwargs: Any) -> gymnasium.Env[str, str]:
+        """What the run is about: its environment, or its mixture of them."""
         config = self.config
         if config.mixture:
             return make_mixture(config.text, config.mixture, **env_kwargs)
@@ -99,7 +100,7 @@ class Trainer:
             policy = load_policy(checkpoint)
         elif name in SIZES:
             others = [config.text.make(env_id) for env_id in config.vocabulary_from]
-            texts = sample_texts([self._env(), *others])
+            texts = sample_texts([self.make_env(), *others])
             names = getattr(self.envs[0].unwrapped, "names", ())
             policy = LanguagePolicy.from_scratch(
                 name, seed=config.seed, texts=texts, names=names, context=config.context

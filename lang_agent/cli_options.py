@@ -1,0 +1,96 @@
+"""The options of the commands; those of ``train`` are a :class:`TrainConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import tyro
+
+from lang_agent.config import DecideConfig, TextConfig
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """`evaluate`'s options."""
+
+    envs: tyro.conf.Positional[tuple[str, ...]] = ("BabyAI-GoToLocal-v0",)
+    """Gymnasium ids; each is a row of the table."""
+    policy: str = "random"
+    """random, bot, constant:<action>, nano (the one that ships), a run or model folder, or a hub
+    id."""
+    text: TextConfig = field(default_factory=TextConfig)
+    episodes: int = 200
+    slots: int = 16
+    """Episodes played at once."""
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
+    seed: int = 0
+    """Of the draws; the episodes' own seeds are always the same ones."""
+    json: str | None = None
+    """Also write the figures to this file."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """`play`'s options."""
+
+    env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    agent: str = "human"
+    """human, random, bot, constant:<action>, nano (the one that ships), a run or model folder, or a
+    hub id."""
+    text: TextConfig = field(default_factory=TextConfig)
+    episodes: int = 1
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
+    seed: int = 0
+    gif: str | None = None
+    """Write the episode as a GIF instead of playing in the terminal."""
+    record: str | None = None
+    """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
+
+
+@dataclass(frozen=True)
+class Envs:
+    """`envs`'s options."""
+
+    search: tyro.conf.Positional[str] = ""
+    """Only ids that contain this."""
+
+
+@dataclass(frozen=True)
+class ShowPrompt:
+    """`prompt`'s options."""
+
+    env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    text: TextConfig = field(default_factory=TextConfig)
+    seed: int = 0
+    do: tuple[str, ...] = ()
+    """Actions to take first."""
+    model: str = "nano"
+    """Whose tokenizer counts: a size, a run or model folder, or a hub id."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`bench`'s options."""
+
+    quick: bool = False
+    """Shorter runs, under a minute in all."""
+    threads: int | None = None
+    """Processor threads of torch."""
+    json: str | None = None
+    """Also write the figures to this file."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """`export`'s options."""
+
+    run: tyro.conf.Positional[str]
+    """A run folder."""
+    out: tyro.conf.Positional[str]
+    """The new folder."""
+    half: bool = False
+    """Weights of 16 bits instead of 32: half the size."""
