@@ -1,8 +1,12 @@
-"""Credit: from an episode's rewards to an advantage for each of its decisions."""
+"""Credit: from an episode's rewards to an advantage for each of its decisions, or tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+EPSILON = 1e-8
 
 
 def gae(
@@ -41,3 +45,79 @@ def returns_to_go(rewards: Sequence[float], last_value: float, discount: float) 
         following = rewards[t] + discount * following
         returns[t] = following
     return returns
+
+
+def token_gae(turn_advantage: float, token_values: Sequence[float], trace: float) -> list[float]:
+    """GAE inside a turn whose own advantage is known: the lower of two levels.
+
+    The turn's advantage comes from :func:`gae` over turns, with its discount. Inside a turn time
+    stands still, so tokens are not discounted. The last token leads to what the turn leads to,
+    Q = A_turn + V_0; each token before it leads to the next one's value:
+
+        delta_i = V_{i+1} - V_i, delta_{L-1} = Q - V_{L-1}, A_i = delta_i + trace * A_{i+1}.
+
+    With one token A_0 = A_turn; with trace 1, A_i = Q - V_i. Turns end where their tokens end,
+    whatever the rewards are. Two levels are VAGEN's idea (Wang et al. 2025, arXiv 2510.16907); this
+    definition of the lower one is our own.
+
+    Args:
+        turn_advantage: A_turn of the whole turn.
+        token_values: (L,) V_i, the value before each of the turn's tokens; V_0 is the turn's own.
+
+    Returns:
+        (L,) advantages.
+    """
+    following_value = turn_advantage + token_values[0]
+    advantages, following = [0.0] * len(token_values), 0.0
+    for i in range(len(token_values) - 1, -1, -1):
+        following = following_value - token_values[i] + trace * following
+        advantages[i] = following
+        following_value = token_values[i]
+    return advantages
+
+
+def minus_group_mean(returns: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
+    """(N,) each episode's return minus its group's mean (GRPO, Shao et al. 2024, arXiv 2402.03300,
+    sec. 4.1.2, before its division by the standard deviation)."""
+    means = {group: np.mean(members) for group, members in _members(returns, groups).items()}
+    return [float(value - means[group]) for value, group in zip(returns, groups, strict=True)]
+
+
+def leave_one_out(returns: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
+    """(N,) each episode's return minus the mean of the others of its group (RLOO, Kool et al. 2019;
+    Ahmadian et al. 2024, arXiv 2402.14740, sec. 2.2); 0 for one alone in its group."""
+    members = _members(returns, groups)
+    others = {group: len(values) / max(len(values) - 1, 1) for group, values in members.items()}
+    centred = minus_group_mean(returns, groups)  # R - mean of others = n / (n - 1) * (R - mean)
+    return [value * others[group] for value, group in zip(centred, groups, strict=True)]
+
+
+def standard_deviations(
+    returns: Sequence[float], groups: Sequence[Hashable]
+) -> dict[Hashable, float]:
+    """The standard deviation of the returns in each group."""
+    members = _members(returns, groups)
+    return {group: float(np.std(values)) for group, values in members.items()}
+
+
+def _members(returns: Sequence[float], groups: Sequence[Hashable]) -> dict[Hashable, list[float]]:
+    members: dict[Hashable, list[float]] = {}
+    for value, group in zip(returns, groups, strict=True):
+        members.setdefault(group, []).append(value)
+    return members
+
+
+def standardise(numbers: Sequence[float]) -> list[float]:
+    """(N,) numbers moved and scaled to mean 0 and standard deviation 1; all 0 where all are one."""
+    array = np.asarray(numbers, dtype=np.float64)
+    scaled: list[float] = ((array - array.mean()) / (array.std() + EPSILON)).tolist()
+    return scaled
+
+
+def explained_variance(values: Sequence[float], returns: Sequence[float]) -> float:
+    """1 - Var(R - V) / Var(R): 1 for a critic that knows every return, 0 for a constant one, and 0
+    where the returns do not vary."""
+    spread = float(np.var(returns))
+    if spread < EPSILON:
+        return 0.0
+    return 1.0 - float(np.var(np.asarray(returns) - np.asarray(values))) / spread

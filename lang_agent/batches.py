@@ -13,7 +13,7 @@ from torch import Tensor
 from lang_agent.action_tree import ActionTree
 from lang_agent.generation import NO_PHRASES
 from lang_agent.policy import LanguagePolicy
-from lang_agent.rollout import NO_LABEL, Episode
+from lang_agent.rollout import NO_LABEL, Decision, Episode
 from lang_agent.scoring import Layout, lay_out
 
 BUSY = 1024  # tokens
@@ -34,19 +34,24 @@ class Sample:
     choices: list[int] = field(default_factory=list)
     written: list[list[int]] = field(default_factory=list)  # the tokens of free text, else empty
     log_probs: list[list[float]] = field(default_factory=list)
+    reference: list[list[float]] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
-    advantages: list[float] = field(default_factory=list)
-    returns: list[float] = field(default_factory=list)
+    advantages: list[list[float]] = field(default_factory=list)  # one a decision, or one a token
+    returns: list[list[float]] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
 
 
 def to_samples(
     policy: LanguagePolicy,
     episodes: Sequence[Episode],
-    advantages: Sequence[Sequence[float]],
-    returns: Sequence[Sequence[float]],
+    advantages: Sequence[Sequence[list[float]]],
+    returns: Sequence[Sequence[list[float]]],
     rule: str,
 ) -> list[Sample]:
-    """Gather the steps that share a context into one sample each."""
+    """Gather the steps that share a context into one sample each.
+
+    ``advantages`` and ``returns`` have one number a decision, or one a token, for each episode.
+    """
     samples = []
     for episode, advantage, target in zip(episodes, advantages, returns, strict=True):
         context: list[int] | None = None
@@ -64,9 +69,11 @@ def to_samples(
             sample.choices.append(decision.choice)
             sample.written.append(decision.token_ids)
             sample.log_probs.append(decision.log_probs)
+            sample.reference.append(decision.reference or decision.log_probs)
             sample.values.append(decision.value)
             sample.advantages.append(a)
             sample.returns.append(r)
+            sample.decisions.append(decision)
     for sample in samples:  # what follows the last decision's last input was never read
         end = sample.columns[-1] + max(len(sample.written[-1]), 1)
         sample.token_ids = sample.token_ids[:end]
@@ -123,9 +130,10 @@ class Batch:
     written: Tensor  # (D, L) int64 tokens of free text; (D, 0) where phrases are chosen
     mask: Tensor  # (D, L) bool: which tokens a decision has
     log_probs: Tensor  # (D, L) of the policy that acted
-    values: Tensor  # (D,) likewise
-    advantages: Tensor  # (D,)
-    returns: Tensor  # (D,)
+    reference: Tensor  # (D, L) of the reference policy
+    values: Tensor  # (D,) of the policy that acted
+    advantages: Tensor  # (D, 1), or (D, L) where tokens have their own
+    returns: Tensor  # likewise
 
     def __len__(self) -> int:
         return len(self.trees)
@@ -136,9 +144,6 @@ def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
 
     def flat(name: str) -> list[Any]:
         return [value for sample in samples for value in getattr(sample, name)]
-
-    def numbers(name: str) -> Tensor:
-        return torch.tensor(flat(name), dtype=torch.float32, device=device)
 
     log_probs, mask = _padded(flat("log_probs"), torch.float32)
     return Batch(
@@ -154,9 +159,10 @@ def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
         written=_padded(flat("written"), torch.int64)[0].to(device),
         mask=mask.to(device),
         log_probs=log_probs.to(device),
-        values=numbers("values"),
-        advantages=numbers("advantages"),
-        returns=numbers("returns"),
+        reference=_padded(flat("reference"), torch.float32)[0].to(device),
+        values=torch.tensor(flat("values"), dtype=torch.float32, device=device),
+        advantages=_padded(flat("advantages"), torch.float32)[0].to(device),
+        returns=_padded(flat("returns"), torch.float32)[0].to(device),
     )
 
 

@@ -189,7 +189,7 @@ class _Recorder(PolicyAgent):
 def _record(policy: LanguagePolicy, prompt: str, envs: int, length: int) -> list[Sample]:
     """Episodes of random play as a learner's sequences: one an episode, or one a window."""
     episodes, _ = _play(_Recorder(policy, envs), prompt, envs, length)
-    credit = [[1.0] * len(episode.steps) for episode in episodes]
+    credit = [[[1.0]] * len(episode.steps) for episode in episodes]
     return to_samples(policy, episodes, credit, credit, "sum")
 
 

@@ -61,6 +61,15 @@ def save_checkpoint(
     return place
 
 
+def save_whole(policy: LanguagePolicy, folder: Path) -> None:
+    """Write a policy to ``folder``, which appears whole or not at all."""
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    policy.save_pretrained(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
 def list_checkpoints(run: Path) -> list[Path]:
     """A run's whole checkpoints, oldest first."""
     return sorted((run / FOLDER).glob("step-*"))

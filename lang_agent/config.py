@@ -90,22 +90,52 @@ class LearnConfig:
     """How the policy is learned."""
 
     algorithm: str = "ppo"
-    """reinforce, a2c or ppo."""
+    """reinforce, a2c, ppo, grpo, rloo, trpo, or imitation (which `lang-agent imitate` sets)."""
     optimizer: str = "muon"
     """muon (with AdamW for embeddings, norms and heads) or adamw (for everything)."""
     learning_rate: float = 2e-3
     lr_final: float = 0.1
     """The learning rate falls linearly, to this fraction of itself at the end of the run."""
     discount: float = 0.95
+    """Of the next decision's return."""
     gae_lambda: float = 0.9
+    credit: str = "turns"
+    """turns, or tokens: with free text every token has an advantage of its own."""
+    token_gae_lambda: float = 1.0
+    """Inside a turn, for tokens."""
+    baseline: str = "none"
+    """reinforce's: none, moving (a mean of late returns) or value (a critic)."""
+    normalise: str | None = None
+    """Advantages: batch (mean 0, deviation 1), group (by the group's deviation) or none; the
+    algorithm's own unless told."""
+    group_size: int | None = None
+    """How many episodes are played of each seed; grpo and rloo compare them (4 unless told)."""
+    drop_flat_groups: bool = False
+    """Learn nothing from groups whose episodes all have the same return."""
+    reward_scale: float = 1.0
+    reward_clip: float | None = None
+    """Scaled rewards are kept between minus this and this."""
     clip_low: float = 0.2
     clip_high: float = 0.2
     epochs: int = 3
     """Passes over each rollout (one where the algorithm allows no more)."""
     minibatch_decisions: int = 256
     target_kl: float | None = 0.05
-    """An update stops early once approx_kl passes this."""
+    """An update stops early once approx_kl passes this; trpo's steps are bounded by it."""
+    fisher_fraction: float = 0.2
+    """trpo: the part of the decisions that the curvature is estimated from."""
+    kl_coef: float = 0.0
+    """Of the KL divergence from the reference, the policy that the run began with (with LoRA, the
+    model without its adapter); 0 for none."""
+    kl_in: str = "loss"
+    """loss (k3, differentiated) or reward (the log-ratio, taken off each decision's reward)."""
+    kl_target: float | None = None
+    """Move kl_coef so that the divergence, in nats a decision, comes to this."""
+    kl_horizon: int = 10_000
+    """Decisions in which kl_coef may move by a fifth of its size."""
     entropy_coef: float = 0.02
+    entropy_final: float | None = None
+    """What entropy_coef becomes, linearly, by the end of the run."""
     value_coef: float = 0.5
     max_grad_norm: float = 0.5
     weight_decay: float = 0.0
@@ -121,6 +151,22 @@ class LearnConfig:
         require("discount", self.discount, 0 <= self.discount <= 1, "between 0 and 1")
         require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "between 0 and 1")
         require("epochs", self.epochs, self.epochs >= 1, "1 or more")
+        for name, choices in (
+            ("credit", ("turns", "tokens")),
+            ("baseline", ("none", "moving", "value")),
+            ("normalise", ("batch", "group", "none", None)),
+            ("kl_in", ("loss", "reward")),
+        ):
+            if getattr(self, name) not in choices:
+                raise unknown(name, str(getattr(self, name)), [c for c in choices if c])
+        between = 0 < self.fisher_fraction <= 1
+        require("fisher_fraction", self.fisher_fraction, between, "above 0, at most 1")
+        require("kl_coef", self.kl_coef, self.kl_coef >= 0, "0 or more")
+        require("kl_horizon", self.kl_horizon, self.kl_horizon >= 1, "1 or more")
+        size = self.group_size
+        require("group_size", size, size is None or size >= 1, "1 or more")
+        clip = self.reward_clip
+        require("reward_clip", clip, clip is None or clip > 0, "above 0")
         enough = self.minibatch_decisions >= 1
         require("minibatch_decisions", self.minibatch_decisions, enough, "1 or more")
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from lang_agent import losses
-from lang_agent.algorithms import ALGORITHMS, Algorithm
-from lang_agent.batches import Batch, Sample, by_length, collate, minibatches, to_samples
+from lang_agent.algorithms import ALGORITHMS, Algorithm, LearnState, settle
+from lang_agent.batches import Sample, by_length, collate, minibatches
 from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.credit import assess, flat_groups
+from lang_agent.errors import LangAgentError
+from lang_agent.objective import critic_part, total_loss
 from lang_agent.optimizer import Optimizer
-from lang_agent.policy import LanguagePolicy, States
+from lang_agent.policy import LanguagePolicy
+from lang_agent.reference import Reference
 from lang_agent.rollout import Episode
+from lang_agent.trust_region import trust_region_step
+
+MAX_SKIPPED = 10  # steps in a row that may come out not finite
 
 
 def update(
@@ -23,36 +31,90 @@ def update(
     config: LearnConfig,
     decide: DecideConfig,
     generator: torch.Generator,
+    state: LearnState | None = None,
+    reference: Reference | None = None,
 ) -> dict[str, float]:
     """Learn from episodes in which the policy decided as ``decide`` says; returns the means of
-    what was measured over the decisions."""
+    what was measured over the decisions.
+
+    ``state`` remembers what goes on to the next update. A step whose loss or gradient is not finite
+    is skipped and counted; after ``MAX_SKIPPED`` in a row :class:`LangAgentError` is raised.
+    """
+    config, state = settle(config), state or LearnState()
     algorithm = ALGORITHMS[config.algorithm]
-    credit, returns = algorithm.credit(episodes, config)
-    samples = to_samples(policy, episodes, standardise(credit), returns, decide.decide)
+    metrics: dict[str, float] = {}
+    if config.group_size != 1:
+        flat = flat_groups(episodes, config)
+        metrics["flat_groups"] = len(flat) / len({episode.seed for episode in episodes})
+        if config.drop_flat_groups:
+            episodes = [episode for episode in episodes if episode.seed not in flat]
+            if not episodes:
+                return metrics
+    samples = assess(policy, episodes, algorithm, config, decide, state, reference, metrics)
     policy.model.train(config.recompute_activations)  # dropout is 0: only checkpointing asks for it
-    totals: dict[str, float] = {}
-    seen = 0
+    try:
+        if algorithm.trust_region:
+            step = trust_region_step(policy, algorithm, samples, config, decide, generator)
+            _count(step, state, metrics)
+            if step is not None:
+                metrics |= step
+                metrics |= _fit_critic(policy, optimizer, samples, config, generator)
+        else:
+            metrics |= _epochs(
+                policy, optimizer, algorithm, samples, config, decide, generator, state
+            )
+    finally:
+        policy.model.eval()
+    return metrics
+
+
+def _epochs(
+    policy: LanguagePolicy,
+    optimizer: Optimizer,
+    algorithm: Algorithm,
+    samples: Sequence[Sample],
+    config: LearnConfig,
+    decide: DecideConfig,
+    generator: torch.Generator,
+    state: LearnState,
+) -> dict[str, float]:
+    """Minibatches of all samples, several times; ends early past ``target_kl``."""
+    sums: dict[str, float] = {}
+    counts = {"skipped": 0.0}
+    seen, total = 0, sum(len(sample.columns) for sample in samples)
     epochs = 1 if algorithm.one_epoch else config.epochs
-    for epoch in range(epochs):
+    stopped = 0.0
+    if state.kl_coef is not None and config.kl_in == "loss":
+        config = replace(config, kl_coef=state.kl_coef)
+    for _ in range(epochs):
         for minibatch in minibatches(samples, config.minibatch_decisions, generator):
-            metrics = gradient_step(policy, optimizer, algorithm, minibatch, config, decide)
+            measured = gradient_step(policy, optimizer, algorithm, minibatch, config, decide)
+            _count(measured, state, counts)
+            if measured is None:
+                continue
             count = sum(len(sample.columns) for sample in minibatch)
             seen += count
-            for name, value in metrics.items():
-                totals[name] = totals.get(name, 0.0) + value * count
-            if config.target_kl is not None and metrics.get("approx_kl", 0.0) > config.target_kl:
-                means = {name: total / seen for name, total in totals.items()}
-                return {**means, "epochs": epoch + seen / len(samples) % 1, "stopped": 1.0}
-    policy.model.eval()
-    means = {name: total / seen for name, total in totals.items()}
-    return {**means, "epochs": float(epochs), "stopped": 0.0}
+            for name, value in measured.items():
+                sums[name] = sums.get(name, 0.0) + value * count
+            kl = measured.get("approx_kl", 0.0)
+            if config.target_kl is not None and kl > config.target_kl:
+                stopped = 1.0
+                break
+        if stopped:
+            break
+    means = {name: value / seen for name, value in sums.items()}
+    return {**means, **counts, "epochs": seen / total, "stopped": stopped}
 
 
-def standardise(credit: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Advantages with mean 0 and standard deviation 1 over the whole batch."""
-    flat = torch.tensor([a for episode in credit for a in episode])
-    mean, scale = flat.mean().item(), flat.std(correction=0).item() + 1e-8
-    return [[(a - mean) / scale for a in episode] for episode in credit]
+def _count(measured: object, state: LearnState, counts: dict[str, float]) -> None:
+    """Count a skipped step; too many in a row end the run."""
+    state.skipped = 0 if measured is not None else state.skipped + 1
+    counts["skipped"] = counts.get("skipped", 0.0) + (measured is None)
+    if state.skipped >= MAX_SKIPPED:
+        raise LangAgentError(
+            f"{MAX_SKIPPED} gradient steps in a row were not finite: the last checkpoint is good; "
+            "go on from it with a lower learning rate."
+        )
 
 
 def gradient_step(
@@ -62,8 +124,11 @@ def gradient_step(
     minibatch: Sequence[Sample],
     config: LearnConfig,
     decide: DecideConfig,
-) -> dict[str, float]:
-    """One optimizer step on a minibatch, accumulated over batches of at most ``batch_tokens``."""
+) -> dict[str, float] | None:
+    """One optimizer step on a minibatch, accumulated over batches of at most ``batch_tokens``.
+
+    None, and nothing has moved, where the loss or the gradient is not finite.
+    """
     decisions = sum(len(sample.columns) for sample in minibatch)
     tokens = sum(len(entries) for sample in minibatch for entries in sample.log_probs)
     optimizer.zero_grad()
@@ -75,60 +140,34 @@ def gradient_step(
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu()
     norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+    measured = {name: (value / decisions).item() for name, value in sums.items()}
+    if not torch.isfinite(norm) or not all(map(math.isfinite, measured.values())):
+        optimizer.zero_grad()
+        return None
     optimizer.step()
-    return {name: (value / decisions).item() for name, value in sums.items()} | {
-        "grad_norm": norm.item()
-    }
+    return measured | {"grad_norm": norm.item()}
 
 
-def total_loss(
+def _fit_critic(
     policy: LanguagePolicy,
-    algorithm: Algorithm,
-    batch: Batch,
+    optimizer: Optimizer,
+    samples: Sequence[Sample],
     config: LearnConfig,
-    decide: DecideConfig,
-    token_weight: float = 1.0,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss summed over a batch's decisions, and what is watched, summed likewise.
-
-    A decision of several tokens has a policy loss for each. They are averaged over all tokens of
-    the minibatch (Yu et al. 2025, DAPO, arXiv 2503.14476, sec. 3.3): ``token_weight`` is its number
-    of decisions over its number of tokens.
-    """
-    states = policy.hidden_states(batch.layout)
-    log_probs, entropy = decision_log_probs(policy, states, batch, decide.temperature)
-    weight = batch.mask * token_weight  # (D, L)
-    policy_loss = (algorithm.policy_loss(log_probs, batch, config) * weight).sum(1)  # (D,)
-    loss = policy_loss - config.entropy_coef * entropy
-    metrics = {"policy_loss": policy_loss.sum(), "entropy": entropy.sum()}
-    if not algorithm.imitates:
-        log_ratio = (log_probs - batch.log_probs).detach()
-        ratio = log_ratio.exp()
-        clipped = (ratio > 1 + config.clip_high) | (ratio < 1 - config.clip_low)
-        metrics["approx_kl"] = (losses.k3(log_ratio) * weight).sum()
-        metrics["clip_fraction"] = (clipped * weight).sum()
-    if algorithm.has_critic:
-        value_loss = losses.squared_error(policy.values(states, batch.layout), batch.returns)
-        loss = loss + config.value_coef * value_loss
-        metrics["value_loss"] = value_loss.sum()
-    return loss.sum(), metrics
-
-
-def decision_log_probs(
-    policy: LanguagePolicy, states: States, batch: Batch, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (D, L) of the tokens that decisions were made of, 0 where padded, and each
-    decision's entropy (D,): over the phrases, or the mean over the free text's tokens."""
-    layout = batch.layout
-    if not batch.written.shape[1]:
-        scores = policy.scores(states, layout, batch.trees, temperature)
-        return scores.of(batch.choices)[0], losses.entropy(scores.log_policy)
-    row, token = batch.mask.nonzero(as_tuple=True)  # (N,)
-    columns = layout.decision_column[row] + token
-    logits = policy.token_logits(states.last[layout.decision_row[row], columns])  # (N, V)
-    log_vocabulary = torch.log_softmax(logits / temperature, dim=-1)
-    chosen = log_vocabulary.gather(1, batch.written[batch.mask][:, None]).squeeze(1)
-    log_probs = torch.zeros_like(batch.log_probs).masked_scatter(batch.mask, chosen)
-    per_token = losses.entropy(log_vocabulary) / batch.mask.sum(1)[row]
-    entropy = torch.zeros_like(batch.values).index_add(0, row, per_token)
-    return log_probs, entropy
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Learn the value head alone, on hidden states as they are; returns the last epoch's error."""
+    error, total = 0.0, sum(len(sample.columns) for sample in samples)
+    for _ in range(config.epochs):
+        error = 0.0
+        for minibatch in minibatches(samples, config.minibatch_decisions, generator):
+            decisions = sum(len(sample.columns) for sample in minibatch)
+            optimizer.zero_grad()
+            for part in by_length(minibatch, config.batch_tokens):
+                batch = collate(part, policy.device)
+                with torch.no_grad():
+                    states = policy.hidden_states(batch.layout)
+                loss = critic_part(policy, states, batch, batch.mask.float())
+                (loss / decisions).backward()
+                error += loss.item()
+            optimizer.step()
+    return {"value_loss": error / total}

@@ -1,6 +1,7 @@
 """Policy and value losses: plain functions of tensors, to be minimised.
 
-Policy losses have an entry for each token of each decision, (D, L); advantages are (D, 1).
+Policy losses have an entry for each token of each decision, (D, L); advantages are (D, 1), or
+(D, L) where every token has its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from torch import Tensor
 def policy_gradient(log_probs: Tensor, advantages: Tensor) -> Tensor:
     """-A log pi(a|s) (Williams 1992; Sutton et al. 2000), elementwise."""
     return -advantages * log_probs
+
+
+def surrogate(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> Tensor:
+    """-r A, r = pi / pi_old, elementwise: TRPO's objective (Schulman et al. 2015, arXiv 1502.05477,
+    eq. 14)."""
+    return -torch.exp(log_probs - old_log_probs) * advantages
 
 
 def clipped_surrogate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,7 +28,7 @@ def training(run: Trainer, console: Console) -> None:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("collecting the first episodes", total=total)
 
-        def show(metrics: dict[str, float]) -> None:
+        def show(metrics: dict[str, Any]) -> None:
             nonlocal printed
             line = _line(metrics)
             bar.update(task, completed=min(metrics["steps"], total), description=line)
@@ -38,16 +39,20 @@ def training(run: Trainer, console: Console) -> None:
         run.run(show)
 
 
-def _line(metrics: dict[str, float]) -> str:
-    return (
-        f"{metrics['steps_per_second']:4.0f}/s  success {metrics['success']:.2f}  "
-        f"return {metrics['return']:.2f}  entropy {metrics['entropy']:.2f}  "
-        + (
-            f"kl {metrics['approx_kl']:.4f}"
-            if "approx_kl" in metrics
-            else f"loss {metrics['policy_loss']:.3f}"
-        )
-    )
+SHOWN = (("entropy", "entropy {:.2f}"), ("approx_kl", "kl {:.4f}"), ("reference_kl", "ref {:.3f}"))
+
+
+def _line(metrics: dict[str, Any]) -> str:
+    parts = [
+        f"{metrics['steps_per_second']:4.0f}/s",
+        f"success {metrics['success']:.2f}",
+        f"return {metrics['return']:.2f}",
+        *(form.format(metrics[name]) for name, form in SHOWN if name in metrics),
+    ]
+    if "approx_kl" not in metrics and "policy_loss" in metrics:
+        parts.append(f"loss {metrics['policy_loss']:.3f}")
+    parts += [f"[red]! {alarm}[/red]" for alarm in metrics.get("alarms", ())]
+    return "  ".join(parts)
 
 
 def evaluation(run: Trainer, console: Console, title: str) -> list[Evaluation]:

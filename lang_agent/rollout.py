@@ -31,6 +31,8 @@ class Decision:
     token_ids: list[int] = field(default_factory=list)  # L, where free text was written
     log_probs: list[float] = field(default_factory=list)  # L; one where a phrase is the decision
     value: float = 0.0
+    token_values: list[float] = field(default_factory=list)  # L, where tokens have credit
+    reference: list[float] = field(default_factory=list)  # L log-probs of the reference policy
 
 
 @dataclass
@@ -84,14 +86,16 @@ def play(
     seeds: Iterable[int],
     *,
     min_steps: int | None = None,
+    group_size: int = 1,
 ) -> Iterator[Episode]:
-    """Play an episode for each seed, as many at once as there are environments.
+    """Play ``group_size`` episodes of each seed, as many at once as there are environments.
 
     Every episode that was begun is finished and yielded, in the order of finishing. With
     ``min_steps`` no new episode begins once that many steps were taken in all, so that which
     episodes are played never depends on how they end.
     """
-    upcoming = enumerate(seeds)
+    upcoming = enumerate(seed for seed in seeds for _ in range(group_size))
+    begun = 0
     running: dict[int, Episode] = {}
     seen: dict[int, TextObservation] = {}
     steps = 0
@@ -99,9 +103,11 @@ def play(
     def begin(slot: int) -> None:
         seen.pop(slot, None)
         running.pop(slot, None)
-        if min_steps is not None and steps >= min_steps:
+        nonlocal begun
+        if min_steps is not None and steps >= min_steps and begun % group_size == 0:
             return
         for index, seed in upcoming:
+            begun += 1
             agent.begin(slot, envs[slot])
             prompt, info = envs[slot].reset(seed=seed)
             running[slot] = Episode(index, seed)

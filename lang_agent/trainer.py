@@ -16,13 +16,15 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lang_agent.agents import PolicyAgent
-from lang_agent.algorithms import ALGORITHMS
+from lang_agent.alarms import Watch, alarms
+from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
 from lang_agent.checkpoint import (
     latest_checkpoint,
     load_policy,
     model_folder,
     restore,
     save_checkpoint,
+    save_whole,
 )
 from lang_agent.config import TrainConfig, load_config, save_config
 from lang_agent.demonstrations import Demonstrations
@@ -35,11 +37,13 @@ from lang_agent.mixture import Mixture, learnable, make_mixture
 from lang_agent.models import SIZES
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy, freeze_layers
+from lang_agent.reference import Reference
 from lang_agent.rollout import Episode, play
 from lang_agent.tokenizer import sample_texts
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
+REFERENCE_FOLDER = "reference"
 RECENT = 200  # episodes over which success and return are averaged while training
 
 
@@ -53,6 +57,8 @@ class Progress:
     seconds: float = 0.0
     recent: list[list[float]] = field(default_factory=list)
     """[success, return, part of the mixture] of late episodes."""
+    learning: LearnState = field(default_factory=LearnState)
+    watch: Watch = field(default_factory=Watch)
 
 
 class Trainer:
@@ -60,14 +66,16 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, folder: Path, *, resume: bool = False) -> None:
         self.config, self.folder = config, folder
+        self.learn = settle(config.learn)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.envs = [self.make_env() for _ in range(config.envs)]
         checkpoint = latest_checkpoint(folder) if resume else None
         device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.policy = self._policy(checkpoint, config.model).to(device)
-        self.policy.set_precision(config.precision)
-        learn = config.learn
+        learn = self.learn
+        bounded = ALGORITHMS[learn.algorithm].trust_region and config.precision == "auto"
+        self.policy.set_precision("fp32" if bounded else config.precision)
         self.optimizer = Optimizer(
             self.policy, learn.optimizer, learn.learning_rate, learn.weight_decay
         )
@@ -79,9 +87,10 @@ class Trainer:
         if ALGORITHMS[learn.algorithm].imitates and config.imitation.demonstrations:
             file = Path(config.imitation.demonstrations)
             self.demonstrations = Demonstrations(file, self.policy, config.seed)
+        self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
         self.stop = False  # set it to end the run after the update under way
         if checkpoint is not None:
-            self.progress = Progress(**restore(checkpoint, self.optimizer, self.generator))
+            self.progress = _progress(restore(checkpoint, self.optimizer, self.generator))
             _forget_after(folder / METRICS_FILE, self.progress.updates)
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / CONFIG_FILE)
@@ -121,7 +130,18 @@ class Trainer:
             policy.model.gradient_checkpointing_enable({"use_reentrant": False})
         return policy
 
-    def run(self, on_update: Callable[[dict[str, float]], None] | None = None) -> None:
+    def _reference(self, *, resumed: bool) -> Reference:
+        """The policy as the run began, kept in the run folder; of one with LoRA nothing to keep."""
+        if has_lora(self.policy.model):
+            return Reference(self.policy)
+        folder = self.folder / REFERENCE_FOLDER
+        if not resumed:
+            save_whole(self.policy, folder)
+        frozen = load_policy(folder).to(self.policy.device)
+        frozen.precision = self.policy.precision
+        return Reference(frozen)
+
+    def run(self, on_update: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Train until the configured number of steps, or until :attr:`stop`; then save."""
         writer = SummaryWriter(str(self.folder), purge_step=self.progress.steps)
         try:
@@ -131,6 +151,8 @@ class Trainer:
                     log.write(json.dumps(metrics) + "\n")
                     log.flush()
                     for name, value in metrics.items():
+                        if name == "alarms":
+                            continue
                         writer.add_scalar(name, value, self.progress.steps)
                     if on_update:
                         on_update(metrics)
@@ -146,17 +168,25 @@ class Trainer:
             self.folder, self.policy, self.optimizer, self.generator, asdict(self.progress)
         )
 
-    def _iterate(self) -> dict[str, float]:
+    def _iterate(self) -> dict[str, Any]:
         """One rollout and the update from it."""
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
-        rate = config.learn.learning_rate * (1 - (1 - config.learn.lr_final) * done)
+        learn = at_progress(self.learn, done)
+        rate = learn.learning_rate * (1 - (1 - learn.lr_final) * done)
         self.optimizer.set_rate(rate)
         started = time.perf_counter()
         episodes = self._collect(done)
         acted = time.perf_counter()
-        metrics = update(
-            self.policy, self.optimizer, episodes, config.learn, config.decide, self.generator
+        learned = update(
+            self.policy,
+            self.optimizer,
+            episodes,
+            learn,
+            config.decide,
+            self.generator,
+            progress.learning,
+            self.reference,
         )
         seconds = time.perf_counter() - started
         steps = sum(len(episode.steps) for episode in episodes)
@@ -171,8 +201,10 @@ class Trainer:
             updates=progress.updates + 1,
             seconds=progress.seconds + seconds,
             recent=list(recent),
+            learning=progress.learning,
+            watch=progress.watch,
         )
-        return {
+        metrics: dict[str, Any] = {
             "steps": self.progress.steps,
             "episodes": self.progress.episodes,
             "updates": self.progress.updates,
@@ -184,8 +216,10 @@ class Trainer:
             "episode_length": steps / len(episodes),
             "invalid_rate": sum(episode.invalid_actions for episode in episodes) / steps,
             "learning_rate": rate,
-            **metrics,
+            **learned,
         }
+        found = alarms(progress.watch, metrics)
+        return {**metrics, "alarms": found} if found else metrics
 
     def _collect(self, done: float) -> list[Episode]:
         """The next rollout, when the part ``done`` of the run lies behind."""
@@ -198,8 +232,15 @@ class Trainer:
                 mixture = env.unwrapped
                 assert isinstance(mixture, Mixture)
                 mixture.weights = learnable(self.weights, outcomes)
-        seeds = training_seeds(config.seed, progress.episodes)
-        played = play(self._player(done), self.envs, seeds, min_steps=config.rollout_steps)
+        size = self.learn.group_size or 1
+        seeds = training_seeds(config.seed, progress.episodes // size)
+        played = play(
+            self._player(done),
+            self.envs,
+            seeds,
+            min_steps=config.rollout_steps,
+            group_size=size,
+        )
         return sorted(played, key=lambda episode: episode.index)
 
     def _player(self, done: float) -> PolicyAgent:
@@ -248,6 +289,12 @@ def resume(folder: Path) -> Trainer:
     if not (folder / CONFIG_FILE).is_file():
         raise LangAgentError(f"'{folder}' is no run folder: it has no {CONFIG_FILE}.")
     return Trainer(load_config(folder / CONFIG_FILE, TrainConfig), folder, resume=True)
+
+
+def _progress(record: dict[str, Any]) -> Progress:
+    """A checkpoint's progress."""
+    learning, watch = LearnState(**record.pop("learning")), Watch(**record.pop("watch"))
+    return Progress(**record, learning=learning, watch=watch)
 
 
 def _forget_after(log: Path, updates: int) -> None:

@@ -18,7 +18,8 @@ from lang_agent.action_tree import build_tree
 from lang_agent.agents import _answer
 from lang_agent.batches import collate
 from lang_agent.config import GENERATE, RULES, DecideConfig, LearnConfig
-from lang_agent.learner import decision_log_probs, update
+from lang_agent.learner import update
+from lang_agent.objective import decision_log_probs
 from lang_agent.optimizer import Optimizer
 
 PHRASES = ("turn left", "turn right", "go", "go forward", "drop it here", "unfathomably")

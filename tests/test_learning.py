@@ -10,13 +10,14 @@ from conftest import make_bandit
 
 import lang_agent
 from lang_agent import losses
-from lang_agent.advantages import gae, returns_to_go
+from lang_agent.advantages import gae, returns_to_go, standardise
 from lang_agent.agents import PolicyAgent
-from lang_agent.algorithms import ALGORITHMS
+from lang_agent.algorithms import ALGORITHMS, LearnState, settle
 from lang_agent.batches import by_length, collate, minibatches, to_samples
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.evaluation import evaluate
-from lang_agent.learner import decision_log_probs, standardise, total_loss, update
+from lang_agent.learner import update
+from lang_agent.objective import decision_log_probs, total_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import play
@@ -72,10 +73,10 @@ def test_policy_gradient_and_squared_error_by_hand():
 
 
 def test_standardise():
-    (a, b), (c,) = standardise([[1.0, 2.0], [6.0]])
+    a, b, c = standardise([1.0, 2.0, 6.0])
     assert a + b + c == pytest.approx(0, abs=1e-6)
     assert (a * a + b * b + c * c) / 3 == pytest.approx(1, abs=1e-5)
-    assert standardise([[1.0, 1.0]]) == [[0.0, 0.0]]
+    assert standardise([1.0, 1.0]) == [0.0, 0.0]
 
 
 def collect(policy, prompt, episodes=6, **options):
@@ -85,8 +86,10 @@ def collect(policy, prompt, episodes=6, **options):
 
 
 def samples_of(policy, episodes, decide=DecideConfig()):  # noqa: B008
-    credit, returns = ALGORITHMS["ppo"].credit(episodes, LearnConfig())
-    return to_samples(policy, episodes, credit, returns, decide.decide)
+    rewards = [[step.reward for step in episode.steps] for episode in episodes]
+    credit = ALGORITHMS["ppo"].credit(episodes, rewards, LearnConfig(), LearnState())
+    advantages, returns = ([[[number] for number in e] for e in part] for part in credit)
+    return to_samples(policy, episodes, advantages, returns, decide.decide)
 
 
 def test_values_bootstrap_on_truncation_only(policy):
@@ -136,8 +139,8 @@ def test_whole_episodes_give_the_gradients_of_single_decisions(policy, actions):
     for sample in samples:
         for at in range(len(sample.columns)):
             one = type(sample)(sample.token_ids[: sample.columns[at] + 1])
-            for name in ("columns", "trees", "choices", "written", "log_probs", "values",
-                         "advantages", "returns"):  # fmt: skip
+            for name in ("columns", "trees", "choices", "written", "log_probs", "reference",
+                         "values", "advantages", "returns", "decisions"):  # fmt: skip
                 setattr(one, name, [getattr(sample, name)[at]])
             alone.append([one])
     whole, single = gradient([samples]), gradient(alone)
@@ -168,11 +171,13 @@ def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt):
     policy = LanguagePolicy.from_scratch("nano", seed=1, texts=bandit_texts(prompt))
     config = LearnConfig(algorithm=algorithm, minibatch_decisions=64)
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
-    generator = torch.Generator().manual_seed(0)
+    generator, state = torch.Generator().manual_seed(0), LearnState()
+    size = settle(config).group_size
     for round_ in range(30):
         agent = PolicyAgent(policy, 16, generator=generator)
-        episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
-        update(policy, optimizer, episodes, config, DecideConfig(), generator)
+        seeds = range(64 * round_, 64 * round_ + 64 // size)
+        episodes = list(play(agent, envs, seeds, group_size=size))
+        update(policy, optimizer, episodes, config, DecideConfig(), generator, state)
         if sum(episode.success for episode in episodes) == 64:
             break
     (row,) = evaluate(PolicyAgent(policy, 16, DecideConfig(temperature=0)), envs, 100)

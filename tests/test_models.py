@@ -16,8 +16,8 @@ from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, TrainConfig,
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.batches import collate
 from lang_agent.config import DecideConfig, LearnConfig
-from lang_agent.learner import total_loss
 from lang_agent.lora import add_lora, without_lora
+from lang_agent.objective import total_loss
 from lang_agent.policy import freeze_layers
 from lang_agent.precision import choose_precision, matmul_rate
 from lang_agent.trainer import resume, start

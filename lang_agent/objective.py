@@ -1,0 +1,100 @@
+"""The loss of a batch of decisions: policy, entropy, reference and critic."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lang_agent import losses
+from lang_agent.algorithms import Algorithm, uses_critic
+from lang_agent.batches import Batch
+from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.policy import LanguagePolicy, States
+
+Measured = dict[str, Tensor]
+
+
+def total_loss(
+    policy: LanguagePolicy,
+    algorithm: Algorithm,
+    batch: Batch,
+    config: LearnConfig,
+    decide: DecideConfig,
+    token_weight: float = 1.0,
+) -> tuple[Tensor, Measured]:
+    """The loss summed over a batch's decisions, and what is watched, summed likewise.
+
+    A decision of several tokens has a policy loss for each. They are averaged over all tokens of
+    the minibatch (Yu et al. 2025, DAPO, arXiv 2503.14476, sec. 3.3): ``token_weight`` is its number
+    of decisions over its number of tokens.
+    """
+    states = policy.hidden_states(batch.layout)
+    weight = batch.mask * token_weight  # (D, L)
+    loss, metrics = policy_part(policy, algorithm, states, batch, config, decide, weight)
+    if uses_critic(config):
+        value_loss = critic_part(policy, states, batch, weight)
+        loss = loss + config.value_coef * value_loss
+        metrics["value_loss"] = value_loss
+    return loss, metrics
+
+
+def policy_part(
+    policy: LanguagePolicy,
+    algorithm: Algorithm,
+    states: States,
+    batch: Batch,
+    config: LearnConfig,
+    decide: DecideConfig,
+    weight: Tensor,
+) -> tuple[Tensor, Measured]:
+    """What moves the policy: its loss, the entropy bonus and the KL penalty."""
+    log_probs, entropy = decision_log_probs(policy, states, batch, decide.temperature)
+    policy_loss = (algorithm.policy_loss(log_probs, batch, config) * weight).sum()
+    loss = policy_loss - config.entropy_coef * entropy.sum()
+    metrics = {"policy_loss": policy_loss, "entropy": entropy.sum()}
+    if not algorithm.imitates:
+        log_ratio = (log_probs - batch.log_probs).detach()
+        ratio = log_ratio.exp()
+        clipped = (ratio > 1 + config.clip_high) | (ratio < 1 - config.clip_low)
+        metrics["approx_kl"] = (losses.k3(log_ratio) * weight).sum()
+        metrics["clip_fraction"] = (clipped * weight).sum()
+    if config.kl_coef and config.kl_in == "loss":
+        # k3 of log(reference / policy) at the policy's samples (GRPO, arXiv 2402.03300, eq. 4)
+        loss = loss + config.kl_coef * (losses.k3(batch.reference - log_probs) * weight).sum()
+    return loss, metrics
+
+
+def critic_part(policy: LanguagePolicy, states: States, batch: Batch, weight: Tensor) -> Tensor:
+    """The squared error of the values, of decisions or of their tokens, summed."""
+    if batch.returns.shape[1] == 1:
+        values = policy.values(states, batch.layout)[:, None]
+        return losses.squared_error(values, batch.returns).sum()
+    return (losses.squared_error(token_values(policy, states, batch), batch.returns) * weight).sum()
+
+
+def token_values(policy: LanguagePolicy, states: States, batch: Batch) -> Tensor:
+    """(D, L) the value before each token of each decision; anything where padded."""
+    layout = batch.layout
+    tokens = torch.arange(batch.mask.shape[1], device=batch.mask.device)
+    columns = (layout.decision_column[:, None] + tokens).clamp(max=layout.token_ids.shape[1] - 1)
+    return policy.value_head(states.for_value[layout.decision_row[:, None], columns]).squeeze(-1)
+
+
+def decision_log_probs(
+    policy: LanguagePolicy, states: States, batch: Batch, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (D, L) of the tokens that decisions were made of, 0 where padded, and each
+    decision's entropy (D,): over the phrases, or the mean over the free text's tokens."""
+    layout = batch.layout
+    if not batch.written.shape[1]:
+        scores = policy.scores(states, layout, batch.trees, temperature)
+        return scores.of(batch.choices)[0], losses.entropy(scores.log_policy)
+    row, token = batch.mask.nonzero(as_tuple=True)  # (N,)
+    columns = layout.decision_column[row] + token
+    logits = policy.token_logits(states.last[layout.decision_row[row], columns])  # (N, V)
+    log_vocabulary = torch.log_softmax(logits / temperature, dim=-1)
+    chosen = log_vocabulary.gather(1, batch.written[batch.mask][:, None]).squeeze(1)
+    log_probs = torch.zeros_like(batch.log_probs).masked_scatter(batch.mask, chosen)
+    per_token = losses.entropy(log_vocabulary) / batch.mask.sum(1)[row]
+    entropy = torch.zeros_like(batch.values).index_add(0, row, per_token)
+    return log_probs, entropy

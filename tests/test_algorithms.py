@@ -1,0 +1,398 @@
+"""Credit, groups, the KL penalty, TRPO, alarms, skipped steps and exact resume."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import make_bandit
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent
+from lang_agent.advantages import (
+    explained_variance,
+    gae,
+    leave_one_out,
+    minus_group_mean,
+    standard_deviations,
+    token_gae,
+)
+from lang_agent.alarms import Watch, alarms
+from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
+from lang_agent.checkpoint import latest_checkpoint
+from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig, save_config
+from lang_agent.credit import assess, flat_groups
+from lang_agent.learner import MAX_SKIPPED, update
+from lang_agent.optimizer import Optimizer
+from lang_agent.reference import Reference, adapted, read_reference
+from lang_agent.rollout import Decision, Episode, Step, TextObservation, play
+from lang_agent.trainer import resume, start
+from lang_agent.trust_region import conjugate_gradients
+
+numbers = st.floats(-5, 5)
+
+
+def episode(seed, *rewards, values=None):
+    """An episode with these rewards, of which no token was ever read."""
+    values = values or [0.0] * len(rewards)
+    seen = TextObservation("", ("a", "b"))
+    steps = [
+        Step(seen, Decision("a", value=value), reward, {})
+        for reward, value in zip(rewards, values, strict=True)
+    ]
+    return Episode(0, seed, steps, terminated=True)
+
+
+def credit(name, episodes, state=None, **options):
+    config = settle(LearnConfig(algorithm=name, **options))
+    rewards = [[step.reward for step in e.steps] for e in episodes]
+    return ALGORITHMS[name].credit(episodes, rewards, config, state or LearnState())
+
+
+# -- credit ------------------------------------------------------------------------------------
+
+
+def test_token_credit_by_hand():
+    # Q = 2 + 1 = 3; deltas: 2 - 1, 0 - 2, 3 - 0; trace 1/2, last to first: 3, -2 + 1.5, 1 - .25
+    assert token_gae(2.0, [1.0, 2.0, 0.0], 0.5) == [0.75, -0.5, 3.0]
+    assert token_gae(2.0, [1.0], 0.5) == [2.0]
+
+
+@given(numbers, st.lists(numbers, min_size=1, max_size=6), st.floats(0, 1))
+def test_token_credit_keeps_the_turns(advantage, values, trace):
+    credit = token_gae(advantage, values, trace)
+    q = advantage + values[0]
+    assert credit[-1] == pytest.approx(q - values[-1])
+    whole = token_gae(advantage, values, 1.0)
+    assert whole == pytest.approx([q - value for value in values])
+
+
+def test_turns_end_where_their_tokens_end_when_every_reward_is_zero():
+    values = [0.5, 0.5]
+    turns = gae([0.0, 0.0], values, 0.0, 0.9, 1.0)  # -0.5 + 0.9 * 0.5 + 0.9 * -0.5, then -0.5
+    assert turns == pytest.approx([-0.5, -0.5])
+    assert token_gae(turns[0], [0.5, 0.5, 0.5], 1.0) == pytest.approx([-0.5] * 3)
+
+
+def test_group_baselines_by_hand():
+    returns, groups = [1.0, 3.0, 5.0, 2.0], ["a", "a", "a", "b"]
+    assert minus_group_mean(returns, groups) == [-2.0, 0.0, 2.0, 0.0]
+    assert leave_one_out(returns, groups) == pytest.approx([-3.0, 0.0, 3.0, 0.0])
+    assert standard_deviations([1.0, 3.0], ["a", "a"]) == {"a": 1.0}
+
+
+def test_credit_of_the_grouped_algorithms():
+    episodes = [episode(7, 0.0, 1.0), episode(7, 0.0), episode(8, 2.0), episode(8, 4.0)]
+    # discounted by 1/2: 0.5, 0, 2, 4
+    assert credit("grpo", episodes, discount=0.5)[0] == [[0.25, 0.25], [-0.25], [-1.0], [1.0]]
+    assert credit("rloo", episodes, discount=0.5)[0] == [[0.5, 0.5], [-0.5], [-2.0], [2.0]]
+
+
+def test_reinforce_has_three_baselines():
+    episodes = [episode(0, 0.0, 4.0, values=[1.0, 2.0])]
+    assert credit("reinforce", episodes, discount=0.5)[0] == [[2.0, 4.0]]
+    assert credit("reinforce", episodes, discount=0.5, baseline="value")[0] == [[1.0, 2.0]]
+    state = LearnState()
+    moving = {"discount": 0.5, "baseline": "moving"}
+    assert credit("reinforce", episodes, state, **moving)[0] == [[-1.0, 1.0]]
+    assert state.moving_return == 3.0
+    credit("reinforce", [episode(0, 13.0)], state, **moving)
+    assert state.moving_return == pytest.approx(4.0)  # 3 + 0.1 * (13 - 3)
+
+
+def test_explained_variance_by_hand():
+    assert explained_variance([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == 1.0
+    assert explained_variance([2.0, 2.0, 2.0], [1.0, 2.0, 3.0]) == 0.0
+    assert explained_variance([0.0, 1.0], [5.0, 5.0]) == 0.0
+
+
+def test_flat_groups_teach_nothing():
+    config = settle(LearnConfig(algorithm="grpo", reward_clip=1.0, drop_flat_groups=True))
+    flat = [episode(1, 1.0), episode(1, 3.0), episode(2, 0.0), episode(2, 1.0)]
+    assert flat_groups(flat, config) == {1}  # clipped, the first group's returns are all 1
+
+
+def test_entropy_bonus_schedule():
+    config = LearnConfig(entropy_coef=0.1, entropy_final=0.02)
+    assert at_progress(config, 0.5).entropy_coef == pytest.approx(0.06)
+    assert at_progress(LearnConfig(), 0.5) == LearnConfig()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"algorithm": "sarsa"}, "sarsa"),
+        ({"algorithm": "grpo", "group_size": 1}, "group_size must be 2"),
+        ({"normalise": "group"}, "no groups"),
+        ({"baseline": "moving"}, "is for reinforce"),
+        ({"algorithm": "grpo", "credit": "tokens"}, "needs a critic"),
+        ({"algorithm": "trpo", "target_kl": None}, "needs a target_kl"),
+        ({"kl_target": 0.1}, "above 0"),
+        ({"algorithm": "imitation", "kl_coef": 0.1}, "no use"),
+    ],
+)
+def test_options_an_algorithm_has_no_use_for_are_refused(options, message):
+    with pytest.raises(LangAgentError, match=message):
+        settle(LearnConfig(**options))
+
+
+# -- on a policy -------------------------------------------------------------------------------
+
+
+def texts(prompt="minimal"):
+    return [make_bandit(prompt=prompt).reset(seed=seed)[0] for seed in range(16)]
+
+
+def rollout(policy, seed=0, count=32, group_size=1, **options):
+    envs = [make_bandit(prompt="minimal") for _ in range(16)]
+    generator = torch.Generator().manual_seed(seed)
+    agent = PolicyAgent(policy, 16, DecideConfig(**options), generator=generator)
+    played = play(agent, envs, range(count // group_size), group_size=group_size)
+    return sorted(played, key=lambda e: e.index)
+
+
+@pytest.fixture
+def policy():
+    return LanguagePolicy.from_scratch("nano", seed=1, texts=texts())
+
+
+def learn(policy, episodes, state=None, reference=None, decide=DecideConfig(), **options):  # noqa: B008
+    optimizer = Optimizer(policy, "muon", options.pop("learning_rate", 1e-3), 0.0)
+    config = LearnConfig(minibatch_decisions=16, **options)
+    generator = torch.Generator().manual_seed(0)
+    return update(policy, optimizer, episodes, config, decide, generator, state, reference)
+
+
+def test_groups_share_a_seed_and_are_whole_whatever_the_steps(policy):
+    envs = [make_bandit(prompt="minimal") for _ in range(3)]
+    agent = PolicyAgent(policy, 3, generator=torch.Generator().manual_seed(0))
+    episodes = list(play(agent, envs, iter(range(100)), min_steps=5, group_size=4))
+    seeds = [e.seed for e in sorted(episodes, key=lambda e: e.index)]
+    assert seeds == [seed for seed in range(len(seeds) // 4) for _ in range(4)]
+    assert len(seeds) == 8
+
+
+def test_the_reference_is_where_the_policy_began_and_moves_away(policy):
+    reference = Reference(copy.deepcopy(policy))
+    episodes = rollout(policy)
+    metrics = learn(policy, episodes, reference=reference, kl_coef=0.1)
+    assert metrics["reference_kl"] == pytest.approx(0, abs=1e-5)
+    moved = learn(policy, rollout(policy), reference=reference, kl_coef=0.1, learning_rate=1e-2)
+    assert abs(moved["reference_kl"]) > 1e-4
+
+
+def test_the_penalty_holds_the_policy_back(policy):
+    far = []
+    for coefficient in (0.01, 30.0):
+        other, reference = copy.deepcopy(policy), Reference(copy.deepcopy(policy))
+        for seed in range(4):
+            metrics = learn(
+                other,
+                rollout(other, seed),
+                reference=reference,
+                kl_coef=coefficient,
+                target_kl=None,
+            )
+        episodes = rollout(other, 9)
+        samples = assess_samples(other, episodes)
+        read_reference(other, reference, samples, LearnConfig(), DecideConfig())
+        ratios = [
+            e.steps[0].decision.log_probs[0] - e.steps[0].decision.reference[0] for e in episodes
+        ]
+        far.append(sum(ratio**2 for ratio in ratios))
+        assert metrics["kl_coef"] == coefficient
+    assert far[1] < 0.5 * far[0]
+
+
+def assess_samples(policy, episodes, reference=None, state=None, **options):
+    config = settle(LearnConfig(**options))
+    row = ALGORITHMS[config.algorithm]
+    state = state or LearnState()
+    return assess(policy, episodes, row, config, DecideConfig(), state, reference, {})
+
+
+def test_a_penalty_in_the_reward_is_taken_off_it(policy):
+    class Uniform(Reference):
+        pass
+
+    frozen = copy.deepcopy(policy)
+    with torch.no_grad():
+        frozen.model.transformer.ln_f.weight.zero_()  # every score is 0: half and half
+        frozen.model.transformer.ln_f.bias.zero_()
+    episodes = rollout(policy, count=8)
+    options = {"algorithm": "reinforce", "kl_coef": 2.0, "kl_in": "reward", "normalise": "none"}
+    samples = assess_samples(policy, episodes, Uniform(frozen), **options)
+    credit = {id(s.decisions[0]): s.advantages[0][0] for s in samples}
+    for e in episodes:
+        (step,) = e.steps
+        ratio = step.decision.log_probs[0] - torch.tensor(0.5).log().item()
+        assert credit[id(step.decision)] == pytest.approx(step.reward - 2.0 * ratio, abs=1e-4)
+
+
+def test_the_adaptive_coefficient_by_hand():
+    config = LearnConfig(kl_coef=0.5, kl_target=0.1, kl_horizon=1000)
+    assert adapted(0.5, 0.3, 100, config) == pytest.approx(0.5 * 1.02)  # error held at 0.2
+    assert adapted(0.5, 0.09, 100, config) == pytest.approx(0.5 * 0.99)
+    assert adapted(0.5, 9.0, 100, LearnConfig()) == 0.5
+
+
+def test_an_update_moves_the_adaptive_coefficient(policy):
+    state, reference = LearnState(), Reference(copy.deepcopy(policy))
+    options = {"kl_coef": 0.5, "kl_target": 0.1, "kl_horizon": 100}
+    learn(policy, rollout(policy), state, reference, **options)
+    assert state.kl_coef == pytest.approx(0.5 * (1 - 0.2 * 32 / 100))
+
+
+def test_token_credit_of_written_text_sums_to_its_turns(policy):
+    episodes = rollout(policy, count=8, decide="generate", max_new_tokens=5)
+    config = settle(LearnConfig(credit="tokens", normalise="none"))
+    decide = DecideConfig(decide="generate", max_new_tokens=5)
+    state, metrics = LearnState(), {}
+    samples = assess(policy, episodes, ALGORITHMS["ppo"], config, decide, state, None, metrics)
+    for sample in samples:
+        for decision, credit in zip(sample.decisions, sample.advantages, strict=True):
+            assert len(credit) == len(decision.token_ids)
+            assert decision.token_values[0] == pytest.approx(decision.value, abs=1e-5)
+    before = copy.deepcopy(policy.state_dict())
+    metrics = learn(policy, episodes, credit="tokens", decide=decide)
+    assert metrics["value_loss"] >= 0
+    assert any(not torch.equal(before[name], now) for name, now in policy.state_dict().items())
+
+
+def test_trpo_lowers_its_loss_within_the_bound_and_fits_the_critic_alone(policy):
+    episodes = rollout(policy, count=64)
+    metrics = learn(policy, episodes, algorithm="trpo", target_kl=0.01, entropy_coef=0.0)
+    assert 0 < metrics["approx_kl"] <= 0.01
+    assert metrics["backtracks"] < 10
+    again = learn(policy, episodes, algorithm="trpo", target_kl=1e-9, epochs=30)
+    assert again["approx_kl"] <= 1e-9
+    assert again["value_loss"] < metrics["value_loss"]
+    policy.set_precision("bf16")
+    with pytest.raises(LangAgentError, match="fp32"):
+        learn(policy, episodes, algorithm="trpo")
+
+
+def test_conjugate_gradients_solve():
+    torch.manual_seed(0)
+    half = torch.randn(6, 6, dtype=torch.float64)
+    matrix, target = half @ half.T + torch.eye(6), torch.randn(6, dtype=torch.float64)
+    solution = conjugate_gradients(lambda v: matrix @ v, target, 6)
+    torch.testing.assert_close(solution, torch.linalg.solve(matrix, target))
+
+
+# -- stability ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "trpo"])
+def test_steps_that_are_not_finite_are_skipped_and_many_end_the_run(policy, algorithm):
+    before = copy.deepcopy(policy.model.state_dict())
+    episodes = rollout(policy)
+    episodes[3].steps[0].reward = float("nan")
+    state = LearnState()
+    metrics = learn(policy, episodes, state, algorithm=algorithm, epochs=1)
+    assert metrics["skipped"] == state.skipped >= 1
+    with pytest.raises(LangAgentError, match="not finite"):  # noqa: PT012
+        for _ in range(MAX_SKIPPED):
+            learn(policy, episodes, state, algorithm=algorithm, epochs=1)
+    assert state.skipped == MAX_SKIPPED
+    for name, now in policy.model.state_dict().items():
+        assert torch.equal(before[name], now), name
+    learn(policy, rollout(policy), state, algorithm=algorithm)
+    assert state.skipped == 0
+
+
+def test_alarms_sound_when_they_should():
+    fine = {"success": 0.3, "invalid_rate": 0.0, "entropy": 1.0, "grad_norm": 1.0}
+    watch = Watch()
+    for _ in range(6):
+        assert alarms(watch, fine) == []
+    bad = {
+        "success": 0.3,
+        "invalid_rate": 0.5,
+        "entropy": 0.05,
+        "grad_norm": 50.0,
+        "flat_groups": 0.95,
+        "skipped": 2.0,
+    }
+    found = " ".join(alarms(watch, bad))
+    for words in ("entropy collapsed", "jumped to 50", "95% of the groups", "50% of the actions",
+                  "2 steps skipped"):  # fmt: skip
+        assert words in found
+    solved = {**bad, "success": 0.95, "grad_norm": 1.0, "invalid_rate": 0.0, "skipped": 0.0}
+    assert alarms(watch, solved) == []
+
+
+# -- runs --------------------------------------------------------------------------------------
+
+RUN = TrainConfig(
+    env="BabyAI-GoToLocalS5N2-v0",
+    text=TextConfig(prompt="minimal", env_args=("max_steps=12",)),
+    precision="fp32",
+    steps=600,
+    rollout_steps=60,
+    envs=4,
+    checkpoint_every=1,
+    eval_episodes=0,
+    threads=1,
+    learn=LearnConfig(
+        algorithm="grpo", group_size=2, kl_coef=0.1, kl_target=0.001, kl_horizon=200, epochs=1
+    ),
+)
+
+
+def final_parameters(folder):
+    return load_file(latest_checkpoint(folder) / "model.safetensors")
+
+
+def test_a_run_killed_at_any_moment_ends_as_one_never_killed(tmp_path):
+    whole = start(RUN, tmp_path / "whole")
+    whole.run()
+    save_config(RUN, tmp_path / "run.yaml")
+    command = [sys.executable, "-m", "lang_agent.cli", "train", "--config", "run.yaml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen(
+        [*command, "--out", "killed"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log, deadline = tmp_path / "killed/metrics.jsonl", time.time() + 60
+    while not (log.is_file() and len(log.read_text().splitlines()) >= 3):
+        assert time.time() < deadline
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    again = resume(tmp_path / "killed")
+    assert 0 < again.progress.steps < RUN.steps
+    again.run()
+    expected, found = final_parameters(tmp_path / "whole"), final_parameters(tmp_path / "killed")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert again.progress.learning == whole.progress.learning
+    lines = [json.loads(line) for line in log.open()]
+    assert [line["updates"] for line in lines] == list(range(1, len(lines) + 1))
+    assert lines[-1]["kl_coef"] != 0.1
+
+
+def test_a_run_that_is_never_finite_keeps_its_last_checkpoint(tmp_path):
+    config = replace(RUN, learn=LearnConfig(learning_rate=1e-3, epochs=4, minibatch_decisions=16))
+    trainer = start(config, tmp_path / "run")
+    trainer._iterate()
+    saved = trainer.save()
+    with torch.no_grad():
+        trainer.policy.value_head.weight.fill_(float("nan"))
+    with pytest.raises(LangAgentError, match="last checkpoint is good"):
+        trainer.run()
+    assert latest_checkpoint(tmp_path / "run") == saved
+    assert torch.isfinite(resume(tmp_path / "run").policy.value_head.weight).all()
