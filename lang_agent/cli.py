@@ -20,6 +20,7 @@ from rich.console import Console
 
 from lang_agent.cli_imitation import IMITATE, Demos, demos
 from lang_agent.cli_options import Bench, Envs, Evaluate, Export, Play, ShowPrompt
+from lang_agent.cli_text import Generate, Pretrain, generate, pretrain
 from lang_agent.config import DecideConfig, TrainConfig, load_config
 from lang_agent.errors import LangAgentError
 
@@ -223,6 +224,8 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "play": (Play, play),
     "envs": (Envs, envs),
     "prompt": (ShowPrompt, prompt),
+    "generate": (Generate, generate),
+    "pretrain": (Pretrain, pretrain),
     "export": (Export, export),
     "bench": (Bench, bench),
 }

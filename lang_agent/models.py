@@ -57,6 +57,7 @@ def new_gpt2(
     texts: Iterable[str] | None = None,
     names: Sequence[str] = (),
     context: int | None = None,
+    prose: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A GPT-2 with random weights and a tokenizer of its own.
 
@@ -71,7 +72,7 @@ def new_gpt2(
         raise unknown("model size", size, SIZES)
     shape = SIZES[size]
     texts = default_texts() if texts is None else texts
-    tokenizer = train_tokenizer(texts, shape.vocabulary, names)
+    tokenizer = train_tokenizer(texts, shape.vocabulary, names, prose=prose)
     end = tokenizer.eos_token_id
     config = GPT2Config(
         vocab_size=len(tokenizer),

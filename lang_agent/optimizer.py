@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from lang_agent.policy import LanguagePolicy
 
@@ -44,6 +45,8 @@ class Optimizer:
     def step(self) -> None:
         for part in self.parts:
             part.step()
+            # The fused AdamW writes without telling: copies in reduced precision would stay stale.
+            increment_version(p for group in part.param_groups for p in group["params"])
 
     def zero_grad(self) -> None:
         for part in self.parts:

@@ -119,6 +119,7 @@ class LanguagePolicy(nn.Module):
         texts: Iterable[str] | None = None,
         names: Sequence[str] = (),
         context: int | None = None,
+        prose: bool = False,
     ) -> LanguagePolicy:
         """A GPT-2 with random weights and a tokenizer of its own.
 
@@ -129,8 +130,11 @@ class LanguagePolicy(nn.Module):
                 default prompts of random play in BabyAI's MixedLocal.
             names: words that shall be tokens of their own beside whatever others.
             context: the most tokens it reads; the size's own unless told.
+            prose: tokens never cross words, as for a model that goes on from any prompt.
         """
-        made = models.new_gpt2(size, seed=seed, texts=texts, names=names, context=context)
+        made = models.new_gpt2(
+            size, seed=seed, texts=texts, names=names, context=context, prose=prose
+        )
         return cls(*made).eval()
 
     def save_pretrained(self, directory: str | Path, *, half: bool = False) -> None:

@@ -47,16 +47,18 @@ def _piece(ends: Sequence[str]) -> str:
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, names: Sequence[str] = ()
+    texts: Iterable[str], vocab_size: int, names: Sequence[str] = (), *, prose: bool = False
 ) -> PreTrainedTokenizerFast:
     """A tokenizer with at most ``vocab_size`` entries: the 256 bytes, the merges that pay most on
     ``texts``, and one end-of-text token. The same texts give the same tokenizer. ``names`` are
-    never merged with their neighbours."""
+    never merged with their neighbours. ``prose`` merges within words alone, as GPT-2's does: a text
+    may then stop, and be gone on from, at any word."""
     tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(pieces(names)), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(pieces(names)), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            *([] if prose else [split]),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=prose),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,7 @@ class Trainer:
             "invalid_rate": sum(episode.invalid_actions for episode in episodes) / steps,
             "learning_rate": rate,
             **learned,
+            **_reward_parts(episodes),
         }
         found = alarms(progress.watch, metrics)
         return {**metrics, "alarms": found} if found else metrics
@@ -267,6 +269,19 @@ class Trainer:
         """The policy as an agent with draws of its own, so that looking changes nothing."""
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
         return PolicyAgent(self.policy, slots, self.config.decide, generator=generator)
+
+
+def _reward_parts(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Mean and standard deviation of each reward that a rubric is made of."""
+    said: dict[str, list[float]] = {}
+    for episode in episodes:
+        for step in episode.steps:
+            for name, value in step.info.get("rewards", {}).items():
+                said.setdefault(name, []).append(value)
+    parts = {f"reward/{name}": statistics.mean(values) for name, values in said.items()}
+    return parts | {
+        f"reward_std/{name}": statistics.pstdev(values) for name, values in said.items()
+    }
 
 
 def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:

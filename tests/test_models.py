@@ -18,6 +18,7 @@ from lang_agent.batches import collate
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.lora import add_lora, without_lora
 from lang_agent.objective import total_loss
+from lang_agent.optimizer import Optimizer
 from lang_agent.policy import freeze_layers
 from lang_agent.precision import choose_precision, matmul_rate
 from lang_agent.trainer import resume, start
@@ -48,6 +49,21 @@ def test_bf16_stays_near_fp32_acting_and_learning():
         moved = scores(policy)
         policy.set_precision("bf16")
     torch.testing.assert_close(scores(policy), moved, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_acting_in_bf16_follows_every_optimizer_step(name):
+    policy = LanguagePolicy.from_scratch("nano", seed=3)
+    policy.set_precision("bf16")
+    optimizer = Optimizer(policy, name, 3e-2, 0.0)
+    for _ in range(3):
+        before = scores(policy)  # keeps copies of the weights
+        (-policy.action_log_probs(PROMPTS, ACTIONS)[:, 0].sum()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    learned = policy.action_log_probs(PROMPTS, ACTIONS).detach()
+    assert (learned - before).abs().max() > 0.3
+    torch.testing.assert_close(scores(policy), learned, atol=0.1, rtol=0)
 
 
 def test_precision_is_chosen_by_measuring():

@@ -1,0 +1,94 @@
+"""Supervised warm-up: a model that writes, learned from a file of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lang_agent.checkpoint import load_policy
+from lang_agent.cli_text import Pretrain
+from lang_agent.errors import LangAgentError
+from lang_agent.generation import NO_PHRASES
+from lang_agent.models import SIZES
+from lang_agent.optimizer import Optimizer
+from lang_agent.policy import LanguagePolicy
+from lang_agent.scoring import lay_out
+
+
+def pretrain(config: Pretrain, say: Callable[[str], None]) -> LanguagePolicy:
+    """Learn to go on with the file's text, and save the model.
+
+    Every line is a text of its own, between end-of-text tokens. A twentieth of the lines is held
+    out, and its loss is what is told.
+    """
+    out = Path(config.out)
+    if out.exists():
+        raise LangAgentError(f"'{out}' is there already: choose another --out.")
+    try:
+        lines = [line for line in Path(config.file).read_text().splitlines() if line.strip()]
+    except OSError as error:
+        raise LangAgentError(f"Cannot read '{config.file}': {error.strerror}.") from None
+    generator = torch.Generator().manual_seed(config.seed)
+    order = torch.randperm(len(lines), generator=generator).tolist()
+    held = len(lines) // 20
+    parts = [[lines[at] for at in order[held:]], [lines[at] for at in order[:held]]]
+    if config.model in SIZES:
+        policy = LanguagePolicy.from_scratch(
+            config.model, seed=config.seed, texts=parts[0], prose=True
+        )
+    else:
+        policy = load_policy(config.model)
+    train, test = (_stream(policy, part) for part in parts)
+    if min(len(train), len(test)) <= config.context:
+        raise LangAgentError(
+            f"'{config.file}' is too short: a twentieth of its lines must have more than "
+            f"{config.context} tokens, but has {len(test)}."
+        )
+    optimizer = Optimizer(policy, "muon", config.learning_rate, 0.01)
+    policy.set_precision("auto")
+    for step in range(config.steps):
+        optimizer.set_rate(config.learning_rate * (1 - step / config.steps))
+        starts = torch.randint(
+            len(train) - config.context, (config.batch,), generator=generator
+        ).tolist()
+        optimizer.zero_grad()
+        loss = language_loss(policy, _stretches(train, starts, config.context))
+        loss.backward()
+        nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % max(config.steps // 10, 1) == 0:
+            heard = held_out_loss(policy, test, config)
+            say(f"{step + 1:>6} steps  loss {loss.item():.3f}  held out {heard:.3f}")
+    policy.save_pretrained(out)
+    return policy
+
+
+def language_loss(policy: LanguagePolicy, tokens: Tensor) -> Tensor:
+    """The mean negative log-likelihood, in nats, of each token of (B, W) after those before it."""
+    rows = tokens.tolist()
+    none: list[list[int]] = [[0]] * len(rows)
+    layout = lay_out(rows, [0] * len(rows), none, [[NO_PHRASES]] * len(rows), policy.device)
+    states = policy.hidden_states(layout).last[:, :-1]  # (B, W - 1, H)
+    logits = policy.token_logits(states.flatten(0, 1))
+    return nn.functional.cross_entropy(logits, tokens[:, 1:].flatten().to(logits.device))
+
+
+@torch.no_grad()
+def held_out_loss(policy: LanguagePolicy, test: Tensor, config: Pretrain) -> float:
+    """The loss on at most 64 stretches of the text held out."""
+    starts = list(range(0, len(test) - config.context, config.context))[:64]
+    loss = language_loss(policy, _stretches(test, starts, config.context)).item()
+    return loss if math.isfinite(loss) else float("inf")
+
+
+def _stream(policy: LanguagePolicy, lines: Sequence[str]) -> Tensor:
+    end = int(policy.tokenizer.eos_token_id or 0)
+    return torch.tensor([token for line in lines for token in (*policy.encode(line), end)])
+
+
+def _stretches(stream: Tensor, starts: Sequence[int], width: int) -> Tensor:
+    return torch.stack([stream[start : start + width] for start in starts])
