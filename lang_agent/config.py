@@ -42,14 +42,9 @@ class TextConfig:
 
     def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """The environment ``env_id`` in these words."""
-        words: dict[str, Any] = {
-            "renderer": self.renderer,
-            "prompt": self.prompt,
-            "prompt_folder": self.prompt_folder,
-            "invalid_action": self.invalid_action,
-            "actions": self.actions or None,
-            "wording": self.wording,
-        }
+        names = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
+        told = {name: getattr(self, name) for name in names}
+        words = {name: value for name, value in told.items() if value != getattr(TextConfig, name)}
         return make(env_id, **{**words, **dict(map(_argument, self.env_args)), **env_kwargs})
 
 
