@@ -9,6 +9,7 @@ generator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gymnasium.envs.registration import register as register_env
@@ -33,6 +34,7 @@ from .minigrid import TEXT_OPTIONS, text_env
 
 TASKS = ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")
 NEW_COMPOSITION = "pick_up_seq_pick_up"  # never trained on: the test split alone has it
+SEQUENCE = "sequence"  # of two of goto, pickup and putnext, but never of two pickups
 HELD_OUT = (("yellow", "box"), ("red", "key"), ("red", "door"), ("green", "ball"), ("grey", "door"))
 TRAIN_DOORS = ["yellow", "green", "blue", "purple"]
 TEST_DOORS = [color for color, kind in HELD_OUT if kind == "door"]
@@ -43,7 +45,9 @@ class MixedLocal(LevelGen):
     """One task in one room (``open``: in two rooms with a locked door between them).
 
     Args:
-        task: one of ``TASKS``, or None to draw one at every reset.
+        task: one of ``TASKS``, or None to draw one at every reset. "sequence", which the published
+            level does not have, draws two of goto, pickup and putnext in a row, other than two
+            pickups: what it takes to learn that sequences are sequences.
         num_dists: objects beside those that the task needs.
         split: "train" never describes an object of ``HELD_OUT`` in its mission, "test" describes
             no other; the test split also has the task ``pick_up_seq_pick_up``.
@@ -54,7 +58,7 @@ class MixedLocal(LevelGen):
     ) -> None:
         if split not in ("train", "test"):
             raise unknown("split", split, ("train", "test"))
-        tasks = TASKS if split == "train" else (*TASKS, NEW_COMPOSITION)
+        tasks = (*TASKS, SEQUENCE if split == "train" else NEW_COMPOSITION)
         if task is not None:
             task = task.replace(" ", "_")
             if task not in tasks:
@@ -103,6 +107,8 @@ class MixedLocal(LevelGen):
         if self.task == "open":
             return self._attempt_open()
         self.place_agent()
+        if self.task == SEQUENCE:
+            return self._attempt_sequence()
         pair = self.task not in ("goto", "pickup")
         objs = self._objects(needed=2 if pair else 1)
         reachable = self.check_objs_reachable(raise_exc=False)
@@ -126,6 +132,25 @@ class MixedLocal(LevelGen):
         if self._rand_elem(["Before", "After"]) == "Before":
             return BeforeInstr(PickupInstr(first), then(second))
         return AfterInstr(then(second), PickupInstr(first))
+
+    def _attempt_sequence(self) -> bool:
+        objs = self._objects(needed=4)
+        reachable = self.check_objs_reachable(raise_exc=False)
+        kinds = [("goto", "pickup", "putnext")[self._rand_int(0, 3)] for _ in range(2)]
+        different = list(dict.fromkeys((obj.type, obj.color) for obj in objs))
+        if kinds == ["pickup", "pickup"] or len(different) < 4:
+            return False
+        order = self.np_random.permutation(len(different))
+        descs = iter([ObjDesc(*different[at]) for at in order])
+        make: dict[str, Callable[[], Instr]] = {
+            "goto": lambda: GoToInstr(next(descs)),
+            "pickup": lambda: PickupInstr(next(descs)),
+            "putnext": lambda: PutNextInstr(next(descs), next(descs)),
+        }
+        first, second = (make[kind]() for kind in kinds)
+        before = self._rand_elem(["Before", "After"]) == "Before"
+        self.instrs = BeforeInstr(first, second) if before else AfterInstr(second, first)
+        return reachable
 
     def _objects(self, needed: int) -> list[WorldObj]:
         """The room's objects. In the test split those of the mission are drawn from held-out pairs

@@ -7,13 +7,14 @@ none of the tested ones is.)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from lang_agent.wording import Wording
 
-from .minigrid import PHRASES
+from .minigrid import FRENCH, PHRASES
 
 NOUNS = ("ball", "box", "key")
 COLORS = ("red", "green", "blue", "purple", "yellow", "grey")
@@ -75,6 +76,41 @@ def synonyms(rng: np.random.Generator) -> Wording:
     """For testing: other words for every action."""
     said = ("rotate left", "rotate right", "move ahead", "take", "release", "switch")
     return Wording(actions=dict(zip(PHRASES, said, strict=True)))
+
+
+FRENCH_ACTIONS = (
+    "tourner à gauche", "tourner à droite", "avancer", "ramasser", "poser", "actionner",
+)  # fmt: skip
+FRENCH_MISSIONS = (  # in this order: an object first, then what is done with it, then when
+    (r"\b(?:the|a) (?:(red|green|blue|purple|yellow|grey) )?(key|ball|box|door)\b", None),
+    (r"put (.*) next to (.*)", r"mettre \1 à côté de \2"),
+    (r"(.*) after you (.*)", r"\1 après avoir fait ceci : \2"),
+    (r", then ", ", puis "),
+    (r"go to ", "aller à "),
+    (r"pick up ", "ramasser "),
+    (r"open ", "ouvrir "),
+)
+
+
+def french(rng: np.random.Generator) -> Wording:
+    """Goal and phrases in French; what is seen is the renderer ``babyai_fr``'s."""
+    return Wording(actions=dict(zip(PHRASES, FRENCH_ACTIONS, strict=True)), mission=in_french)
+
+
+french.names = tuple(FRENCH[word] for word in (*NOUNS, *COLORS))  # type: ignore[attr-defined]
+
+
+def in_french(mission: str) -> str:
+    """A mission of MixedLocal in French."""
+    for pattern, said in FRENCH_MISSIONS:
+        mission = re.sub(pattern, _object_in_french if said is None else said, mission)
+    return mission
+
+
+def _object_in_french(found: re.Match[str]) -> str:
+    article = "la" if found[0].startswith("the") else "une"
+    color = f" {FRENCH[found[1]]}" if found[1] else ""
+    return f"{article} {FRENCH[found[2]]}{color}"
 
 
 def _draw(rng: np.random.Generator, words: Sequence[str], count: int) -> list[str]:

@@ -7,6 +7,7 @@ into blocks of queries, each with the keys up to its end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "sdpa_in_blocks"
 BLOCK = 256  # queries
+LEARNING_BLOCK = 128  # of plain products
+LONGEST = 1024  # tokens; beyond, their weights take too much memory
 
 
 def attend(
@@ -32,15 +35,49 @@ def attend(
         (B, W, heads, size), and None for the weights.
     """
     width = query.shape[2]
-    if mask is None or key.shape[2] != width or width < 2 * BLOCK:
+    if key.shape[2] != width:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    parts, end = [], 0
-    for queries, hidden in zip(query.split(BLOCK, 2), mask.split(BLOCK, 2), strict=True):
-        end += queries.shape[2]
-        keys, values = key[:, :, :end], value[:, :, :end]
-        part, _ = sdpa_attention_forward(module, queries, keys, values, hidden[..., :end], **kwargs)
-        parts.append(part)
+    if _in_products(query, width):
+        if mask is None:
+            mask = torch.full((1, 1, width, width), -torch.inf, dtype=query.dtype).triu(1)
+        scale = kwargs.get("scaling") or query.shape[3] ** -0.5
+        parts = [
+            _products(queries, keys, values, hidden, scale)
+            for queries, keys, values, hidden in _blocks(query, key, value, mask, LEARNING_BLOCK)
+        ]
+        return torch.cat(parts, dim=2).transpose(1, 2), None
+    if mask is None or width < 2 * BLOCK:
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    parts = [
+        sdpa_attention_forward(module, *block, **kwargs)[0]
+        for block in _blocks(query, key, value, mask, BLOCK)
+    ]
     return torch.cat(parts, dim=1), None
+
+
+def _blocks(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, size: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """So many queries at a time, the keys and values that they may see, and their mask."""
+    end = 0
+    for queries, hidden in zip(query.split(size, 2), mask.split(size, 2), strict=True):
+        end += queries.shape[2]
+        yield queries, key[:, :, :end], value[:, :, :end], hidden[..., :end]
+
+
+def _in_products(query: Tensor, width: int) -> bool:
+    """Whether plain products are faster: on processors torch's fused attention is slow backwards
+    in bf16, two to eight times."""
+    learning = query.requires_grad and query.dtype == torch.bfloat16
+    return learning and query.device.type == "cpu" and width <= LONGEST
+
+
+def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Softmax attention by two batched products: (B, heads, queries, size)."""
+    bias = mask.expand(*query.shape[:3], -1).flatten(0, 1)
+    queries, keys, values = (part.flatten(0, 1) for part in (query, key, value))
+    weights = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=scale).softmax(-1)
+    return torch.bmm(weights, values).view(*query.shape)
 
 
 AttentionInterface.register(NAME, attend)

@@ -229,7 +229,9 @@ class LanguagePolicy(nn.Module):
             mask = layout.mask(layout.token_ids.shape[1], self.precision)
         inputs = {
             "input_ids": layout.token_ids,
-            "position_ids": layout.position,
+            # Told positions that begin anew in the padding, transformers sees packed sequences and
+            # makes a mask for them; without, they count up from 0, which is right here.
+            "position_ids": None if mask is None else layout.position,
             "attention_mask": mask,
             "past_key_values": cache,
             "use_cache": cache is not None,

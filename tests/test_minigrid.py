@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from lang_agent.envs.minigrid import ascii_map, describe, structured
+from lang_agent.envs.minigrid import ascii_map, describe, minigrid_ids, structured
 from lang_agent.envs.minigrid_view import encode_view
 from lang_agent.envs.mixed_local import HELD_OUT, TASKS
 from minigrid.minigrid_env import MiniGridEnv
@@ -75,7 +75,7 @@ def test_the_new_composition_is_for_testing_alone():
     assert info["mission"].count("pick up") == 2
 
 
-@pytest.mark.parametrize("env_id", text_env_ids())
+@pytest.mark.parametrize("env_id", [*minigrid_ids(), "BabyAI-MixedLocal-v0"])
 def test_every_minigrid_id_plays_in_words_and_sees_what_minigrid_sees(env_id):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
