@@ -1,18 +1,22 @@
-"""Writing as an environment: a prompt to go on from, the text as the action, a rubric as reward."""
+"""Writing as an environment: a prompt to go on from, the text as the action, a rubric as reward.
+
+``TextGeneration-v0`` asks for one text, ``Dialogue-v0`` for a turn after each of a partner's.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 from gymnasium import spaces
 
-from lang_agent.errors import LangAgentError
-from lang_agent.rubric import Part, Rubric
-from lang_agent.text_env import CHARSET
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.rubric import Part, Rubric, Writing
+from lang_agent.text_env import CHARSET, load_function
 
 PROMPTS = (
     "Today I",
@@ -26,17 +30,32 @@ PROMPTS = (
 )
 """Beginnings of stories, for want of others."""
 
+QUESTIONS = (
+    "Hello! How was your day?",
+    "What happened then?",
+    "And what will you do tomorrow?",
+)
+"""What the partner of a dialogue says, for want of another."""
 
-class TextGenerationEnv(gymnasium.Env[str, str]):
-    """One step an episode: the observation is a prompt, the action is any text, the reward is what
-    a :class:`Rubric` makes of it.
+Rewards = str | Mapping[str, Any] | list[Part] | Rubric
+Step = tuple[str, float, bool, bool, dict[str, Any]]
+Partner = Callable[[Sequence[str]], "str | None"]
+"""(what was said so far, in turns, the partner's first) -> what the partner says now, or None to
+leave."""
+
+
+class WritingEnv(gymnasium.Env[str, str]):
+    """What environments of free text share: prompts, a rubric, and steps that it judges.
+
+    ``step`` judges a text by itself. Whoever plays several episodes of one seed takes
+    ``step_unjudged`` and lets ``rubric.judge_episodes`` judge them together.
 
     ``info`` has ``actions`` (None: any text), ``mission`` (the prompt), ``rewards`` (each part of
-    the rubric, after the step) and ``success`` (whether the reward reached ``goal``).
+    the rubric, of what was judged) and ``success`` (whether the reward reached ``goal``).
 
     Args:
-        prompts: texts; or a file with one a line (``.txt``) or as the field ``prompt`` of JSON
-            lines (``.jsonl``).
+        prompts: texts; a file with one a line (``.txt``), or as the field ``prompt`` of JSON lines
+            (``.jsonl``); or rows with a ``prompt``, as a dataset of the library datasets has.
         rewards: a rubric's parts, as :class:`Rubric` takes them; or the rubric itself.
         on_error: what becomes of a text that a reward fails at: stop or skip.
         goal: from which reward on a text counts as a success.
@@ -47,18 +66,14 @@ class TextGenerationEnv(gymnasium.Env[str, str]):
 
     def __init__(
         self,
-        prompts: str | Path | Sequence[str] = PROMPTS,
-        rewards: str | Mapping[str, Any] | list[Part] | Rubric = "length",
+        prompts: str | Path | Iterable[Any] = PROMPTS,
+        rewards: Rewards = "length",
         *,
         on_error: str = "stop",
         goal: float = 0.8,
     ) -> None:
-        self.prompts = load_prompts(prompts) if isinstance(prompts, (str, Path)) else [*prompts]
-        if not self.prompts:
-            raise LangAgentError("There are no prompts to write from.")
-        if not isinstance(rewards, Rubric):
-            rewards = Rubric(rewards, on_error=on_error)
-        self.rubric = rewards
+        self.prompts = load_prompts(prompts)
+        self.rubric = rewards if isinstance(rewards, Rubric) else Rubric(rewards, on_error=on_error)
         self.goal = goal
         self.observation_space = spaces.Text(max_length=1_000_000, min_length=0, charset=CHARSET)
         self.action_space = spaces.Text(max_length=100_000, min_length=0, charset=CHARSET)
@@ -71,40 +86,176 @@ class TextGenerationEnv(gymnasium.Env[str, str]):
         """Refuse prompts of more than ``max_tokens``: there is nothing to leave out of them."""
         self._limit = (max_tokens, count_tokens)
 
+    @abstractmethod
+    def step_unjudged(self, action: str) -> Step:
+        """As ``step``, with reward 0 and what is to be judged as ``written`` in the info."""
+
+    def step(self, action: str) -> Step:
+        prompt, reward, terminated, truncated, info = self.step_unjudged(action)
+        written = info.pop("written", None)
+        if written is not None:
+            (verdict,) = self.rubric.judge([written])
+            reward = verdict.reward
+            info |= {"rewards": verdict.parts, "success": reward >= info.pop("goal")}
+        return prompt, reward, terminated, truncated, info
+
+    def _draw_prompt(self) -> str:
+        prompt = self.prompts[int(self.np_random.integers(len(self.prompts)))]
+        self._check_fits(prompt)
+        return prompt
+
+    def _check_fits(self, prompt: str) -> None:
+        if self._limit is not None:
+            most, count = self._limit
+            if count(prompt) > most:
+                raise LangAgentError(
+                    f"The prompt {prompt[:40]!r}... has {count(prompt)} tokens, but the context "
+                    f"leaves room for {most}."
+                )
+
+    def _info(self, prompt: str, **more: Any) -> dict[str, Any]:
+        return {
+            "actions": None,
+            "mission": prompt,
+            "descriptions": [],
+            "verdict": None,
+            "invalid_action": False,
+            "success": False,
+            **more,
+        }
+
+
+class TextGenerationEnv(WritingEnv):
+    """One step an episode: the observation is a prompt, the action is any text that goes on from
+    it, the reward is what a :class:`Rubric` makes of it."""
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
-        self._prompt = self.prompts[int(self.np_random.integers(len(self.prompts)))]
-        if self._limit is not None:
-            most, count = self._limit
-            if count(self._prompt) > most:
-                raise LangAgentError(
-                    f"The prompt {self._prompt[:40]!r}... has {count(self._prompt)} tokens, but "
-                    f"the context leaves room for {most}."
-                )
-        return self._prompt, self._info({}, success=False)
+        self._prompt = self._draw_prompt()
+        return self._prompt, self._info(self._prompt)
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        info = {"prompt": self._prompt}
-        reward, parts = self.rubric.judge(self._prompt, action, info)
-        return "", reward, True, False, self._info(parts, success=reward >= self.goal)
-
-    def _info(self, parts: Mapping[str, float], success: bool) -> dict[str, Any]:
-        return {
-            "actions": None,
-            "mission": self._prompt,
-            "descriptions": [],
-            "verdict": None,
-            "invalid_action": False,
-            "rewards": dict(parts),
-            "success": success,
-        }
+    def step_unjudged(self, action: str) -> Step:
+        written = Writing(self._prompt, action)
+        return "", 0.0, True, False, self._info(self._prompt, written=written, goal=self.goal)
 
 
-def load_prompts(file: str | Path) -> list[str]:
-    """Prompts from a text file, one a line, or from JSON lines with a field ``prompt``."""
-    file = Path(file)
+class DialogueEnv(WritingEnv):
+    """A turn after each of a partner's: the observation is the dialogue so far, which only grows,
+    and the action one line.
+
+    Args:
+        partner: lines that are said in turn; a function of what was said so far, or
+            ``module:function``. An object that has ``begin()`` is told of each new episode.
+        turns: of the agent, at most; the partner may leave earlier.
+        reward_at: "turn" judges each line as the answer to the dialogue so far, "end" the agent's
+            lines together when it is over.
+        names: of the agent and of its partner.
+    """
+
+    def __init__(
+        self,
+        prompts: str | Path | Iterable[Any] = ("A friendly talk.",),
+        rewards: Rewards = "length",
+        *,
+        partner: str | Sequence[str] | Partner = QUESTIONS,
+        turns: int = 3,
+        reward_at: str = "turn",
+        names: Sequence[str] = ("Me", "You"),
+        on_error: str = "stop",
+        goal: float = 0.8,
+    ) -> None:
+        super().__init__(prompts, rewards, on_error=on_error, goal=goal)
+        if reward_at not in ("turn", "end"):
+            raise unknown("reward_at", reward_at, ("turn", "end"))
+        if turns < 1:
+            raise LangAgentError(f"turns={turns} must be 1 or more.")
+        if len(names) != 2:
+            raise LangAgentError(f"names={list(names)} must be two: the agent's and its partner's.")
+        self.partner = _partner(partner)
+        self.turns, self.reward_at, self.names = turns, reward_at, tuple(names)
+        self._said: list[str] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=seed)
+        if hasattr(self.partner, "begin"):
+            self.partner.begin()
+        self._said, opening = [], self._draw_prompt()
+        first = self.partner(self._said)
+        if first is None:
+            raise LangAgentError("The dialogue's partner says nothing at all.")
+        self._said.append(first)
+        self._prompt = f"{opening}\n{self._turn(first)}"
+        return self._prompt, self._info(self._prompt, line=True)
+
+    def step_unjudged(self, action: str) -> Step:
+        line = " ".join(action.split())
+        asked = self._prompt
+        self._said.append(line)
+        answer = self.partner(self._said) if len(self._said) < 2 * self.turns else None
+        over = answer is None
+        if answer is not None:
+            self._said.append(answer)
+            self._prompt = f"{asked}{action}\n{self._turn(answer)}"
+            self._check_fits(self._prompt)
+        told: dict[str, Any] = {}
+        if self.reward_at == "turn":
+            told = {"written": Writing(asked, line), "goal": self.goal}
+        elif over:
+            told = {"written": Writing(self._said[0], "\n".join(self._said[1::2]))}
+            told |= {"goal": self.goal}
+        return self._prompt, 0.0, over, False, self._info(self._prompt, line=True, **told)
+
+    def _turn(self, line: str) -> str:
+        """The partner's line, and the name of whose turn it is then."""
+        own, other = self.names
+        return f"{other}: {line}\n{own}: "
+
+
+class PolicyPartner:
+    """Another policy as the partner of a dialogue: it goes on with the dialogue as it sees it."""
+
+    def __init__(self, policy: Any, opening: str = "Hello!", **options: Any) -> None:
+        self.policy, self.opening, self.options = policy, opening, options
+
+    def __call__(self, said: Sequence[str]) -> str | None:
+        if not said:
+            return self.opening
+        names = ("Me", "You")  # each calls itself so
+        lines = [f"{names[turn % 2]}: {line}" for turn, line in enumerate(said)]
+        (answer,) = self.policy.generate(["\n".join([*lines, "Me: "])], **self.options)
+        return answer or "..."
+
+
+def _partner(partner: str | Sequence[str] | Partner) -> Any:
+    if isinstance(partner, str):
+        return load_function(partner)
+    if callable(partner):
+        return partner
+    lines = [str(line) for line in partner]
+    if not lines:
+        raise LangAgentError("The dialogue's partner has no lines.")
+    return lambda said: lines[len(said) // 2] if len(said) // 2 < len(lines) else None
+
+
+def load_prompts(prompts: str | Path | Iterable[Any]) -> list[str]:
+    """Prompts from texts, rows with a ``prompt``, a text file or JSON lines."""
+    if isinstance(prompts, (str, Path)):
+        found = _read_prompts(Path(prompts))
+    else:
+        try:
+            found = [row if isinstance(row, str) else str(row["prompt"]) for row in prompts]
+        except (KeyError, TypeError):
+            raise LangAgentError("Prompts are texts, or rows that have a 'prompt'.") from None
+    if not found:
+        raise LangAgentError("There are no prompts to write from.")
+    return found
+
+
+def _read_prompts(file: Path) -> list[str]:
     try:
         lines = [line for line in file.read_text().splitlines() if line.strip()]
     except OSError as error:
@@ -124,3 +275,4 @@ def load_prompts(file: str | Path) -> list[str]:
 
 def register() -> None:
     gymnasium.register("TextGeneration-v0", entry_point=f"{__name__}:TextGenerationEnv")
+    gymnasium.register("Dialogue-v0", entry_point=f"{__name__}:DialogueEnv")

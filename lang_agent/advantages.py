@@ -47,30 +47,39 @@ def returns_to_go(rewards: Sequence[float], last_value: float, discount: float) 
     return returns
 
 
-def token_gae(turn_advantage: float, token_values: Sequence[float], trace: float) -> list[float]:
+def token_gae(
+    turn_advantage: float,
+    token_values: Sequence[float],
+    trace: float,
+    token_rewards: Sequence[float] = (),
+) -> list[float]:
     """GAE inside a turn whose own advantage is known: the lower of two levels.
 
     The turn's advantage comes from :func:`gae` over turns, with its discount. Inside a turn time
     stands still, so tokens are not discounted. The last token leads to what the turn leads to,
-    Q = A_turn + V_0; each token before it leads to the next one's value:
+    Q = A_turn + V_0, less the rewards r that tokens were given apart; each token before it leads to
+    the next one's value:
 
-        delta_i = V_{i+1} - V_i, delta_{L-1} = Q - V_{L-1}, A_i = delta_i + trace * A_{i+1}.
+        delta_i = r_i + V_{i+1} - V_i, delta_{L-1} = r_{L-1} + (Q - sum r) - V_{L-1},
+        A_i = delta_i + trace * A_{i+1}.
 
-    With one token A_0 = A_turn; with trace 1, A_i = Q - V_i. Turns end where their tokens end,
-    whatever the rewards are. Two levels are VAGEN's idea (Wang et al. 2025, arXiv 2510.16907); this
-    definition of the lower one is our own.
+    With one token A_0 = A_turn; with trace 1, A_i = Q - sum_{j<i} r_j - V_i. Turns end where their
+    tokens end, whatever the rewards are. Two levels are VAGEN's idea (Wang et al. 2025, arXiv
+    2510.16907); this definition of the lower one is our own.
 
     Args:
         turn_advantage: A_turn of the whole turn.
         token_values: (L,) V_i, the value before each of the turn's tokens; V_0 is the turn's own.
+        token_rewards: (L,), part of the turn's reward already; none for all 0.
 
     Returns:
         (L,) advantages.
     """
-    following_value = turn_advantage + token_values[0]
+    given = token_rewards or [0.0] * len(token_values)
+    following_value = turn_advantage + token_values[0] - sum(given)
     advantages, following = [0.0] * len(token_values), 0.0
     for i in range(len(token_values) - 1, -1, -1):
-        following = following_value - token_values[i] + trace * following
+        following = given[i] + following_value - token_values[i] + trace * following
         advantages[i] = following
         following_value = token_values[i]
     return advantages

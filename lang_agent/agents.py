@@ -25,8 +25,8 @@ class PolicyAgent:
     """A language policy acting in up to ``slots`` episodes at once.
 
     While an episode's prompt only grows, its keys and values stay and each token is encoded once.
-    A prompt that starts anew keeps whatever it shares with the one before it, and what several
-    new episodes begin with is encoded once for all of them.
+    A prompt that starts anew keeps whatever it shares with the one before it; what all new episodes
+    begin with, and what several have alike, is encoded once for all of them.
 
     Args:
         decide: how text becomes a decision, and at what temperature; by default the phrases are
@@ -66,7 +66,7 @@ class PolicyAgent:
             return []
         prompts = [observation.prompt.rstrip(" ") for observation in observations]
         starts = [self._read(slot, prompt) for slot, prompt in zip(slots, prompts, strict=True)]
-        starts = self._catch_up(slots, self._share(slots, starts))
+        starts = self._catch_up(slots, self._once(slots, self._share(slots, starts)))
         act = self._write if self.decide.decide == GENERATE else self._choose
         return act(slots, observations, starts)
 
@@ -124,7 +124,7 @@ class PolicyAgent:
     ) -> list[Decision]:
         """Write free text after every prompt, up to the end of its answer."""
         policy = self.policy
-        asked = [seen.prompt.rstrip().endswith(MARKER) for seen in observations]
+        asked = [seen.line or seen.prompt.rstrip().endswith(MARKER) for seen in observations]
         for slot in slots:
             policy.check_fits(len(self._contexts[slot]), ("x",))
         written = write(
@@ -133,9 +133,9 @@ class PolicyAgent:
             slots,
             [self._contexts[slot][start:] for slot, start in zip(slots, starts, strict=True)],
             starts,
-            max_new_tokens=self.decide.max_new_tokens,
-            temperature=self.decide.temperature,
+            self.decide,
             finished=lambda row, text: _answer(text, asked[row]) is not None,
+            stops=policy.tokens_with("\n"),
             generator=self.generator,
         )
         decisions = []
@@ -202,6 +202,27 @@ class PolicyAgent:
             if shared > found[at]:
                 self._cache.copy(last, slot, shared)
                 found[at] = shared
+        return found
+
+    def _once(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+        """Encode what several slots have to read alike, as the episodes of a group have, once."""
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for at, (slot, start) in enumerate(zip(slots, starts, strict=True)):
+            context = self._contexts[slot]
+            if len(context) - start >= WORTH_A_PASS // 2:
+                alike.setdefault(tuple(context), []).append(at)
+        groups = [group for group in alike.values() if len(group) > 1]
+        found = list(starts)
+        if groups:
+            first = [group[0] for group in groups]
+            rows = [self._contexts[slots[at]][starts[at] : -1] for at in first]
+            self._encode([slots[at] for at in first], rows, [starts[at] for at in first])
+        for group in groups:
+            length = len(self._contexts[slots[group[0]]]) - 1
+            for at in group[1:]:
+                self._cache.copy(slots[group[0]], slots[at], length)
+            for at in group:
+                found[at] = length
         return found
 
     def _catch_up(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:

@@ -306,7 +306,8 @@ def _as_trained(kind: Any, arguments: Sequence[str]) -> Any:
             trained = load_config(file, TrainConfig)
             known = {"text": trained.text, "decide": trained.decide}
             names = {item.name for item in fields(kind)}
-            return replace(kind(), **{name: known[name] for name in known if name in names})
+            told = {name: value for name, value in known.items() if name in names}
+            return replace(kind(), **told) if told else None
     return None
 
 

@@ -71,6 +71,12 @@ class DecideConfig:
     """Of the draws; 0 takes the most likely, which training refuses."""
     max_new_tokens: int = 32
     """The most to write for one decision, for generate."""
+    top_k: int = 0
+    """Write with the k most likely tokens alone; 0 for all."""
+    top_p: float = 1.0
+    """Write with the most likely tokens that have this probability together (nucleus)."""
+    min_p: float = 0.0
+    """Leave out tokens below this part of the most likely one's probability."""
 
     def __post_init__(self) -> None:
         if self.decide not in (*RULES, GENERATE):
@@ -78,6 +84,9 @@ class DecideConfig:
         positive = self.temperature >= 0
         require("temperature", self.temperature, positive, "0 (greedy) or more")
         require("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
+        require("top_k", self.top_k, self.top_k >= 0, "0 or more")
+        require("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
+        require("min_p", self.min_p, 0 <= self.min_p <= 1, "between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,12 @@ def _by_token(
         return [[[a] for a in e] for e in credit], [[[r] for r in e] for e in targets]
     by_token = [
         [
-            advantages.token_gae(a, step.decision.token_values, config.token_gae_lambda)
+            advantages.token_gae(
+                a,
+                step.decision.token_values,
+                config.token_gae_lambda,
+                [config.reward_scale * reward for reward in step.token_rewards],
+            )
             for a, step in zip(advantage, episode.steps, strict=True)
         ]
         for advantage, episode in zip(credit, episodes, strict=True)

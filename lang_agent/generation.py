@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lang_agent.action_tree import build_tree
 from lang_agent.cache import RaggedCache
+from lang_agent.config import GENERATE, DecideConfig
 from lang_agent.policy import LanguagePolicy
 from lang_agent.scoring import lay_out
 
@@ -33,10 +35,10 @@ def write(
     slots: Sequence[int],
     rows: Sequence[Sequence[int]],
     starts: Sequence[int],
+    decide: DecideConfig,
     *,
-    max_new_tokens: int,
-    temperature: float,
     finished: Callable[[int, str], bool],
+    stops: frozenset[int],
     generator: torch.Generator,
 ) -> list[Written]:
     """Continue B token rows until each is finished, has ``max_new_tokens`` or fills the context.
@@ -48,19 +50,19 @@ def write(
         slots: the cache's row of each of the B.
         rows: the tokens of each that are not in the cache yet, at least one.
         starts: how many are.
-        temperature: of the draws; 0 takes the most likely token.
-        finished: whether row b is done once its text reads so.
+        finished: whether row b is done once its text reads so; asked after the tokens in ``stops``.
     """
     written = [Written() for _ in rows]
     feeds = [list(row) for row in rows]
     lengths = list(starts)
     active = list(range(len(rows)))
-    for turn in range(max_new_tokens):
+    end = policy.tokenizer.eos_token_id
+    for turn in range(decide.max_new_tokens):
         layout = lay_out(
             [feeds[at] for at in active],
             [lengths[at] for at in active],
             [[len(feeds[at]) - 1] for at in active],
-            [[NO_PHRASES] for _ in active],
+            [[NO_PHRASES]] * len(active),
             policy.device,
         )
         where = torch.tensor([slots[at] for at in active], device=policy.device)
@@ -69,8 +71,8 @@ def write(
             for record, value in zip(written, policy.values(states, layout).tolist(), strict=True):
                 record.value = value
         logits = policy.token_logits(states.last[layout.decision_row, layout.decision_column])
-        log_probs = torch.log_softmax(logits / (temperature or 1.0), dim=-1)  # (B, V)
-        tokens = sample(log_probs, temperature, generator)
+        log_probs = token_log_probs(logits, decide)  # (B, V)
+        tokens = sample(log_probs, decide.temperature, generator)
         chosen = log_probs.gather(1, tokens[:, None]).squeeze(1).tolist()
         going = []
         for at, token, log_prob in zip(active, tokens.tolist(), chosen, strict=True):
@@ -79,33 +81,63 @@ def write(
             record.log_probs.append(log_prob)
             lengths[at] += len(feeds[at])
             feeds[at] = [token]
-            if token == policy.tokenizer.eos_token_id:
+            if token == end or lengths[at] + 1 >= policy.context:
                 continue
-            record.text = str(policy.tokenizer.decode(record.token_ids))
-            if lengths[at] + 1 < policy.context and not finished(at, record.text):
-                going.append(at)
+            if token in stops and finished(at, str(policy.tokenizer.decode(record.token_ids))):
+                continue
+            going.append(at)
         active = going
         if not active:
             break
+    for record in written:
+        kept = record.token_ids[:-1] if record.token_ids[-1] == end else record.token_ids
+        record.text = str(policy.tokenizer.decode(kept))
     return written
+
+
+def token_log_probs(logits: Tensor, decide: DecideConfig, chosen: Tensor | None = None) -> Tensor:
+    """(N, V) log-probabilities of the distribution that tokens are drawn from.
+
+    Temperature comes first, then what ``top_k``, ``top_p`` (Holtzman et al. 2020, arXiv 1904.09751)
+    and ``min_p`` (Nguyen et al. 2024, arXiv 2407.01082) leave, each judged by the tempered
+    distribution as a whole; -inf for the rest.
+
+    Args:
+        logits: (N, V).
+        chosen: (N,) tokens that were drawn already. They count as left even where the policy has
+            moved since, so that what is learned stays finite.
+    """
+    log_probs = torch.log_softmax(logits / (decide.temperature or 1.0), dim=-1)
+    if not decide.top_k and decide.top_p == 1.0 and not decide.min_p:
+        return log_probs
+    ordered, order = log_probs.detach().sort(dim=-1, descending=True)
+    left = torch.ones_like(ordered, dtype=torch.bool)
+    if decide.top_k:
+        left[:, decide.top_k :] = False
+    probs = ordered.exp()
+    left &= probs.cumsum(-1) - probs < decide.top_p
+    left &= probs >= decide.min_p * probs[:, :1]
+    kept = torch.zeros_like(left).scatter(1, order, left)
+    if chosen is not None:
+        kept = kept.scatter(1, chosen[:, None], True)
+    return log_probs.masked_fill(~kept, -torch.inf).log_softmax(-1)
 
 
 def generate(
     policy: LanguagePolicy,
     prompts: Sequence[str],
     *,
-    max_new_tokens: int = 32,
-    temperature: float = 1.0,
     stop: str | None = "\n",
     generator: torch.Generator | None = None,
+    **options: Any,
 ) -> list[str]:
     """Free text after each of B prompts.
 
     Args:
-        max_new_tokens: the most to write; the context may set a lower limit.
-        temperature: of the draws; 0 takes the most likely token.
         stop: a text ends before this string, or at the end-of-text token.
         generator: of the draws; seeded with 0 unless given.
+        options: of :class:`DecideConfig`: max_new_tokens, temperature (0 takes the most likely
+            token), top_k, top_p, min_p.
     """
     rows = [policy.encode_prompt(prompt) for prompt in prompts]
     for row in rows:
@@ -116,9 +148,9 @@ def generate(
         range(len(rows)),
         rows,
         [0] * len(rows),
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
+        DecideConfig(GENERATE, **options),
         finished=lambda _, text: stop is not None and stop in text.lstrip(),
+        stops=policy.tokens_with(stop[-1]) if stop else frozenset(),
         generator=generator or torch.Generator().manual_seed(0),
     )
     texts = [record.text.strip() for record in written]

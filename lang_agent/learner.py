@@ -43,6 +43,8 @@ def update(
     config, state = settle(config), state or LearnState()
     algorithm = ALGORITHMS[config.algorithm]
     metrics: dict[str, float] = {}
+    if not episodes:
+        return metrics
     if config.group_size != 1:
         flat = flat_groups(episodes, config)
         metrics["flat_groups"] = len(flat) / len({episode.seed for episode in episodes})

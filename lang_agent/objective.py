@@ -9,6 +9,7 @@ from lang_agent import losses
 from lang_agent.algorithms import Algorithm, uses_critic
 from lang_agent.batches import Batch
 from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.generation import token_log_probs
 from lang_agent.policy import LanguagePolicy, States
 
 Measured = dict[str, Tensor]
@@ -48,7 +49,7 @@ def policy_part(
     weight: Tensor,
 ) -> tuple[Tensor, Measured]:
     """What moves the policy: its loss, the entropy bonus and the KL penalty."""
-    log_probs, entropy = decision_log_probs(policy, states, batch, decide.temperature)
+    log_probs, entropy = decision_log_probs(policy, states, batch, decide)
     policy_loss = (algorithm.policy_loss(log_probs, batch, config) * weight).sum()
     loss = policy_loss - config.entropy_coef * entropy.sum()
     metrics = {"policy_loss": policy_loss, "entropy": entropy.sum()}
@@ -81,19 +82,20 @@ def token_values(policy: LanguagePolicy, states: States, batch: Batch) -> Tensor
 
 
 def decision_log_probs(
-    policy: LanguagePolicy, states: States, batch: Batch, temperature: float
+    policy: LanguagePolicy, states: States, batch: Batch, decide: DecideConfig
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities (D, L) of the tokens that decisions were made of, 0 where padded, and each
     decision's entropy (D,): over the phrases, or the mean over the free text's tokens."""
     layout = batch.layout
     if not batch.written.shape[1]:
-        scores = policy.scores(states, layout, batch.trees, temperature)
+        scores = policy.scores(states, layout, batch.trees, decide.temperature)
         return scores.of(batch.choices)[0], losses.entropy(scores.log_policy)
     row, token = batch.mask.nonzero(as_tuple=True)  # (N,)
     columns = layout.decision_column[row] + token
     logits = policy.token_logits(states.last[layout.decision_row[row], columns])  # (N, V)
-    log_vocabulary = torch.log_softmax(logits / temperature, dim=-1)
-    chosen = log_vocabulary.gather(1, batch.written[batch.mask][:, None]).squeeze(1)
+    written = batch.written[batch.mask]
+    log_vocabulary = token_log_probs(logits, decide, written)
+    chosen = log_vocabulary.gather(1, written[:, None]).squeeze(1)
     log_probs = torch.zeros_like(batch.log_probs).masked_scatter(batch.mask, chosen)
     per_token = losses.entropy(log_vocabulary) / batch.mask.sum(1)[row]
     entropy = torch.zeros_like(batch.values).index_add(0, row, per_token)

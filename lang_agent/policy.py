@@ -74,6 +74,7 @@ class LanguagePolicy(nn.Module):
         self._copies: dict[Tensor, tuple[int, Tensor]] = {}
         self._memory = lru_cache(maxsize=65536)(self._encode)
         self.tree = lru_cache(maxsize=4096)(self._tree)
+        self.tokens_with = lru_cache(maxsize=8)(self._tokens_with)
         self._forest = lru_cache(maxsize=64)(self._plant)
         by_line = [token for line in _LINES.split(_PROBE) for token in self._encode(line)]
         self._line_by_line = by_line == self._encode(_PROBE)
@@ -181,6 +182,12 @@ class LanguagePolicy(nn.Module):
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes."""
         return len(self.encode(text))
+
+    def _tokens_with(self, char: str) -> frozenset[int]:
+        """The tokens whose text holds ``char``: after no other can a text have come to end so."""
+        vocabulary = len(self.tokenizer)
+        texts = self.tokenizer.batch_decode([[token] for token in range(vocabulary)])
+        return frozenset(token for token, text in enumerate(texts) if char in text)
 
     def _tree(self, actions: tuple[str, ...], rule: str = "sum") -> ActionTree:
         if not actions:

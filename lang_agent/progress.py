@@ -34,7 +34,7 @@ def training(run: Trainer, console: Console) -> None:
             bar.update(task, completed=min(metrics["steps"], total), description=line)
             if not console.is_terminal and metrics["steps"] - printed >= total / 20:
                 printed = int(metrics["steps"])
-                console.print(f"{printed:>8} steps  {line}")
+                console.print(f"{printed:>8} steps  {line}", soft_wrap=True)
 
         run.run(show)
 

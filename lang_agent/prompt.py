@@ -45,7 +45,7 @@ class PromptError(LangAgentError):
 
 @lru_cache(maxsize=65536)
 def place_first(line: str) -> str:
-    """"red ball 2 steps left" as "2 steps left red ball": what begins with the first number goes
+    """ "red ball 2 steps left" as "2 steps left red ball": what begins with the first number goes
     before the rest; a line without a number stays as it is."""
     words = line.split(" ")
     first = next((at for at, word in enumerate(words) if word.isdigit()), 0)

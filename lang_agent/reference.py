@@ -43,7 +43,7 @@ def read_reference(
         for part in by_length(samples, config.batch_tokens):
             batch = collate(part, policy.device)
             states = other.hidden_states(batch.layout)
-            log_probs, _ = decision_log_probs(other, states, batch, decide.temperature)
+            log_probs, _ = decision_log_probs(other, states, batch, decide)
             rows = iter(log_probs.tolist())
             for sample in part:
                 for at, decision in enumerate(sample.decisions):

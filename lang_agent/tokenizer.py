@@ -22,6 +22,7 @@ import gymnasium
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from lang_agent.errors import LangAgentError
 from lang_agent.worlds import make
 
 END_OF_TEXT = "<|endoftext|>"
@@ -95,6 +96,11 @@ def sample_texts(
     episodes = 0
     for env in envs:
         text, info = env.reset(seed=draw.randrange(2**31))
+        if info["actions"] is None:
+            raise LangAgentError(
+                "This environment takes free text, which random weights cannot write: name a model "
+                "that does (`lang-agent pretrain` makes one) and use --decide generate."
+            )
         left = max(steps // len(envs), 1)
         while left > 0:
             text, _, terminated, truncated, info = env.step(draw.choice(info["actions"]))

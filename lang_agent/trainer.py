@@ -179,10 +179,11 @@ class Trainer:
         started = time.perf_counter()
         episodes = self._collect(done)
         acted = time.perf_counter()
+        judged = [episode for episode in episodes if episode.judged]
         learned = update(
             self.policy,
             self.optimizer,
-            episodes,
+            judged,
             learn,
             config.decide,
             self.generator,
@@ -272,16 +273,23 @@ class Trainer:
 
 
 def _reward_parts(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Mean and standard deviation of each reward that a rubric is made of."""
+    """Mean, standard deviation and seconds of each reward that a rubric is made of, and the share
+    of the episodes that it could not judge."""
     said: dict[str, list[float]] = {}
+    metrics: dict[str, float] = {}
     for episode in episodes:
         for step in episode.steps:
             for name, value in step.info.get("rewards", {}).items():
                 said.setdefault(name, []).append(value)
-    parts = {f"reward/{name}": statistics.mean(values) for name, values in said.items()}
-    return parts | {
-        f"reward_std/{name}": statistics.pstdev(values) for name, values in said.items()
-    }
+            for name, seconds in step.info.get("reward_seconds", {}).items():
+                key = f"reward_seconds/{name}"
+                metrics[key] = metrics.get(key, 0.0) + seconds
+    for name, values in said.items():
+        metrics[f"reward/{name}"] = statistics.mean(values)
+        metrics[f"reward_std/{name}"] = statistics.pstdev(values)
+    if said:
+        metrics["unjudged"] = sum(not episode.judged for episode in episodes) / len(episodes)
+    return metrics
 
 
 def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -222,6 +223,7 @@ def lang_agent(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         input=stdin,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
