@@ -34,13 +34,14 @@ def attend(
     Returns:
         (B, W, heads, size), and None for the weights.
     """
-    width = query.shape[2]
+    width, scale = query.shape[2], kwargs.get("scaling") or query.shape[3] ** -0.5
+    if width == 1 and _slow_in_fused(query):
+        return _products(query, key, value, mask, scale).transpose(1, 2), None
     if key.shape[2] != width:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    if _in_products(query, width):
+    if query.requires_grad and width <= LONGEST and _slow_in_fused(query):
         if mask is None:
             mask = torch.full((1, 1, width, width), -torch.inf, dtype=query.dtype).triu(1)
-        scale = kwargs.get("scaling") or query.shape[3] ** -0.5
         parts = [
             _products(queries, keys, values, hidden, scale)
             for queries, keys, values, hidden in _blocks(query, key, value, mask, LEARNING_BLOCK)
@@ -65,16 +66,18 @@ def _blocks(
         yield queries, key[:, :, :end], value[:, :, :end], hidden[..., :end]
 
 
-def _in_products(query: Tensor, width: int) -> bool:
-    """Whether plain products are faster: on processors torch's fused attention is slow backwards
-    in bf16, two to eight times."""
-    learning = query.requires_grad and query.dtype == torch.bfloat16
-    return learning and query.device.type == "cpu" and width <= LONGEST
+def _slow_in_fused(query: Tensor) -> bool:
+    """Whether torch's fused attention is slower than plain products, backwards and for single
+    queries: on processors in bf16, two to eight times."""
+    return query.dtype == torch.bfloat16 and query.device.type == "cpu"
 
 
-def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+def _products(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
     """Softmax attention by two batched products: (B, heads, queries, size)."""
-    bias = mask.expand(*query.shape[:3], -1).flatten(0, 1)
+    mask = query.new_zeros(()) if mask is None else mask
+    bias = mask.expand(*query.shape[:3], key.shape[2]).flatten(0, 1)
     queries, keys, values = (part.flatten(0, 1) for part in (query, key, value))
     weights = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=scale).softmax(-1)
     return torch.bmm(weights, values).view(*query.shape)

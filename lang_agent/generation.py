@@ -162,8 +162,8 @@ def sample(log_probs: Tensor, temperature: float, generator: torch.Generator) ->
     it is 0: that takes the most likely."""
     if temperature == 0:
         return log_probs.argmax(dim=1)
-    return (
-        torch.multinomial(log_probs.exp().cpu(), 1, generator=generator)
-        .squeeze(1)
-        .to(log_probs.device)
-    )
+    # One number a row against the cumulated probabilities: torch.multinomial draws one an entry.
+    drawn = torch.rand(len(log_probs), 1, generator=generator).to(log_probs.device)
+    cumulated = log_probs.exp().cumsum(dim=1, dtype=torch.double)
+    found = torch.searchsorted(cumulated, drawn.double() * cumulated[:, -1:], right=True)
+    return found.squeeze(1)

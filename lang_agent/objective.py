@@ -49,7 +49,8 @@ def policy_part(
     weight: Tensor,
 ) -> tuple[Tensor, Measured]:
     """What moves the policy: its loss, the entropy bonus and the KL penalty."""
-    log_probs, entropy = decision_log_probs(policy, states, batch, decide)
+    bonus = config.entropy_coef != 0
+    log_probs, entropy = decision_log_probs(policy, states, batch, decide, learn_entropy=bonus)
     policy_loss = (algorithm.policy_loss(log_probs, batch, config) * weight).sum()
     loss = policy_loss - config.entropy_coef * entropy.sum()
     metrics = {"policy_loss": policy_loss, "entropy": entropy.sum()}
@@ -82,10 +83,15 @@ def token_values(policy: LanguagePolicy, states: States, batch: Batch) -> Tensor
 
 
 def decision_log_probs(
-    policy: LanguagePolicy, states: States, batch: Batch, decide: DecideConfig
+    policy: LanguagePolicy,
+    states: States,
+    batch: Batch,
+    decide: DecideConfig,
+    learn_entropy: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities (D, L) of the tokens that decisions were made of, 0 where padded, and each
-    decision's entropy (D,): over the phrases, or the mean over the free text's tokens."""
+    decision's entropy (D,): over the phrases, or the mean over the free text's tokens. Without
+    ``learn_entropy`` gradients flow to the former alone, which over a vocabulary is much less."""
     layout = batch.layout
     if not batch.written.shape[1]:
         scores = policy.scores(states, layout, batch.trees, decide.temperature)
@@ -97,6 +103,7 @@ def decision_log_probs(
     log_vocabulary = token_log_probs(logits, decide, written)
     chosen = log_vocabulary.gather(1, written[:, None]).squeeze(1)
     log_probs = torch.zeros_like(batch.log_probs).masked_scatter(batch.mask, chosen)
-    per_token = losses.entropy(log_vocabulary) / batch.mask.sum(1)[row]
+    measured = log_vocabulary if learn_entropy else log_vocabulary.detach()
+    per_token = losses.entropy(measured) / batch.mask.sum(1)[row]
     entropy = torch.zeros_like(batch.values).index_add(0, row, per_token)
     return log_probs, entropy

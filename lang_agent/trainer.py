@@ -125,7 +125,8 @@ class Trainer:
         if checkpoint is None and config.value_layer != policy.value_layer:
             policy = LanguagePolicy(policy.model, policy.tokenizer, value_layer=config.value_layer)
         if config.lora_rank and not has_lora(policy.model):
-            add_lora(policy.model, config.lora_rank, base=base_of(str(model_folder(name))))
+            found = name if name in SIZES else str(model_folder(name))
+            add_lora(policy.model, config.lora_rank, base=base_of(found))
         freeze_layers(policy, config.freeze_layers)
         if config.learn.recompute_activations:
             policy.model.gradient_checkpointing_enable({"use_reentrant": False})

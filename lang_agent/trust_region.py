@@ -115,7 +115,7 @@ def _fisher(
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernel has no second derivative
         for batch, weight in _batches(policy, samples, config):
             states = policy.hidden_states(batch.layout)
-            log_probs, _ = decision_log_probs(policy, states, batch, decide)
+            log_probs, _ = decision_log_probs(policy, states, batch, decide, learn_entropy=False)
             divergence = (losses.k3(log_probs - log_probs.detach()) * weight).sum()
             divergence = divergence / _decisions(samples)
             first = torch.autograd.grad(

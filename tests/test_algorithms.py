@@ -66,6 +66,8 @@ def test_token_credit_by_hand():
     # Q = 2 + 1 = 3; deltas: 2 - 1, 0 - 2, 3 - 0; trace 1/2, last to first: 3, -2 + 1.5, 1 - .25
     assert token_gae(2.0, [1.0, 2.0, 0.0], 0.5) == [0.75, -0.5, 3.0]
     assert token_gae(2.0, [1.0], 0.5) == [2.0]
+    # Q = 3, of which tokens were given 0.5 and 1: deltas 0.5 + 2 - 1, 1 + (3 - 1.5) - 2
+    assert token_gae(2.0, [1.0, 2.0], 1.0, [0.5, 1.0]) == [2.0, 0.5]
 
 
 @given(numbers, st.lists(numbers, min_size=1, max_size=6), st.floats(0, 1))

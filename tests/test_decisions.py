@@ -93,9 +93,7 @@ def test_ratios_are_one_before_the_first_step(gpt2, way, prompt, temperature):
     samples = samples_of(gpt2, collect(gpt2, decide, prompt, 3), decide)
     batch = collate(samples, gpt2.device)
     with torch.no_grad():
-        now, entropy = decision_log_probs(
-            gpt2, gpt2.hidden_states(batch.layout), batch, temperature
-        )
+        now, entropy = decision_log_probs(gpt2, gpt2.hidden_states(batch.layout), batch, decide)
     assert batch.mask.sum(1).max() == (1 if way in RULES[:3] else batch.mask.shape[1])
     torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
     assert (entropy > 0).all()

@@ -116,7 +116,9 @@ def test_ratios_are_one_before_the_first_step(policy, prompt, shared):
     batch = collate(samples, policy.device)
     with torch.no_grad():
         _, metrics = total_loss(policy, ALGORITHMS["ppo"], batch, LearnConfig(), DecideConfig())
-        now, _ = decision_log_probs(policy, policy.hidden_states(batch.layout), batch, 1.0)
+        now, _ = decision_log_probs(
+            policy, policy.hidden_states(batch.layout), batch, DecideConfig()
+        )
     torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
     assert metrics["clip_fraction"].item() == 0
 
