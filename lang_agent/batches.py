@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from lang_agent.scoring import Layout, lay_out
 
 BUSY = 1024  # tokens
 SIMILAR = 0.75
+WIDEST = 320  # tokens of a prompt with all its branches: attention is over the whole of them
 
 
 @dataclass
@@ -25,7 +26,8 @@ class Sample:
     """One token sequence and the decisions made along it, with all that learning needs of them.
 
     A transcript's episode is one sample (or a few, where it outgrew the context); with a window
-    prompt every step is its own.
+    prompt every step is its own. Texts that go on from one prompt can share it: then they follow it
+    as ``branches`` (see :func:`share_prompts`).
     """
 
     token_ids: list[int]
@@ -39,6 +41,14 @@ class Sample:
     advantages: list[list[float]] = field(default_factory=list)  # one a decision, or one a token
     returns: list[list[float]] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    branches: list[int] = field(
+        default_factory=list
+    )  # the columns where they begin, one a decision
+
+
+PER_DECISION = tuple(
+    item.name for item in fields(Sample) if item.name not in ("token_ids", "branches")
+)
 
 
 def to_samples(
@@ -99,14 +109,36 @@ def minibatches(
         yield batch
 
 
+def share_prompts(samples: Sequence[Sample]) -> list[Sample]:
+    """Texts written after the same prompt as branches of one sample, so that it is read once."""
+    shared: list[Sample] = []
+    open_for: dict[tuple[int, ...], Sample] = {}  # prompt -> the sample that it is read in
+    for sample in samples:
+        if len(sample.columns) != 1 or not sample.written[0]:
+            shared.append(sample)
+            continue
+        end = sample.columns[0] + 1
+        prompt, text = tuple(sample.token_ids[:end]), sample.token_ids[end:]
+        whole = open_for.get(prompt)
+        if whole is None or len(whole.token_ids) + len(text) > WIDEST:
+            whole = open_for[prompt] = Sample(list(prompt))
+            shared.append(whole)
+        whole.branches.append(len(whole.token_ids))
+        whole.token_ids += text
+        for name in PER_DECISION:
+            getattr(whole, name).extend(getattr(sample, name))
+    return shared
+
+
 def by_length(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[Sample]]:
-    """Samples of similar length together, at most ``max_tokens`` a batch, padding included.
+    """Samples of similar length together, at most ``max_tokens`` a batch, padding included; texts
+    written after the same prompt share it.
 
     A batch that has enough tokens to keep the processor busy takes none of less than
     ``SIMILAR`` times its longest sample's length.
     """
     batch: list[Sample] = []
-    for sample in sorted(samples, key=lambda sample: -len(sample.token_ids)):
+    for sample in sorted(share_prompts(samples), key=lambda sample: -len(sample.token_ids)):
         longest = len(batch[0].token_ids) if batch else 0
         busy = longest * len(batch) >= BUSY
         if longest * (len(batch) + 1) > max_tokens or (
@@ -128,6 +160,7 @@ class Batch:
     trees: list[ActionTree]  # D
     choices: Tensor  # (D,) int64, of a phrase
     written: Tensor  # (D, L) int64 tokens of free text; (D, 0) where phrases are chosen
+    written_after: Tensor  # (D, L) int64: the column after which each of them was written
     mask: Tensor  # (D, L) bool: which tokens a decision has
     log_probs: Tensor  # (D, L) of the policy that acted
     reference: Tensor  # (D, L) of the reference policy
@@ -146,6 +179,10 @@ def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
         return [value for sample in samples for value in getattr(sample, name)]
 
     log_probs, mask = _padded(flat("log_probs"), torch.float32)
+    columns = flat("columns")
+    after = np.array([start for sample in samples for start in _starts(sample)])[:, None] - 1
+    after = after + np.arange(mask.shape[1])
+    after[:, 0] = columns
     return Batch(
         layout=lay_out(
             [sample.token_ids for sample in samples],
@@ -153,10 +190,12 @@ def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
             [sample.columns for sample in samples],
             [sample.trees for sample in samples],
             device,
+            [sample.branches for sample in samples],
         ),
         trees=flat("trees"),
         choices=torch.tensor(flat("choices"), dtype=torch.int64, device=device),
         written=_padded(flat("written"), torch.int64)[0].to(device),
+        written_after=torch.from_numpy(after * mask.numpy()).to(device),
         mask=mask.to(device),
         log_probs=log_probs.to(device),
         reference=_padded(flat("reference"), torch.float32)[0].to(device),
@@ -164,6 +203,11 @@ def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
         advantages=_padded(flat("advantages"), torch.float32)[0].to(device),
         returns=_padded(flat("returns"), torch.float32)[0].to(device),
     )
+
+
+def _starts(sample: Sample) -> list[int]:
+    """The columns at which what follows each decision begins."""
+    return sample.branches or [column + 1 for column in sample.columns]
 
 
 def _padded(lists: Sequence[Sequence[float]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:

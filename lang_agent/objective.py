@@ -76,10 +76,8 @@ def critic_part(policy: LanguagePolicy, states: States, batch: Batch, weight: Te
 
 def token_values(policy: LanguagePolicy, states: States, batch: Batch) -> Tensor:
     """(D, L) the value before each token of each decision; anything where padded."""
-    layout = batch.layout
-    tokens = torch.arange(batch.mask.shape[1], device=batch.mask.device)
-    columns = (layout.decision_column[:, None] + tokens).clamp(max=layout.token_ids.shape[1] - 1)
-    return policy.value_head(states.for_value[layout.decision_row[:, None], columns]).squeeze(-1)
+    before = states.for_value[batch.layout.decision_row[:, None], batch.written_after]
+    return policy.value_head(before).squeeze(-1)
 
 
 def decision_log_probs(
@@ -97,7 +95,7 @@ def decision_log_probs(
         scores = policy.scores(states, layout, batch.trees, decide.temperature)
         return scores.of(batch.choices)[0], losses.entropy(scores.log_policy)
     row, token = batch.mask.nonzero(as_tuple=True)  # (N,)
-    columns = layout.decision_column[row] + token
+    columns = batch.written_after[row, token]
     logits = policy.token_logits(states.last[layout.decision_row[row], columns])  # (N, V)
     written = batch.written[batch.mask]
     log_vocabulary = token_log_probs(logits, decide, written)

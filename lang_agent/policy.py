@@ -232,7 +232,7 @@ class LanguagePolicy(nn.Module):
         mask = None  # plain causal attention: padding is on the right and nobody looks at it
         if cache is not None and rows is not None:
             mask = layout.mask(cache.aim(rows, layout.slot), self.precision)
-        elif layout.has_nodes:
+        elif layout.branching:
             mask = layout.mask(layout.token_ids.shape[1], self.precision)
         inputs = {
             "input_ids": layout.token_ids,

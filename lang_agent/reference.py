@@ -46,9 +46,8 @@ def read_reference(
             log_probs, _ = decision_log_probs(other, states, batch, decide)
             rows = iter(log_probs.tolist())
             for sample in part:
-                for at, decision in enumerate(sample.decisions):
+                for decision in sample.decisions:
                     decision.reference = next(rows)[: len(decision.log_probs)]
-                    sample.reference[at] = decision.reference
 
 
 @torch.no_grad()

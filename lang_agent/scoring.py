@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ from lang_agent.action_tree import ActionTree, Forest
 @dataclass(frozen=True, eq=False)
 class Layout:
     """B rows of W tokens for one forward pass: each row's own tokens, then its trees' inner nodes.
+
+    A row's own tokens are one sequence, or a beginning with several branches.
 
     ``slot`` is a token's index in the row's keys (in the cache, where there is one), ``position``
     the model's position id. A token sees the keys up to ``base`` and, in a tree, its ancestors:
@@ -49,14 +51,14 @@ class Layout:
     decision_row: Tensor  # (D,) int64
     decision_column: Tensor  # (D,) int64, the prompt's last token
     node_column: Tensor  # (D, M) int64, 0 where padded
-    has_nodes: bool
+    branching: bool  # whether anything but plain causal attention is needed
 
     def mask(self, keys: int, dtype: torch.dtype) -> Tensor:
         """(B, 1, W, keys) to add to attention scores, for a cache of ``keys`` slots: 0 for the keys
         that a token attends to, -inf for the others."""
         key = torch.arange(keys, device=self.slot.device)
         mask = key <= self.base[:, :, None]
-        if self.has_nodes:
+        if self.branching:
             last = key.expand(len(self.slot), keys).scatter(1, self.slot, self.last)
             slot = self.slot[:, :, None]
             mask = mask | ((key <= slot) & (slot <= last[:, None, :]))
@@ -70,6 +72,7 @@ def lay_out(
     decisions: Sequence[Sequence[int]],
     trees: Sequence[Sequence[ActionTree]],
     device: torch.device,
+    branches: Sequence[Sequence[int]] = (),
 ) -> Layout:
     """Arrange token rows and the decisions on them.
 
@@ -78,6 +81,8 @@ def lay_out(
         starts: B counts of tokens in the cache before them (0 without one).
         decisions: per row, the columns of its prompts' last tokens.
         trees: per row, the tree of admissible phrases of each of its decisions.
+        branches: per row, the columns where each of several continuations of the row's beginning
+            begins, which do not see one another; none where the row is one sequence.
     """
     lengths = np.array([len(row) for row in rows])
     extra = np.array([sum(len(tree.tokens) for tree in row) for row in trees])
@@ -108,6 +113,14 @@ def lay_out(
             at += len(tree.tokens)
             decision += 1
         position[index, at:] = 0
+    for index, begins in enumerate(branches):
+        for begin, end in pairwise([*begins, len(rows[index])]):
+            if begin == end:
+                continue
+            branch = slice(begin, end)
+            position[index, branch] -= begin - begins[0]
+            base[index, branch] = slot[index, begins[0]] - 1
+            last[index, branch] = slot[index, begin] + end - begin - 1
     used = lengths + extra
     position[column >= used[:, None]] = 0  # padding must not run past the model's positions
 
@@ -123,7 +136,7 @@ def lay_out(
         decision_row=tensor(decision_row),
         decision_column=tensor(decision_column),
         node_column=tensor(node_column),
-        has_nodes=most > 0,
+        branching=most > 0 or any(branches),
     )
 
 
@@ -166,7 +179,7 @@ def score_phrases(
     """
     row, column = layout.decision_row, layout.decision_column
     nodes = hidden[row, column][:, None]  # (D, 1, H)
-    if layout.has_nodes:
+    if layout.branching:
         inner = hidden[row[:, None], layout.node_column]  # (D, M, H)
         nodes = torch.cat((nodes, inner), dim=1)  # (D, 1 + M, H)
     edge_node = forest.edge_node[tree_of_decision]  # (D, E)

@@ -17,14 +17,14 @@ import lang_agent
 from lang_agent import rewards
 from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS
-from lang_agent.batches import collate
+from lang_agent.batches import collate, share_prompts
 from lang_agent.cli import run
 from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
 from lang_agent.credit import assess
 from lang_agent.errors import LangAgentError
 from lang_agent.generation import token_log_probs
 from lang_agent.learner import LearnState
-from lang_agent.objective import decision_log_probs
+from lang_agent.objective import decision_log_probs, total_loss
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import play
 from lang_agent.rubric import NotJudgedError, Part, Rubric, Writing
@@ -355,7 +355,7 @@ def test_a_writer_learns_its_reward_also_by_token(tmp_path, algorithm, writer):
         text=TextConfig(env_args=("rewards=test_text:even", "prompts=[the, a]")),
         model=str(tmp_path / "writer"),
         decide=DecideConfig("generate", max_new_tokens=6),
-        steps=600,
+        steps=1000,
         rollout_steps=64,
         envs=32,
         eval_episodes=0,
@@ -371,10 +371,35 @@ def test_a_writer_learns_its_reward_also_by_token(tmp_path, algorithm, writer):
     trainer = Trainer(config, tmp_path / "run")
     told: list[dict] = []
     trainer.run(told.append)
-    assert told[-1]["return"] > told[0]["return"] + 0.5
+    assert told[-1]["return"] > told[0]["return"] + 0.4
     assert {"reward/test_text:even", "reward_std/test_text:even", "unjudged"} <= {*told[0]}
     assert told[0]["reward_seconds/test_text:even"] >= 0
     assert told[-1]["reference_kl"] > 0
+
+
+@pytest.mark.parametrize("credit", ["turns", "tokens"])
+def test_texts_that_share_their_prompt_give_the_gradients_of_each_alone(writer, credit):
+    decide = DecideConfig("generate", max_new_tokens=5)
+    envs = [TextGenerationEnv(["the sun is warm", "a dog"]) for _ in range(6)]
+    episodes = list(play(PolicyAgent(writer, 6, decide), envs, range(3), group_size=4))
+    algorithm = ALGORITHMS["ppo"]
+    config = LearnConfig(credit=credit, target_kl=None)
+    samples = assess(writer, episodes, algorithm, config, decide, LearnState(), None, {})
+    shared = share_prompts(samples)
+    assert len(shared) == len({sample.token_ids[0] for sample in samples}) < len(samples)
+    assert sum(len(sample.token_ids) for sample in shared) < sum(
+        len(sample.token_ids) for sample in samples
+    )
+    gradients = []
+    for parts in ([shared], [[sample] for sample in samples]):
+        writer.zero_grad()
+        for part in parts:
+            batch = collate(part, writer.device)
+            total_loss(writer, algorithm, batch, config, decide)[0].backward()
+        gradients.append({name: p.grad.clone() for name, p in writer.named_parameters()})
+    writer.zero_grad()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-5, rtol=1e-4)
 
 
 # -- commands ----------------------------------------------------------------------------------
