@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-GROWTH = 256  # slots added at a time
+GROWTH = 64  # slots: the first capacity, which doubles whenever it is outgrown
 
 
 class RaggedCache(Cache):
@@ -59,7 +59,7 @@ class RaggedCache(Cache):
         for store, states in ((self._keys, key_states), (self._values, value_states)):
             held = store[layer_idx]
             if held.shape[1] < in_view:
-                capacity = -(-in_view // GROWTH) * GROWTH
+                capacity = max(-(-in_view // GROWTH) * GROWTH, 2 * held.shape[1])
                 larger = held.new_zeros(self.rows, capacity, *held.shape[2:])
                 larger[:, : held.shape[1]] = held
                 store[layer_idx] = held = larger

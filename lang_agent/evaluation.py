@@ -82,12 +82,17 @@ def evaluate(
 def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
     """The evaluations as a table for the terminal."""
     table = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("task", overflow="fold")
+    table.add_column("task", no_wrap=True)
     for column in ("episodes", "success", "95% CI", "return", "steps", "invalid"):
         table.add_column(column, justify="right")
+    shown = ""
     for row in evaluations:
+        env_id, _, task = row.task.partition(" ")
+        if task and env_id != shown:  # an environment's tasks stand below it
+            table.add_row(env_id)
+            shown = env_id
         table.add_row(
-            row.task,
+            f"  {task}" if task else env_id,
             str(row.episodes),
             f"{row.success:.3f}",
             f"{row.success_low:.3f}-{row.success_high:.3f}",

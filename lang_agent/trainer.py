@@ -63,9 +63,20 @@ class Progress:
 
 
 class Trainer:
-    """One training run in its folder; :meth:`run` goes on from wherever the folder is."""
+    """One training run in its folder; :meth:`run` goes on from wherever the folder is.
 
-    def __init__(self, config: TrainConfig, folder: Path, *, resume: bool = False) -> None:
+    Args:
+        policy: a model in memory to begin with, instead of the configuration's ``model``.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        resume: bool = False,
+        policy: LanguagePolicy | None = None,
+    ) -> None:
         self.config, self.folder = config, folder
         self.learn = settle(config.learn)
         if config.threads:
@@ -73,7 +84,7 @@ class Trainer:
         self.envs = [self.make_env() for _ in range(config.envs)]
         checkpoint = latest_checkpoint(folder) if resume else None
         device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.policy = self._policy(checkpoint, config.model).to(device)
+        self.policy = (policy or self._policy(checkpoint, config.model)).to(device)
         learn = self.learn
         bounded = ALGORITHMS[learn.algorithm].trust_region and config.precision == "auto"
         self.policy.set_precision("fp32" if bounded else config.precision)
@@ -299,13 +310,14 @@ def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
     return itertools.count(first + first_episode)
 
 
-def start(config: TrainConfig, folder: Path) -> Trainer:
-    """A new run; raises :class:`LangAgentError` rather than write over one that is there."""
+def start(config: TrainConfig, folder: Path, policy: LanguagePolicy | None = None) -> Trainer:
+    """A new run, of a ``policy`` in memory where one is given; raises :class:`LangAgentError`
+    rather than write over one that is there."""
     if (folder / CONFIG_FILE).exists():
         raise LangAgentError(
             f"'{folder}' holds a run already: --resume it or choose another --out."
         )
-    return Trainer(config, folder)
+    return Trainer(config, folder, policy=policy)
 
 
 def resume(folder: Path) -> Trainer:

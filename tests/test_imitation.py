@@ -93,6 +93,34 @@ def test_no_tested_word_is_ever_trained_on():
         assert not all(word[at : at + 2] in wordings.SYLLABLES for at in range(0, len(word), 2))
 
 
+@pytest.mark.parametrize(
+    ("mission", "french"),
+    [
+        ("go to the red ball", "aller à la balle rouge"),
+        ("pick up a box", "ramasser une boîte"),
+        ("open the yellow door", "ouvrir la porte jaune"),
+        ("put the grey key next to a ball", "mettre la clef grise à côté de une balle"),
+        ("pick up a key, then go to the box", "ramasser une clef, puis aller à la boîte"),
+        ("go to the box after you pick up a key",
+         "aller à la boîte après avoir fait ceci : ramasser une clef"),
+    ],
+)  # fmt: skip
+def test_missions_in_french(mission, french):
+    assert wordings.in_french(mission) == french
+
+
+def test_a_whole_episode_in_french():
+    env = lang_agent.make(
+        ENV, task="goto", renderer="babyai_fr", wording=wordings.french, prompt="turns"
+    )
+    (episode,) = play(BotAgent(), [env], [1])
+    text = episode.steps[-1].observation.prompt
+    assert episode.success
+    assert not {"go", "to", "turn", "left", "right", "forward", "ball", "box", "key"} & {
+        *text.replace("\n", " ").split()
+    }
+
+
 # -- experts -----------------------------------------------------------------------------------
 
 

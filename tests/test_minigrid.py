@@ -75,6 +75,18 @@ def test_the_new_composition_is_for_testing_alone():
     assert info["mission"].count("pick up") == 2
 
 
+def test_sequences_are_of_two_tasks_but_never_of_two_pickups():
+    env = lang_agent.make("BabyAI-MixedLocal-v0", task="sequence", num_dists=0)
+    missions = [env.reset(seed=seed)[1]["mission"] for seed in range(60)]
+    assert len(set(missions)) == 60
+    for mission in missions:
+        assert mission.count("pick up") < 2
+        assert sum(mission.count(what) for what in ("go to", "pick up", "put")) == 2
+        assert (", then " in mission) != (" after you " in mission)
+    with pytest.raises(LangAgentError, match="Unknown MixedLocal task"):
+        lang_agent.make("BabyAI-MixedLocal-v0", task="sequence", split="test")
+
+
 @pytest.mark.parametrize("env_id", [*minigrid_ids(), "BabyAI-MixedLocal-v0"])
 def test_every_minigrid_id_plays_in_words_and_sees_what_minigrid_sees(env_id):
     with warnings.catch_warnings():

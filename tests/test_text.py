@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib.util
 import json
 import math
@@ -28,7 +29,7 @@ from lang_agent.objective import decision_log_probs, total_loss
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import play
 from lang_agent.rubric import NotJudgedError, Part, Rubric, Writing
-from lang_agent.trainer import Trainer
+from lang_agent.trainer import start
 
 WRITE = DecideConfig(decide="generate", max_new_tokens=8)
 LINES = ("the sun is warm", "a dog runs home", "the rain is cold", "a bird sings now") * 20
@@ -348,12 +349,10 @@ def even(tokens, info):
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
-def test_a_writer_learns_its_reward_also_by_token(tmp_path, algorithm, writer):
-    writer.save_pretrained(tmp_path / "writer")
+def test_a_writer_in_memory_learns_its_reward_also_by_token(tmp_path, algorithm, writer):
     config = TrainConfig(
         env="TextGeneration-v0",
         text=TextConfig(env_args=("rewards=test_text:even", "prompts=[the, a]")),
-        model=str(tmp_path / "writer"),
         decide=DecideConfig("generate", max_new_tokens=6),
         steps=1000,
         rollout_steps=64,
@@ -368,7 +367,7 @@ def test_a_writer_learns_its_reward_also_by_token(tmp_path, algorithm, writer):
             kl_coef=0.01,
         ),
     )
-    trainer = Trainer(config, tmp_path / "run")
+    trainer = start(config, tmp_path / "run", copy.deepcopy(writer))
     told: list[dict] = []
     trainer.run(told.append)
     assert told[-1]["return"] > told[0]["return"] + 0.4

@@ -1,0 +1,47 @@
+"""The policy that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lang_agent.agents import PolicyAgent
+from lang_agent.cli import run
+from lang_agent.config import TextConfig
+from lang_agent.evaluation import evaluate
+from lang_agent.models import SHIPPED
+from lang_agent.policy import LanguagePolicy
+
+
+def test_it_plays_what_it_was_made_for():
+    policy = LanguagePolicy.from_pretrained("nano")
+    assert sum(parameter.numel() for parameter in policy.model.parameters()) <= 3_000_000
+    for task in ("goto", "pickup", "putnext"):
+        text = TextConfig(prompt="turns", env_args=(f"task={task}", "num_dists=0"))
+        envs = [text.make("BabyAI-MixedLocal-v0") for _ in range(20)]
+        (row,) = evaluate(PolicyAgent(policy, 20), envs, 20)
+        assert row.success >= 0.9, task
+
+
+def test_it_is_small_and_safe():
+    files = {file.name: file.stat().st_size for file in Path(SHIPPED["nano"]).iterdir()}
+    assert "model.safetensors" in files
+    assert sum(files.values()) < 8e6
+    assert all(name.endswith((".safetensors", ".json", ".yaml")) for name in files)
+
+
+def test_commands_know_it_by_name_and_speak_its_words(capsys):
+    run(["evaluate", "BabyAI-MixedLocal-v0", "--policy", "nano", "--episodes", "10",
+         "--env-args", "num_dists=0", "task=goto"])  # fmt: skip
+    assert "1.000" in capsys.readouterr().out
+    run(["play", "BabyAI-MixedLocal-v0", "--agent", "nano", "--env-args", "num_dists=0",
+         "task=goto"])  # fmt: skip
+    told = capsys.readouterr().out
+    assert "\ngo to the" in told
+    assert "Done after" in told
+
+
+def test_it_can_be_gone_on_from(tmp_path):
+    run(["train", "--model", "trained:nano", "--env", "BabyAI-GoToLocal-v0", "--prompt", "turns",
+         "--steps", "60", "--rollout-steps", "30", "--envs", "4", "--eval-episodes", "0",
+         "--out", str(tmp_path / "run")])  # fmt: skip
+    assert (tmp_path / "run/metrics.jsonl").stat().st_size > 0
