@@ -151,9 +151,10 @@ class PolicyAgent:
                 kept = kept[:-1]
             context += kept
             self._texts[slot] = seen.prompt.rstrip(" ") + str(policy.tokenizer.decode(kept))
+            whole = seen.actions is None and not seen.line  # the text itself is what is judged
             decisions.append(
                 Decision(
-                    answer.strip(),
+                    answer if whole else answer.strip(),
                     context,
                     position,
                     token_ids=record.token_ids,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import tyro
@@ -119,5 +119,5 @@ def pretrain(args: Pretrain) -> None:
     """Teach a model to write, from a file of text."""
     from lang_agent.pretrain import pretrain as learn
 
-    learn(args, lambda line: console.print(line, markup=False))
+    learn(**asdict(args), say=lambda line: console.print(line, markup=False))
     console.print(args.out, style="bold", soft_wrap=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lang_agent.checkpoint import load_policy
-from lang_agent.cli_text import Pretrain
+from lang_agent.checkpoint import load_policy, save_whole
 from lang_agent.errors import LangAgentError
 from lang_agent.generation import NO_PHRASES
 from lang_agent.models import SIZES
@@ -19,51 +18,62 @@ from lang_agent.policy import LanguagePolicy
 from lang_agent.scoring import lay_out
 
 
-def pretrain(config: Pretrain, say: Callable[[str], None]) -> LanguagePolicy:
-    """Learn to go on with the file's text, and save the model.
+def pretrain(
+    file: str | Path,
+    out: str | Path,
+    *,
+    model: str = "micro",
+    steps: int = 600,
+    batch: int = 32,
+    context: int = 64,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> LanguagePolicy:
+    """Learn to go on with the file's text, and save the model to the new folder ``out``.
 
     Every line is a text of its own, between end-of-text tokens. A twentieth of the lines is held
     out, and its loss is what is told.
+
+    Args:
+        model: a size of ``models.SIZES`` (random weights), a run or model folder, or a hub id.
+        batch: stretches of text in a step, each of ``context`` tokens.
     """
-    out = Path(config.out)
+    out = Path(out)
     if out.exists():
         raise LangAgentError(f"'{out}' is there already: choose another --out.")
     try:
-        lines = [line for line in Path(config.file).read_text().splitlines() if line.strip()]
+        lines = [line for line in Path(file).read_text().splitlines() if line.strip()]
     except OSError as error:
-        raise LangAgentError(f"Cannot read '{config.file}': {error.strerror}.") from None
-    generator = torch.Generator().manual_seed(config.seed)
+        raise LangAgentError(f"Cannot read '{file}': {error.strerror}.") from None
+    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(lines), generator=generator).tolist()
     held = len(lines) // 20
     parts = [[lines[at] for at in order[held:]], [lines[at] for at in order[:held]]]
-    if config.model in SIZES:
-        policy = LanguagePolicy.from_scratch(
-            config.model, seed=config.seed, texts=parts[0], prose=True
-        )
+    if model in SIZES:
+        policy = LanguagePolicy.from_scratch(model, seed=seed, texts=parts[0], prose=True)
     else:
-        policy = load_policy(config.model)
+        policy = load_policy(model)
     train, test = (_stream(policy, part) for part in parts)
-    if min(len(train), len(test)) <= config.context:
+    if min(len(train), len(test)) <= context:
         raise LangAgentError(
-            f"'{config.file}' is too short: a twentieth of its lines must have more than "
-            f"{config.context} tokens, but has {len(test)}."
+            f"'{file}' is too short: a twentieth of its lines must have more than "
+            f"{context} tokens, but has {len(test)}."
         )
-    optimizer = Optimizer(policy, "muon", config.learning_rate, 0.01)
+    optimizer = Optimizer(policy, "muon", learning_rate, 0.01)
     policy.set_precision("auto")
-    for step in range(config.steps):
-        optimizer.set_rate(config.learning_rate * (1 - step / config.steps))
-        starts = torch.randint(
-            len(train) - config.context, (config.batch,), generator=generator
-        ).tolist()
+    for step in range(steps):
+        optimizer.set_rate(learning_rate * (1 - step / steps))
+        starts = torch.randint(len(train) - context, (batch,), generator=generator).tolist()
         optimizer.zero_grad()
-        loss = language_loss(policy, _stretches(train, starts, config.context))
+        loss = language_loss(policy, _stretches(train, starts, context))
         loss.backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
-        if (step + 1) % max(config.steps // 10, 1) == 0:
-            heard = held_out_loss(policy, test, config)
+        if (step + 1) % max(steps // 10, 1) == 0:
+            heard = held_out_loss(policy, test, context)
             say(f"{step + 1:>6} steps  loss {loss.item():.3f}  held out {heard:.3f}")
-    policy.save_pretrained(out)
+    save_whole(policy, out)
     return policy
 
 
@@ -102,10 +112,10 @@ def text_log_probs(
 
 
 @torch.no_grad()
-def held_out_loss(policy: LanguagePolicy, test: Tensor, config: Pretrain) -> float:
+def held_out_loss(policy: LanguagePolicy, test: Tensor, context: int) -> float:
     """The loss on at most 64 stretches of the text held out."""
-    starts = list(range(0, len(test) - config.context, config.context))[:64]
-    loss = language_loss(policy, _stretches(test, starts, config.context)).item()
+    starts = list(range(0, len(test) - context, context))[:64]
+    loss = language_loss(policy, _stretches(test, starts, context)).item()
     return loss if math.isfinite(loss) else float("inf")
 
 

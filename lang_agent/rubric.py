@@ -7,6 +7,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -194,7 +195,8 @@ def _call(reward: Reward, given: Sequence[Mapping[str, Any]]) -> list[Any]:
     async def everything() -> list[Any]:
         return await asyncio.gather(*results, return_exceptions=True)
 
-    return asyncio.run(everything())
+    with ThreadPoolExecutor(1) as pool:  # a notebook's own thread has a loop running already
+        return pool.submit(asyncio.run, everything()).result()
 
 
 def _part(name: str, settings: Any) -> Part:
