@@ -81,10 +81,11 @@ def evaluate(
 
 def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
     """The evaluations as a table for the terminal."""
-    table = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("task", no_wrap=True)
-    for column in ("episodes", "success", "95% CI", "return", "steps", "invalid"):
-        table.add_column(column, justify="right")
+    for column, width in (("episodes", 8), ("success", 7), ("95% CI", 11), ("return", 6),
+                          ("steps", 5), ("invalid", 7)):  # fmt: skip
+        table.add_column(column, justify="right", min_width=width)
     shown = ""
     for row in evaluations:
         env_id, _, task = row.task.partition(" ")
