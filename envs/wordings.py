@@ -40,7 +40,7 @@ OTHER_ACTIONS = (
 
 def varied(rng: np.random.Generator) -> Wording:
     """For training: other nouns, colours and phrases, each in half of the episodes; a quarter of
-    the new words, and of the phrases, is invented on the spot."""
+    the new words is invented on the spot."""
     words: dict[str, str] = {}
     pools: tuple[tuple[Sequence[str], Sequence[str]], ...] = (
         (NOUNS, OTHER_NOUNS),
@@ -53,7 +53,7 @@ def varied(rng: np.random.Generator) -> Wording:
     actions: dict[str, str] = {}
     if rng.random() < 0.5:
         for phrase, others in zip(PHRASES, OTHER_ACTIONS, strict=True):
-            actions[phrase] = _maybe_invented(rng, str(rng.choice((phrase, *others))))
+            actions[phrase] = str(rng.choice((phrase, *others)))
     return _distinct(words, actions, rng)
 
 
@@ -122,7 +122,6 @@ def _maybe_invented(rng: np.random.Generator, word: str) -> str:
 
 
 def _distinct(words: dict[str, str], actions: dict[str, str], rng: np.random.Generator) -> Wording:
-    alike = len(set(words.values())) < len(words) or len(set(actions.values())) < len(actions)
-    if alike:  # two invented words: draw again
+    if len(set(words.values())) < len(words):  # two invented words alike: draw again
         return varied(rng)
     return Wording(words, actions)

@@ -134,7 +134,7 @@ def _acting_and_learning(
     nano = LanguagePolicy.from_scratch("nano", seed=0).to(device)
     for name, policy, envs, length, learned, windows in (
         ("nano", nano, 32, 32 if quick else 128, 16 if quick else 32, 16),
-        ("gpt2_small", small, 4 if quick else 32, 6 if quick else 16, 4, 2),
+        ("gpt2_small", small, 3 if quick else 32, 6 if quick else 16, 3 if quick else 4, 2),
     ):
         policy.set_precision("auto")
         ours = _acting_rate(PolicyAgent(policy, envs), envs, length)

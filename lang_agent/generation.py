@@ -16,6 +16,7 @@ from lang_agent.policy import LanguagePolicy
 from lang_agent.scoring import lay_out
 
 NO_PHRASES = build_tree([])
+LEAVE = 0.2  # of the rows at a time: picking the others' keys out of the cache copies them
 
 
 @dataclass
@@ -44,7 +45,7 @@ def write(
     """Continue B token rows until each is finished, has ``max_new_tokens`` or fills the context.
 
     Afterwards the cache holds each row and what was written but its last token. Rows that finish
-    leave the batch; the others are not computed again.
+    leave the batch, some at a time; the others are not computed again.
 
     Args:
         slots: the cache's row of each of the B.
@@ -56,6 +57,7 @@ def write(
     feeds = [list(row) for row in rows]
     lengths = list(starts)
     active = list(range(len(rows)))
+    done: set[int] = set()  # of the active: they read their last token again until they leave
     end = policy.tokenizer.eos_token_id
     for turn in range(decide.max_new_tokens):
         layout = lay_out(
@@ -74,19 +76,22 @@ def write(
         log_probs = token_log_probs(logits, decide)  # (B, V)
         tokens = sample(log_probs, decide.temperature, generator)
         chosen = log_probs.gather(1, tokens[:, None]).squeeze(1).tolist()
-        going = []
         for at, token, log_prob in zip(active, tokens.tolist(), chosen, strict=True):
+            if at in done:
+                continue
             record = written[at]
             record.token_ids.append(token)
             record.log_probs.append(log_prob)
             lengths[at] += len(feeds[at])
             feeds[at] = [token]
-            if token == end or lengths[at] + 1 >= policy.context:
-                continue
-            if token in stops and finished(at, str(policy.tokenizer.decode(record.token_ids))):
-                continue
-            going.append(at)
-        active = going
+            over = token == end or lengths[at] + 1 >= policy.context
+            if not over and token in stops:
+                over = finished(at, str(policy.tokenizer.decode(record.token_ids)))
+            if over:
+                done.add(at)
+        if len(done) >= LEAVE * len(active):
+            active = [at for at in active if at not in done]
+            done.clear()
         if not active:
             break
     for record in written:
