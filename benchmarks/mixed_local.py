@@ -4,6 +4,7 @@
 
 The rows are those of BALROG (Paglieri et al. 2024: no distractors, a task each) and of GLAM (Carta
 et al. 2023: eight distractors, sampled actions). Seeds are evaluation's: training never sees them.
+Choices are made on others (``--first-seed 500000000``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rich.console import Console
 from lang_agent.agents import PolicyAgent
 from lang_agent.checkpoint import load_policy, model_folder
 from lang_agent.config import DecideConfig, TextConfig, TrainConfig, load_config
-from lang_agent.evaluation import as_json, as_table, evaluate
+from lang_agent.evaluation import EVALUATION_SEED, as_json, as_table, evaluate
 
 ENV = "BabyAI-MixedLocal-v0"
 WORDINGS = "wording=lang_agent.envs.wordings"
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--first-seed", type=int, default=EVALUATION_SEED)
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
@@ -65,7 +67,7 @@ def main() -> None:
         envs = [text.make(ENV) for _ in range(args.slots)]
         generator = torch.Generator().manual_seed(0)
         agent = PolicyAgent(policy, len(envs), decide, generator=generator)
-        rows = evaluate(agent, envs, args.episodes, name=name)
+        rows = evaluate(agent, envs, args.episodes, name=name, first_seed=args.first_seed)
         found += rows
         print(f"{name}: {rows[-1].success:.3f}", flush=True)
     Console().print(as_table(found, title=f"{args.policy}, temperature {args.temperature}"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from lang_agent import attention
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.fused import fuse
+from lang_agent.induction import start_with_induction
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def new_gpt2(
 
     Three things differ from GPT-2's own start, which is made for a width of 768 and more and for
     billions of tokens: weights are drawn at 1/sqrt(width); the last norm's gain is small, so that
-    the first policy is nearly uniform; and position embeddings are sinusoids (Vaswani et al. 2017,
-    sec. 3.5), so that what is learned at one offset serves at others.
+    the first policy is nearly uniform; and two heads look back, one finds the same words again
+    (:mod:`lang_agent.induction`).
     """
     from lang_agent.tokenizer import default_texts, train_tokenizer
 
@@ -91,7 +92,7 @@ def new_gpt2(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GPT2LMHeadModel(config)
-    _sinusoids_(model.transformer.wpe.weight.data, scale=config.initializer_range)
+        start_with_induction(model)
     nn.init.constant_(model.transformer.ln_f.weight, FINAL_GAIN)
     return model, tokenizer
 
@@ -171,12 +172,3 @@ def no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-def _sinusoids_(weight: Tensor, scale: float) -> None:
-    """Fill (positions, width) with sines and cosines of ``scale`` root mean square."""
-    positions, width = weight.shape
-    rates = torch.exp(-torch.arange(0, width, 2) / width * torch.log(torch.tensor(10000.0)))
-    angles = torch.arange(positions)[:, None] * rates
-    weight[:, 0::2] = torch.sin(angles) * scale * 2**0.5
-    weight[:, 1::2] = torch.cos(angles) * scale * 2**0.5

@@ -8,8 +8,7 @@ Any other template is a *window*: it is rendered anew at every step from what is
 
 Fields a template can use: ``mission``, ``descriptions``, ``actions``, ``step`` (0 at the start),
 ``feedback`` (what was wrong with the last action text, else empty), ``history`` (windows only: the
-earlier turns' fields, each with its ``action``), and whatever else the renderer returns. Beside
-Jinja's own filters there is ``place_first``.
+earlier turns' fields, each with its ``action``), and whatever else the renderer returns.
 """
 
 from __future__ import annotations
@@ -43,15 +42,6 @@ class PromptError(LangAgentError):
     """A template that is missing, broken, asks for a field nobody gives, or does not fit."""
 
 
-@lru_cache(maxsize=65536)
-def place_first(line: str) -> str:
-    """ "red ball 2 steps left" as "2 steps left red ball": what begins with the first number goes
-    before the rest; a line without a number stays as it is."""
-    words = line.split(" ")
-    first = next((at for at, word in enumerate(words) if word.isdigit()), 0)
-    return " ".join(words[first:] + words[:first])
-
-
 def load_template(name: str, folder: str | Path | None = None) -> Template:
     """The template called ``name`` (or a path to a ``.jinja`` file).
 
@@ -78,7 +68,6 @@ def _load(name: str, folder: Path | None) -> Template:
         lstrip_blocks=True,
         autoescape=False,
     )
-    jinja.filters["place_first"] = place_first
     try:
         template = jinja.get_template(name + SUFFIX)
     except TemplateSyntaxError as error:

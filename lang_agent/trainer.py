@@ -34,6 +34,7 @@ from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
 from lang_agent.imitation import apprentice
 from lang_agent.learner import update
 from lang_agent.lora import add_lora, base_of, has_lora
+from lang_agent.memory import release_unused_memory
 from lang_agent.mixture import Mixture, learnable, make_mixture
 from lang_agent.models import SIZES
 from lang_agent.optimizer import Optimizer
@@ -161,6 +162,7 @@ class Trainer:
             with (self.folder / METRICS_FILE).open("a") as log:
                 while self.progress.steps < self.config.steps and not self.stop:
                     metrics = self._iterate()
+                    release_unused_memory()
                     log.write(json.dumps(metrics) + "\n")
                     log.flush()
                     for name, value in metrics.items():

@@ -33,7 +33,7 @@ from lang_agent.trainer import start
 from lang_agent.wording import Wording
 
 ENV = "BabyAI-MixedLocal-v0"
-TEXT = TextConfig(prompt="turns", env_args=("num_dists=2",))
+TEXT = TextConfig(prompt="recap", env_args=("num_dists=2",))
 
 
 def knowing_bandit(**options):
@@ -111,7 +111,7 @@ def test_missions_in_french(mission, french):
 
 def test_a_whole_episode_in_french():
     env = lang_agent.make(
-        ENV, task="goto", renderer="babyai_fr", wording=wordings.french, prompt="turns"
+        ENV, task="goto", renderer="babyai_fr", wording=wordings.french, prompt="recap"
     )
     (episode,) = play(BotAgent(), [env], [1])
     text = episode.steps[-1].observation.prompt
@@ -224,7 +224,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path):
 
 def test_demos_then_imitate_then_evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = ["--prompt", "turns", "--env-args", "num_dists=0", "task=goto"]
+    words = ["--prompt", "recap", "--env-args", "num_dists=0", "task=goto"]
     run(["demos", ENV, "--episodes", "30", "--out", "d.jsonl.gz", *words])
     with pytest.raises(LangAgentError, match="is there already"):
         run(["demos", ENV, "--episodes", "30", "--out", "d.jsonl.gz", *words])

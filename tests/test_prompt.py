@@ -8,7 +8,7 @@ import pytest
 from conftest import make_bandit
 
 import lang_agent
-from lang_agent.prompt import Prompt, PromptError, load_template, place_first, render
+from lang_agent.prompt import Prompt, PromptError, load_template, render
 
 ACTIONS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
 
@@ -53,16 +53,16 @@ def test_every_shipped_template_renders_and_asks_for_an_action(name):
     assert "follow the sign" in prompt
 
 
-@pytest.mark.parametrize(
-    ("line", "placed"),
-    [
-        ("red ball 2 steps left and 1 step forward", "2 steps left and 1 step forward red ball"),
-        ("wall 1 step forward", "1 step forward wall"),
-        ("You carry a red key", "You carry a red key"),
-    ],
-)
-def test_places_can_go_first(line, placed):
-    assert place_first(line) == placed
+def test_a_recap_tells_the_last_five_actions():
+    env = lang_agent.make("BabyAI-GoToLocal-v0", prompt="recap")
+    env.reset(seed=0)
+    for action in ("drop", *["turn left"] * 5):
+        prompt, *_ = env.step(action)
+    did, see, goal = prompt.split("\n")
+    assert did == "Did: turn left, turn left, turn left, turn left, turn left"
+    assert see.startswith("See: ")
+    assert goal.startswith("go to ")
+    assert goal.endswith(": ")
 
 
 def test_a_transcript_only_grows():

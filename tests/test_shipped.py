@@ -16,7 +16,7 @@ def test_it_plays_what_it_was_made_for():
     policy = LanguagePolicy.from_pretrained("nano")
     assert sum(parameter.numel() for parameter in policy.model.parameters()) <= 3_000_000
     for task in ("goto", "pickup", "putnext"):
-        text = TextConfig(prompt="turns", env_args=(f"task={task}", "num_dists=0"))
+        text = TextConfig(prompt="recap", env_args=(f"task={task}", "num_dists=0"))
         envs = [text.make("BabyAI-MixedLocal-v0") for _ in range(20)]
         (row,) = evaluate(PolicyAgent(policy, 20), envs, 20)
         assert row.success >= 0.9, task
@@ -41,7 +41,7 @@ def test_commands_know_it_by_name_and_speak_its_words(capsys):
 
 
 def test_it_can_be_gone_on_from(tmp_path):
-    run(["train", "--model", "trained:nano", "--env", "BabyAI-GoToLocal-v0", "--prompt", "turns",
+    run(["train", "--model", "trained:nano", "--env", "BabyAI-GoToLocal-v0", "--prompt", "recap",
          "--steps", "60", "--rollout-steps", "30", "--envs", "4", "--eval-episodes", "0",
          "--out", str(tmp_path / "run")])  # fmt: skip
     assert (tmp_path / "run/metrics.jsonl").stat().st_size > 0

@@ -1,0 +1,91 @@
+"""Random weights that can already look things up.
+
+"What follows *red ball* here is what followed *red ball* before" takes two layers: heads that bring
+each token the words before it, and a head that attends to where the same words came before
+(induction heads: Olsson et al. 2022, arXiv 2209.11895). To find a goal among the things in view is
+just that. From plain random weights such heads form late or not at all, since either half earns
+nothing without the other, and a small model settles for an average over all that it sees. Here
+they are there from the start, in random directions and without a word learned; training does the
+rest. (Starting from a mechanism instead of from noise: Trockman and Kolter 2023, arXiv 2305.09828.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2LMHeadModel
+
+LOOK_BACK = (1, 2)  # tokens, of the first layer's heads
+PERIOD = 1000.0  # tokens, of the slowest wave, over 2 pi
+POSITIONS = 2.0  # size of positions over that of words; at 1, neighbours are not told apart
+SHARPNESS = 4.0  # of looking back
+LOUDNESS = 4.0  # of what is found
+QUIET = 0.1  # everything else that a block adds, so that what is found is heard
+
+
+@torch.no_grad()
+def start_with_induction(model: GPT2LMHeadModel) -> None:
+    """Give a new GPT-2 of two layers or more its induction heads, in place.
+
+    The channels are shared out: the first ``size`` (a head's width) hold positions, half of the
+    others words, and the rest, in equal parts, the words one and two tokens before. Positions are
+    sinusoids (Vaswani et al. 2017, sec. 3.5), whose shift by an offset is a rotation: a query
+    turned by it is the key of the token there. The matching head's queries and keys are one and
+    the same random projection of the words before. All words have one length, since a layer norm
+    would else turn a shorter word's position into a louder key.
+    """
+    width, size = model.config.n_embd, model.config.n_embd // model.config.n_head
+    half = (width - size) // 2
+    words, before = slice(size, size + half), slice(size + half, width)
+    transformer, std = model.transformer, model.config.initializer_range
+
+    rates = torch.exp(-torch.arange(0, size, 2) / size * math.log(PERIOD))
+    waves = torch.arange(model.config.n_positions)[:, None] * rates
+    circles = torch.stack([waves.sin(), waves.cos()], dim=2).flatten(1)
+    transformer.wpe.weight.zero_()
+    transformer.wpe.weight[:, :size] = circles * POSITIONS * std * math.sqrt(width / size)
+    drawn = nn.functional.normalize(transformer.wte.weight[:, words], dim=1)
+    transformer.wte.weight.zero_()
+    transformer.wte.weight[:, words] = drawn * std * math.sqrt(width / 2)
+    for block in transformer.h:
+        for output in (block.attn.c_proj.weight, block.mlp.c_proj.weight):
+            output *= QUIET
+            output[:, :size] = 0
+
+    looking, matching = transformer.h[0].attn, transformer.h[1].attn
+    for head, (offset, to) in enumerate(zip(LOOK_BACK, _shares(before), strict=True)):
+        query, key, value, output = _zeroed(looking, head, size)
+        query[:size] = SHARPNESS * torch.block_diag(*_rotations(offset * rates))
+        key[:size] = SHARPNESS * torch.eye(size)
+        value[words] = torch.randn(half, size) / math.sqrt(half)
+        output[:, to] = torch.randn(size, to.stop - to.start) / math.sqrt(to.stop - to.start)
+    query, key, value, output = _zeroed(matching, 0, size)
+    query[before] = key[before] = nn.init.orthogonal_(torch.empty(width - before.start, size))
+    value[words] = LOUDNESS * nn.init.orthogonal_(torch.empty(half, size))
+    output[:, size:] = torch.randn(size, width - size) * std
+
+
+def _shares(channels: slice) -> list[slice]:
+    """``channels`` in equal parts, one for each offset looked back at."""
+    part = (channels.stop - channels.start) // len(LOOK_BACK)
+    starts = [channels.start + part * at for at in range(len(LOOK_BACK))]
+    return [slice(start, start + part) for start in starts]
+
+
+def _rotations(angles: Tensor) -> list[Tensor]:
+    """For each angle the matrix that turns (sin a, cos a), from the right, into those of
+    a - angle."""
+    sines, cosines = angles.sin(), angles.cos()
+    return [
+        torch.stack([torch.stack([cos, sin]), torch.stack([-sin, cos])])
+        for sin, cos in zip(sines, cosines, strict=True)
+    ]
+
+
+def _zeroed(attention: nn.Module, head: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One head's weights, set to zero: query, key and value (width, size), output (size, width)."""
+    columns = attention.c_attn.weight.unflatten(1, (3, -1, size))  # (width, 3, heads, size)
+    query, key, value = (columns[:, part, head].zero_() for part in range(3))
+    return query, key, value, attention.c_proj.weight[head * size : (head + 1) * size].zero_()

@@ -1,0 +1,28 @@
+"""A new model looks back, and finds what was said before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lang_agent import LanguagePolicy
+
+SEEN = "See: red ball 2 steps left, blue key 1 step right, red key 3 steps forward,\ngo to the "
+PLACES = {"red ball": " 2 steps left", "blue key": " 1 step right", "red key": " 3 steps forward"}
+
+
+@pytest.mark.parametrize("size", ["nano", "micro", "small"])
+def test_a_new_model_attends_to_the_words_before_and_to_where_they_were_met(size):
+    names = ("red", "blue", "ball", "key")
+    texts = [f"{SEEN}{thing}:" for thing in PLACES for _ in range(300)]
+    policy = LanguagePolicy.from_scratch(size, seed=3, texts=texts, names=names)
+    policy.model.set_attn_implementation("eager")
+    for thing, place in PLACES.items():
+        ids = torch.tensor([policy.encode_prompt(f"{SEEN}{thing}:")])
+        words = [policy.tokenizer.decode([token]) for token in ids[0]]
+        with torch.no_grad():
+            first, second, *_ = policy.model.transformer(ids, output_attentions=True).attentions
+        assert first[0, 0].diagonal(-1)[1:].min() > 0.9
+        assert first[0, 1].diagonal(-2)[1:].min() > 0.9
+        found = second[0, 0, -1]
+        assert found[words.index(place)] > 3 * found[:-1].sort().values[-2]  # beside itself
