@@ -39,8 +39,8 @@ OTHER_ACTIONS = (
 
 
 def varied(rng: np.random.Generator) -> Wording:
-    """For training: other nouns, colours and phrases, each in half of the episodes; a quarter of
-    the new words is invented on the spot."""
+    """For training: other nouns, colours and phrases, each in half of the episodes; half of
+    the new words are invented on the spot."""
     words: dict[str, str] = {}
     pools: tuple[tuple[Sequence[str], Sequence[str]], ...] = (
         (NOUNS, OTHER_NOUNS),
@@ -118,7 +118,7 @@ def _draw(rng: np.random.Generator, words: Sequence[str], count: int) -> list[st
 
 
 def _maybe_invented(rng: np.random.Generator, word: str) -> str:
-    return word if rng.random() < 0.75 else "".join(_draw(rng, SYLLABLES, int(rng.integers(2, 4))))
+    return word if rng.random() < 0.5 else "".join(_draw(rng, SYLLABLES, int(rng.integers(2, 4))))
 
 
 def _distinct(words: dict[str, str], actions: dict[str, str], rng: np.random.Generator) -> Wording:
