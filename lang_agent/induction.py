@@ -12,6 +12,7 @@ rest. (Starting from a mechanism instead of from noise: Trockman and Kolter 2023
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,8 @@ def start_with_induction(model: GPT2LMHeadModel) -> None:
     width, size = model.config.n_embd, model.config.n_embd // model.config.n_head
     half = (width - size) // 2
     words, before = slice(size, size + half), slice(size + half, width)
-    transformer, std = model.transformer, model.config.initializer_range
+    transformer: Any = model.transformer
+    std = model.config.initializer_range
 
     rates = torch.exp(-torch.arange(0, size, 2) / size * math.log(PERIOD))
     waves = torch.arange(model.config.n_positions)[:, None] * rates
@@ -84,7 +86,7 @@ def _rotations(angles: Tensor) -> list[Tensor]:
     ]
 
 
-def _zeroed(attention: nn.Module, head: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _zeroed(attention: Any, head: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One head's weights, set to zero: query, key and value (width, size), output (size, width)."""
     columns = attention.c_attn.weight.unflatten(1, (3, -1, size))  # (width, 3, heads, size)
     query, key, value = (columns[:, part, head].zero_() for part in range(3))
