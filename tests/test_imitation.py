@@ -151,7 +151,7 @@ def test_the_apprentice_labels_its_own_states_and_learns_from_them():
     generator = torch.Generator().manual_seed(0)
     config = LearnConfig(algorithm="imitation", epochs=2, minibatch_decisions=64, target_kl=None)
     optimizer = Optimizer(policy, "muon", 2e-3, 0.0)
-    for share in (1.0, 0.0, 0.0, 0.0, 0.0, 0.0):
+    for share in (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0):
         agent = Apprentice(
             policy, 16, DecideConfig(), expert_share=share, noise=0.2, generator=generator
         )
@@ -194,7 +194,8 @@ def test_demonstrations_come_back_as_they_were_whoever_played_them_and_in_order(
 
 def test_every_pass_over_a_file_has_each_episode_once_and_contexts_that_grow(tmp_path):
     file = tmp_path / "demos.jsonl"
-    write_demonstrations(file, ENV, demonstrate(ENV, TEXT, 10))
+    growing = TextConfig(env_args=("num_dists=2",))
+    write_demonstrations(file, ENV, demonstrate(ENV, growing, 10))
     policy = LanguagePolicy.from_scratch("nano", seed=0)
     demos = Demonstrations(file, policy, seed=1)
     steps = sum(len(episode.steps) for episode in read_demonstrations(file))
