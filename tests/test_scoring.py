@@ -83,7 +83,8 @@ def test_scores_with_a_tokenizer_of_our_own(policy):
         together = policy.action_log_probs(prompts, names)
     for row, prompt in enumerate(prompts):
         expected = one_at_a_time(policy, prompt, names)
-        torch.testing.assert_close(together[row], expected, atol=1e-5, rtol=0)
+        # Some phrases stand at -70, where float32 itself is 8e-6 wide: a few roundings are allowed.
+        torch.testing.assert_close(together[row], expected, atol=1e-5, rtol=5e-7)
 
 
 def test_a_tree_shares_prefixes_and_keeps_every_phrase():
