@@ -1,8 +1,7 @@
 """Wordings of the BabyAI worlds: varied ones to train on, others to test with.
 
 The tested words occur in no training wording: not the nouns chair, table and car, not the invented
-words, not the synonyms. (Invented words to train on are made of two or three of ``SYLLABLES``;
-none of the tested ones is.)
+words; actions are trained on in the world's own phrases and in French.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ OTHER_COLORS = (
     "orange", "pink", "brown", "white", "black", "golden", "silver", "teal", "violet", "beige",
     "scarlet", "navy", "olive", "maroon", "cyan", "pale", "dark", "shiny", "striped", "wooden",
 )  # fmt: skip
-SYLLABLES = tuple(f"{first}{vowel}" for first in "bdfgklmnprstvz" for vowel in "aeiou")
-OTHER_ACTIONS = (
-    ("spin left", "swing left", "veer left", "go left", "face left"),
-    ("spin right", "swing right", "veer right", "go right", "face right"),
-    ("walk forward", "step forward", "go straight", "advance", "walk on"),
-    ("grab", "lift", "collect", "fetch", "get"),
-    ("put down", "let go", "lay down", "leave", "set down"),
-    ("use", "operate", "activate", "flip", "open or close"),
-)
+ONSETS = (
+    *"bcdfghjklmnprstvwyz", "bl", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "pl", "pr",
+    "qu", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "squ", "st", "str", "sw", "th", "tr", "tw",
+)  # fmt: skip
+VOWELS = (*"aeiou", *"aeiou", "ai", "ea", "ee", "oa", "oo", "ou")
+CODAS = (
+    *([""] * 12), *"bdfgklmnprstxz", "ck", "ft", "ld", "ll", "mp", "nd", "ng", "nk", "nt", "rk",
+    "rn", "rt", "sh", "ss", "st", "th",
+)  # fmt: skip
 
 
 def varied(rng: np.random.Generator) -> Wording:
-    """For training: other nouns, colours and phrases, each in half of the episodes; half of
-    the new words are invented on the spot."""
+    """For training: other nouns and other colours, each in half of the episodes; half of the new
+    words are invented on the spot."""
     words: dict[str, str] = {}
     pools: tuple[tuple[Sequence[str], Sequence[str]], ...] = (
         (NOUNS, OTHER_NOUNS),
@@ -50,32 +49,37 @@ def varied(rng: np.random.Generator) -> Wording:
         if rng.random() < 0.5:
             new = _draw(rng, (*own, *others), len(own))
             words |= dict(zip(own, (_maybe_invented(rng, word) for word in new), strict=True))
-    actions: dict[str, str] = {}
-    if rng.random() < 0.5:
-        for phrase, others in zip(PHRASES, OTHER_ACTIONS, strict=True):
-            actions[phrase] = str(rng.choice((phrase, *others)))
-    return _distinct(words, actions, rng)
+    if len({*words.values()}) < len(words):  # two invented words alike
+        return varied(rng)
+    return Wording(words)
 
 
 varied.names = (*NOUNS, *COLORS, *OTHER_NOUNS, *OTHER_COLORS)  # type: ignore[attr-defined]
 
 
+NEW_NOUNS = ("table", "chair", "car")  # of NOUNS
+INVENTED_NOUNS = ("dax", "blicket", "wug")
+INVENTED_COLORS = ("zarn", "mipple", "flirn", "quon", "vleck", "squibbish")
+SYNONYMS = ("rotate left", "rotate right", "move ahead", "take", "release", "switch")
+TESTED = {
+    *NEW_NOUNS, *INVENTED_NOUNS, *INVENTED_COLORS, *(w for said in SYNONYMS for w in said.split()),
+}  # fmt: skip
+
+
 def new_nouns(rng: np.random.Generator) -> Wording:
     """For testing: nouns that were never trained on."""
-    return Wording(words={"box": "chair", "ball": "table", "key": "car"})
+    return Wording(words=dict(zip(NOUNS, NEW_NOUNS, strict=True)))
 
 
 def invented(rng: np.random.Generator) -> Wording:
     """For testing: invented nouns and colours."""
-    nouns = dict(zip(NOUNS, ("dax", "blicket", "wug"), strict=True))
-    colors = ("zarn", "mipple", "flirn", "quon", "vleck", "squibbish")
-    return Wording(words=nouns | dict(zip(COLORS, colors, strict=True)))
+    nouns = dict(zip(NOUNS, INVENTED_NOUNS, strict=True))
+    return Wording(words=nouns | dict(zip(COLORS, INVENTED_COLORS, strict=True)))
 
 
 def synonyms(rng: np.random.Generator) -> Wording:
     """For testing: other words for every action."""
-    said = ("rotate left", "rotate right", "move ahead", "take", "release", "switch")
-    return Wording(actions=dict(zip(PHRASES, said, strict=True)))
+    return Wording(actions=dict(zip(PHRASES, SYNONYMS, strict=True)))
 
 
 FRENCH_ACTIONS = (
@@ -118,10 +122,14 @@ def _draw(rng: np.random.Generator, words: Sequence[str], count: int) -> list[st
 
 
 def _maybe_invented(rng: np.random.Generator, word: str) -> str:
-    return word if rng.random() < 0.5 else "".join(_draw(rng, SYLLABLES, int(rng.integers(2, 4))))
+    return word if rng.random() < 0.5 else _invented(rng)
 
 
-def _distinct(words: dict[str, str], actions: dict[str, str], rng: np.random.Generator) -> Wording:
-    if len(set(words.values())) < len(words):  # two invented words alike: draw again
-        return varied(rng)
-    return Wording(words, actions)
+def _invented(rng: np.random.Generator) -> str:
+    """A word of one to three syllables that no test has."""
+    word = "".join(
+        str(rng.choice(part))
+        for _ in range(int(rng.integers(1, 4)))
+        for part in (ONSETS, VOWELS, CODAS)
+    )
+    return _invented(rng) if word in TESTED or len(word) < 3 else word

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
-LOOK_BACK = (1, 2)  # tokens, of the first layer's heads
+LOOK_BACK = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4}  # tokens, one head each, and how loud what is there
 PERIOD = 1000.0  # tokens, of the slowest wave, over 2 pi
 POSITIONS = 2.0  # size of positions over that of words; at 1, neighbours are not told apart
 SHARPNESS = 4.0  # of looking back
@@ -31,11 +31,15 @@ def start_with_induction(model: GPT2LMHeadModel) -> None:
     """Give a new GPT-2 of two layers or more its induction heads, in place.
 
     The channels are shared out: the first ``size`` (a head's width) hold positions, half of the
-    others words, and the rest, in equal parts, the words one and two tokens before. Positions are
-    sinusoids (Vaswani et al. 2017, sec. 3.5), whose shift by an offset is a rotation: a query
-    turned by it is the key of the token there. The matching head's queries and keys are one and
-    the same random projection of the words before. All words have one length, since a layer norm
-    would else turn a shorter word's position into a louder key.
+    others words, and the rest the words before. Those of all offsets lie in the same channels, on
+    top of one another, each turned by a random map of its own (as in Plate 1995's holographic
+    memories): four words then find the room of one, and places match the better the more of the
+    words before them, in order, are the same. Nearer words are louder, so that two alike are not
+    outdone by the four that a token shares with itself. Positions are sinusoids (Vaswani et al.
+    2017, sec. 3.5), whose shift by an offset is a rotation: a query turned by it is the key of the
+    token there. The matching head's queries and keys are one and the same random projection of the
+    words before. All words have one length, since a layer norm would else turn a shorter word's
+    position into a louder key.
     """
     width, size = model.config.n_embd, model.config.n_embd // model.config.n_head
     half = (width - size) // 2
@@ -57,23 +61,17 @@ def start_with_induction(model: GPT2LMHeadModel) -> None:
             output[:, :size] = 0
 
     looking, matching = transformer.h[0].attn, transformer.h[1].attn
-    for head, (offset, to) in enumerate(zip(LOOK_BACK, _shares(before), strict=True)):
+    for head, (offset, loudness) in enumerate(LOOK_BACK.items()):
         query, key, value, output = _zeroed(looking, head, size)
         query[:size] = SHARPNESS * torch.block_diag(*_rotations(offset * rates))
         key[:size] = SHARPNESS * torch.eye(size)
         value[words] = torch.randn(half, size) / math.sqrt(half)
-        output[:, to] = torch.randn(size, to.stop - to.start) / math.sqrt(to.stop - to.start)
+        output[:, before] = loudness * torch.randn(size, width - before.start)
+        output[:, before] /= math.sqrt(width - before.start)
     query, key, value, output = _zeroed(matching, 0, size)
     query[before] = key[before] = nn.init.orthogonal_(torch.empty(width - before.start, size))
     value[words] = LOUDNESS * nn.init.orthogonal_(torch.empty(half, size))
     output[:, size:] = torch.randn(size, width - size) * std
-
-
-def _shares(channels: slice) -> list[slice]:
-    """``channels`` in equal parts, one for each offset looked back at."""
-    part = (channels.stop - channels.start) // len(LOOK_BACK)
-    starts = [channels.start + part * at for at in range(len(LOOK_BACK))]
-    return [slice(start, start + part) for start in starts]
 
 
 def _rotations(angles: Tensor) -> list[Tensor]:

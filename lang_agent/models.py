@@ -41,7 +41,7 @@ class Size:
 
 
 SIZES = {
-    "nano": Size(layers=4, width=128, heads=4, vocabulary=1024, context=1024),
+    "nano": Size(layers=4, width=128, heads=4, vocabulary=2048, context=1024),
     "micro": Size(layers=6, width=256, heads=8, vocabulary=2048, context=1024),
     "small": Size(layers=8, width=512, heads=8, vocabulary=4096, context=1024),
 }
@@ -64,7 +64,7 @@ def new_gpt2(
 
     Three things differ from GPT-2's own start, which is made for a width of 768 and more and for
     billions of tokens: weights are drawn at 1/sqrt(width); the last norm's gain is small, so that
-    the first policy is nearly uniform; and two heads look back, one finds the same words again
+    the first policy is nearly uniform; and some heads look back, one finds the same words again
     (:mod:`lang_agent.induction`).
     """
     from lang_agent.tokenizer import default_texts, train_tokenizer

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium import spaces
 
 from lang_agent.action_parser import ParsedAction, parse_action
@@ -163,6 +164,14 @@ class TextEnv(gymnasium.Env[str, str]):
     def names(self) -> tuple[str, ...]:
         """The words that the wording puts in one another's place."""
         return tuple(getattr(self._wordings, "names", ()))
+
+    @property
+    def sample_words(self) -> set[str]:
+        """Words that the wording puts in, of episodes enough to know how they are spelled."""
+        if self._wordings is None:
+            return set()
+        rng = np.random.default_rng(0)
+        return {word for _ in range(1000) for word in self._wordings(rng).words.values()}
 
     @property
     def actions(self) -> tuple[str, ...]:

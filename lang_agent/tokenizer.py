@@ -80,10 +80,14 @@ def train_tokenizer(
     )
 
 
+EPISODE = 16  # steps of an episode that are read: its first ones differ most from other episodes
+
+
 def sample_texts(
     envs: Sequence[gymnasium.Env[str, str]], steps: int = 6000, seed: int = 0
 ) -> list[str]:
-    """What there is to read in some environments: every different line that random play meets.
+    """What there is to read in some environments: every different line that random play meets, and
+    the words that their wordings may put in.
 
     A line counts once however often it was met, so that merges pay for what different lines
     share (a colour and a noun, a distance), not for whole lines that random play repeats. The
@@ -92,26 +96,32 @@ def sample_texts(
     """
     draw = random.Random(seed)
     lines: Counter[str] = Counter()  # in how many episodes
-    often: dict[str, None] = {}
+    phrases: set[str] = set()
     episodes = 0
     for env in envs:
-        text, info = env.reset(seed=draw.randrange(2**31))
-        if info["actions"] is None:
-            raise LangAgentError(
-                "This environment takes free text, which random weights cannot write: name a model "
-                "that does (`lang-agent pretrain` makes one) and use --decide generate."
-            )
         left = max(steps // len(envs), 1)
         while left > 0:
-            text, _, terminated, truncated, info = env.step(draw.choice(info["actions"]))
-            left -= 1
-            often.update(dict.fromkeys(f" {phrase}" for phrase in info["actions"]))
-            if terminated or truncated or left == 0:
-                lines.update(set(_lines(text)))
-                episodes += 1
-                text, info = env.reset(seed=draw.randrange(2**31))
-    often |= dict.fromkeys(sorted(line for line in lines if lines[line] > episodes / 2))
-    return sorted(lines) + list(often) * max(len(lines), 100)
+            text, info = env.reset(seed=draw.randrange(2**31))
+            if info["actions"] is None:
+                raise LangAgentError(
+                    "This environment takes free text, which random weights cannot write: name a "
+                    "model that does (`lang-agent pretrain` makes one) and use --decide generate."
+                )
+            read = set(_lines(text))
+            phrases |= set(info["actions"])
+            for _ in range(min(EPISODE, left)):
+                text, _, terminated, truncated, info = env.step(draw.choice(info["actions"]))
+                read |= set(_lines(text))
+                phrases |= set(info["actions"])
+                left -= 1
+                if terminated or truncated:
+                    break
+            lines.update(read)
+            episodes += 1
+    often = [f" {phrase}" for phrase in sorted(phrases)]
+    often += [line for line in sorted(lines) if lines[line] > episodes / 2]
+    words = (f" {word}" for env in envs for word in getattr(env.unwrapped, "sample_words", ()))
+    return sorted(lines) + sorted(words) + often * max(len(lines), 100)
 
 
 def _lines(text: str) -> list[str]:

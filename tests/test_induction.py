@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lang_agent import LanguagePolicy
+from lang_agent.induction import LOOK_BACK
 
 SEEN = "See: red ball 2 steps left, blue key 1 step right, red key 3 steps forward,\ngo to the "
 PLACES = {"red ball": " 2 steps left", "blue key": " 1 step right", "red key": " 3 steps forward"}
@@ -22,7 +23,7 @@ def test_a_new_model_attends_to_the_words_before_and_to_where_they_were_met(size
         words = [policy.tokenizer.decode([token]) for token in ids[0]]
         with torch.no_grad():
             first, second, *_ = policy.model.transformer(ids, output_attentions=True).attentions
-        assert first[0, 0].diagonal(-1)[1:].min() > 0.9
-        assert first[0, 1].diagonal(-2)[1:].min() > 0.9
+        for head, offset in enumerate(LOOK_BACK):
+            assert first[0, head].diagonal(-offset)[1:].min() > 0.9
         found = second[0, 0, -1]
         assert found[words.index(place)] > 3 * found[:-1].sort().values[-2]  # beside itself
