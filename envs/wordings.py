@@ -40,21 +40,17 @@ CODAS = (
 def varied(rng: np.random.Generator) -> Wording:
     """For training: other nouns and other colours, each in half of the episodes; half of the new
     words are invented on the spot."""
-    words: dict[str, str] = {}
-    pools: tuple[tuple[Sequence[str], Sequence[str]], ...] = (
-        (NOUNS, OTHER_NOUNS),
-        (COLORS, OTHER_COLORS),
-    )
-    for own, others in pools:
-        if rng.random() < 0.5:
-            new = _draw(rng, (*own, *others), len(own))
-            words |= dict(zip(own, (_maybe_invented(rng, word) for word in new), strict=True))
-    if len({*words.values()}) < len(words):  # two invented words alike
-        return varied(rng)
-    return Wording(words)
+    return _other_words(rng, changed=0.5, invented=0.5)
 
 
-varied.names = (*NOUNS, *COLORS, *OTHER_NOUNS, *OTHER_COLORS)  # type: ignore[attr-defined]
+def strange(rng: np.random.Generator) -> Wording:
+    """For training on after :func:`varied`: other nouns and colours always, most of them invented
+    on the spot."""
+    return _other_words(rng, changed=1.0, invented=0.7)
+
+
+for _wording in (varied, strange):
+    _wording.names = (*NOUNS, *COLORS, *OTHER_NOUNS, *OTHER_COLORS)  # type: ignore[attr-defined]
 
 
 NEW_NOUNS = ("table", "chair", "car")  # of NOUNS
@@ -121,8 +117,20 @@ def _draw(rng: np.random.Generator, words: Sequence[str], count: int) -> list[st
     return [str(word) for word in rng.choice(words, count, replace=False)]
 
 
-def _maybe_invented(rng: np.random.Generator, word: str) -> str:
-    return word if rng.random() < 0.5 else _invented(rng)
+def _other_words(rng: np.random.Generator, changed: float, invented: float) -> Wording:
+    words: dict[str, str] = {}
+    pools: tuple[tuple[Sequence[str], Sequence[str]], ...] = (
+        (NOUNS, OTHER_NOUNS),
+        (COLORS, OTHER_COLORS),
+    )
+    for own, others in pools:
+        if rng.random() < changed:
+            new = _draw(rng, (*own, *others), len(own))
+            new = [_invented(rng) if rng.random() < invented else word for word in new]
+            words |= dict(zip(own, new, strict=True))
+    if len({*words.values()}) < len(words):  # two invented words alike
+        return _other_words(rng, changed, invented)
+    return Wording(words)
 
 
 def _invented(rng: np.random.Generator) -> str:

@@ -184,7 +184,7 @@ class ImitationConfig:
     expert_final: float = 0.1
     """The share of the episodes that the expert plays to the end."""
     noise: float = 0.15
-    """Where the expert plays: the share of its actions replaced by random ones."""
+    """Where the expert plays: the share of its actions replaced by the policy's own."""
     demonstrations: str | None = None
     """Learn from the episodes in this file instead of playing any."""
 

@@ -3,7 +3,8 @@
 Whoever plays, every decision is labelled with the expert's. Where the expert plays this is
 behaviour cloning (Pomerleau 1989), and the policy sees only the expert's states; where the policy
 plays it is DAgger (Ross et al. 2011, arXiv 1011.0686): the states it gets itself into are labelled
-too. A run moves from the one to the other, an episode at a time.
+too. A run moves from the one to the other, an episode at a time; within an expert's episode the
+policy takes a share of the steps, a mixture that the paper draws at every step (alg. 3.1).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Apprentice(PolicyAgent):
 
     Args:
         expert_share: of the episodes, how many the expert plays.
-        noise: where the expert plays, how many of its actions are replaced by random ones, so that
-            recoveries are seen.
+        noise: where the expert plays, how many of its actions are replaced by the policy's (random
+            ones at first, its own mistakes later), so that recoveries are seen.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class Apprentice(PolicyAgent):
     ) -> None:
         super().__init__(policy, slots, decide, generator=generator)
         self.expert_share = expert_share
-        self._bot = BotAgent(noise, generator)
+        self.noise = noise
+        self._bot = BotAgent()
         self._by_expert = [False] * slots
 
     def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
@@ -50,7 +52,8 @@ class Apprentice(PolicyAgent):
         self._by_expert[slot] = bool(drawn < self.expert_share)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
-        own = [at for at, slot in enumerate(slots) if not self._by_expert[slot]]
+        strays = (torch.rand(len(slots), generator=self.generator) < self.noise).tolist()
+        own = [at for at, slot in enumerate(slots) if strays[at] or not self._by_expert[slot]]
         played = super().act([slots[at] for at in own], [observations[at] for at in own])
         decisions = dict(zip(own, played, strict=True))
         for at, (slot, seen) in enumerate(zip(slots, observations, strict=True)):

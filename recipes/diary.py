@@ -1,12 +1,13 @@
 """A small corpus of our own: diary sentences of mixed mood, for `lang-agent pretrain`.
 
 python recipes/diary.py 20000 > diary.txt
+python recipes/diary.py 500 --beginnings > beginnings.txt    # prompts to go on from
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 
 OPENINGS = (
     "Today I", "After the long journey we", "The children", "On the way to work I", "My neighbour",
@@ -44,24 +45,33 @@ THINGS = ("letter", "lamp", "basket", "bicycle", "table", "clock", "coat", "gard
 PLACES = ("river", "station", "market", "house", "bridge", "school", "forest", "harbour")
 
 
+def beginning(draw: random.Random) -> str:
+    """Who did what."""
+    return f"{draw.choice(OPENINGS)} {_filled(draw.choice(DID), draw)}"
+
+
 def sentence(draw: random.Random) -> str:
     """One line of the diary."""
-    clauses = [draw.choice(DID)]
+    clauses = [beginning(draw)]
     while len(clauses) < 3 and draw.random() < 0.6:
-        clauses.append(draw.choice(MORE))
-    filled = [
-        clause.format(
-            adjective=draw.choice(ADJECTIVES),
-            mood=draw.choice(MOODS),
-            thing=draw.choice(THINGS),
-            place=draw.choice(PLACES),
-        )
-        for clause in clauses
-    ]
-    return f"{draw.choice(OPENINGS)} {' '.join(filled)}."
+        clauses.append(_filled(draw.choice(MORE), draw))
+    return f"{' '.join(clauses)}."
+
+
+def _filled(clause: str, draw: random.Random) -> str:
+    return clause.format(
+        adjective=draw.choice(ADJECTIVES),
+        mood=draw.choice(MOODS),
+        thing=draw.choice(THINGS),
+        place=draw.choice(PLACES),
+    )
 
 
 if __name__ == "__main__":
-    draw = random.Random(0)
-    for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 20000):
-        print(sentence(draw))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("count", type=int, nargs="?", default=20000)
+    parser.add_argument("--beginnings", action="store_true")
+    args = parser.parse_args()
+    draw = random.Random(1 if args.beginnings else 0)
+    for _ in range(args.count):
+        print((beginning if args.beginnings else sentence)(draw))

@@ -86,7 +86,7 @@ def test_no_tested_word_is_ever_trained_on():
     words = {word for w in tested for word in w.words.values()}
     said = {word for w in tested for phrase in w.actions.values() for word in phrase.split()}
     said -= {"left", "right"}
-    drawn = [wordings.varied(rng) for _ in range(3000)]
+    drawn = [wording(rng) for wording in (wordings.varied, wordings.strange) for _ in range(3000)]
     pools = {word for w in drawn for word in w.words.values()}
     phrases = [phrase for w in drawn for phrase in w.actions.values()] + list(wordings.PHRASES)
     spoken = {word for phrase in phrases for word in phrase.split()}
@@ -165,6 +165,25 @@ def test_the_apprentice_labels_its_own_states_and_learns_from_them():
     assert "approx_kl" not in metrics
     assert metrics["policy_loss"] < 0.1
     assert np.mean([episode.total_reward for episode in episodes]) > 0.8  # a tenth goes astray
+
+
+@pytest.mark.parametrize(("noise", "right"), [(0.0, 32), (0.5, 24), (1.0, 16)])
+def test_in_the_experts_episodes_the_policy_takes_a_share_of_the_steps(noise, right):
+    envs = [knowing_bandit(prompt="minimal") for _ in range(32)]
+    policy = LanguagePolicy.from_scratch(
+        "nano", seed=0, texts=[env.reset(seed=0)[0] for env in envs]
+    )
+    generator = torch.Generator().manual_seed(3)
+    agent = Apprentice(
+        policy, 32, DecideConfig(), expert_share=1.0, noise=noise, generator=generator
+    )
+    decisions = [episode.steps[0] for episode in play(agent, envs, range(32))]
+    taken = [step.decision.action for step in decisions]
+    wanted = [(step.observation.actions or ())[step.decision.choice] for step in decisions]
+    agreed = sum(one == other for one, other in zip(taken, wanted, strict=True))
+    assert abs(agreed - right) <= (
+        6 if noise else 0
+    )  # an untrained policy is right by chance: half
 
 
 # -- demonstrations ----------------------------------------------------------------------------

@@ -16,14 +16,18 @@ PLACES = {"red ball": " 2 steps left", "blue key": " 1 step right", "red key": "
 def test_a_new_model_attends_to_the_words_before_and_to_where_they_were_met(size):
     names = ("red", "blue", "ball", "key")
     texts = [f"{SEEN}{thing}:" for thing in PLACES for _ in range(300)]
-    policy = LanguagePolicy.from_scratch(size, seed=3, texts=texts, names=names)
-    policy.model.set_attn_implementation("eager")
-    for thing, place in PLACES.items():
-        ids = torch.tensor([policy.encode_prompt(f"{SEEN}{thing}:")])
-        words = [policy.tokenizer.decode([token]) for token in ids[0]]
-        with torch.no_grad():
-            first, second, *_ = policy.model.transformer(ids, output_attentions=True).attentions
-        for head, offset in enumerate(LOOK_BACK):
-            assert first[0, head].diagonal(-offset)[1:].min() > 0.9
-        found = second[0, 0, -1]
-        assert found[words.index(place)] > 3 * found[:-1].sort().values[-2]  # beside itself
+    right, others = 0.0, 0.0
+    for seed in range(4):
+        policy = LanguagePolicy.from_scratch(size, seed=seed, texts=texts, names=names)
+        policy.model.set_attn_implementation("eager")
+        for thing, place in PLACES.items():
+            ids = torch.tensor([policy.encode_prompt(f"{SEEN}{thing}:")])
+            words = [policy.tokenizer.decode([token]) for token in ids[0]]
+            with torch.no_grad():
+                first, second, *_ = policy.model.transformer(ids, output_attentions=True).attentions
+            for head, offset in enumerate(LOOK_BACK):
+                assert first[0, head].diagonal(-offset)[offset:].min() > 0.9
+            found = second[0, 0, -1, :-1]  # beside itself
+            right += found[words.index(place)].item()
+            others += found.sum().item() - found[words.index(place)].item()
+    assert right > 2 * others
