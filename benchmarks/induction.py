@@ -2,15 +2,20 @@
 
     python benchmarks/induction.py                # with them
     python benchmarks/induction.py --plain        # from noise, positions as sinusoids
+    python benchmarks/induction.py --spelled      # colours and nouns of several tokens
 
-Six things, each "colour noun place"; then the colour and noun of one of them; then which of three
-answers goes with its place. Averaging over the six places gives an accuracy of about a half.
+Six things, each "colour noun place,"; then the colour and noun of one of them; then which of three
+answers goes with its place. Averaging over the six places gives an accuracy of about a half. With
+``--spelled`` half of an example's colours and nouns are spelled with one to three tokens, drawn for
+it alone, and accuracy is also given for words all spelled with tokens that are never trained on.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import random
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -22,32 +27,46 @@ from lang_agent.models import FINAL_GAIN, SIZES
 COLORS, NOUNS, PLACES, ANSWERS, THINGS = 6, 3, 40, 3, 6
 FIRST_PLACE = COLORS + NOUNS
 FIRST_ANSWER = FIRST_PLACE + PLACES
-SEE, GOAL, COLON = range(FIRST_ANSWER + ANSWERS, FIRST_ANSWER + ANSWERS + 3)
-BATCH = 128
+SEE, GOAL, COLON, COMMA = range(FIRST_ANSWER + ANSWERS, FIRST_ANSWER + ANSWERS + 4)
+LETTERS = range(COMMA + 1, COMMA + 61)
+UNMET = range(COMMA + 61, COMMA + 81)  # letters of the test
+BATCH = 64
 
 
-def examples(answer_of: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(B, 23) tokens and (B,) which answer is right."""
+def examples(answer_of: list[int], draw: random.Random, spelled: str) -> tuple[Tensor, ...]:
+    """(B, T) tokens, padded; (B,) where each ends; (B,) which answer is right.
 
-    def draw(count: int) -> Tensor:
-        return torch.rand(BATCH, count, generator=generator).argsort(1)[:, :THINGS]
+    ``spelled``: no, half (of the colours and nouns) or unmet (all of them, in unmet letters).
+    """
 
-    kinds, places = draw(COLORS * NOUNS), draw(PLACES)
-    colors, nouns = kinds % COLORS, COLORS + kinds // COLORS
-    things = torch.stack([colors, nouns, FIRST_PLACE + places], dim=2).flatten(1)
-    wanted = torch.randint(THINGS, (BATCH, 1), generator=generator)
-    goal = [part.gather(1, wanted) for part in (colors, nouns)]
-    see, cue, colon = (torch.full((BATCH, 1), token) for token in (SEE, GOAL, COLON))
-    tokens = torch.cat([see, things, cue, *goal, colon], dim=1)
-    return tokens, answer_of[places.gather(1, wanted)].squeeze(1)
+    def word(known: int) -> list[int]:
+        if spelled == "no" or (spelled == "half" and draw.random() < 0.5):
+            return [known]
+        if spelled == "half":
+            return draw.choices(LETTERS, k=draw.randint(1, 3))
+        return draw.choices(UNMET, k=draw.randint(2, 3))
+
+    rows, answers = [], []
+    for _ in range(BATCH):
+        colors = [word(color) for color in range(COLORS)]
+        nouns = [word(COLORS + noun) for noun in range(NOUNS)]
+        kinds = [[*color, *noun] for color in colors for noun in nouns]
+        things, places = draw.sample(kinds, THINGS), draw.sample(range(PLACES), THINGS)
+        seen = [[*kind, FIRST_PLACE + at, COMMA] for kind, at in zip(things, places, strict=True)]
+        wanted = draw.randrange(THINGS)
+        rows.append([SEE, *chain(*seen), GOAL, *things[wanted], COLON])
+        answers.append(answer_of[places[wanted]])
+    ends = [len(row) - 1 for row in rows]
+    padded = [row + [COMMA] * (max(ends) + 1 - len(row)) for row in rows]
+    return torch.tensor(padded), torch.tensor(ends), torch.tensor(answers)
 
 
 def new_model(seed: int, plain: bool) -> GPT2LMHeadModel:
     """``nano``'s shape, as :func:`lang_agent.models.new_gpt2` makes it but for the vocabulary."""
     shape = SIZES["nano"]
     config = GPT2Config(
-        vocab_size=COLON + 1,
-        n_positions=64,
+        vocab_size=UNMET.stop,
+        n_positions=96,
         n_embd=shape.width,
         n_layer=shape.layers,
         n_head=shape.heads,
@@ -74,11 +93,12 @@ def new_model(seed: int, plain: bool) -> GPT2LMHeadModel:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--spelled", action="store_true")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    generator = torch.Generator().manual_seed(args.seed)
-    answer_of = torch.randint(ANSWERS, (PLACES,), generator=generator)
+    draw = random.Random(args.seed)
+    answer_of = draw.choices(range(ANSWERS), k=PLACES)
     model = new_model(args.seed, args.plain)
     matrices = {weight for weight in model.transformer.h.parameters() if weight.ndim == 2}
     others = [weight for weight in model.parameters() if weight not in matrices]
@@ -86,19 +106,32 @@ def main() -> None:
         torch.optim.Muon(list(matrices), lr=2e-3, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0),
     ]
+
+    def scores(tokens: Tensor, ends: Tensor) -> Tensor:
+        last = model.transformer(tokens).last_hidden_state[torch.arange(BATCH), ends]
+        return model.lm_head(last)[:, FIRST_ANSWER : FIRST_ANSWER + ANSWERS]
+
+    def accuracy(found: Tensor, answers: Tensor) -> float:
+        return (found.argmax(1) == answers).float().mean().item()
+
     right: list[float] = []
     for step in range(1, args.steps + 1):
-        tokens, answers = examples(answer_of, generator)
-        last = model.transformer(tokens).last_hidden_state[:, -1]
-        scores = model.lm_head(last)[:, FIRST_ANSWER : FIRST_ANSWER + ANSWERS]
-        torch.nn.functional.cross_entropy(scores, answers).backward()
+        tokens, ends, answers = examples(answer_of, draw, "half" if args.spelled else "no")
+        found = scores(tokens, ends)
+        torch.nn.functional.cross_entropy(found, answers).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        right.append((scores.argmax(1) == answers).float().mean().item())
-        if step % 25 == 0:
-            print(f"{step * BATCH:6} examples: accuracy {sum(right[-25:]) / 25:.3f}", flush=True)
+        right.append(accuracy(found, answers))
+        if step % 50 == 0:
+            report = f"{step * BATCH:6} examples: accuracy {sum(right[-50:]) / 50:.3f}"
+            if args.spelled:
+                with torch.no_grad():
+                    unmet = [examples(answer_of, draw, "unmet") for _ in range(6)]
+                    tested = [accuracy(scores(*test[:2]), test[2]) for test in unmet]
+                report += f", on words never met {sum(tested) / 6:.3f}"
+            print(report, flush=True)
 
 
 if __name__ == "__main__":
