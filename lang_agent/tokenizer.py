@@ -80,7 +80,7 @@ def train_tokenizer(
     )
 
 
-EPISODE = 16  # steps of an episode that are read: its first ones differ most from other episodes
+STEPS_READ = 16  # of an episode: its first ones differ most from other episodes
 
 
 def sample_texts(
@@ -109,7 +109,7 @@ def sample_texts(
                 )
             read = set(_lines(text))
             phrases |= set(info["actions"])
-            for _ in range(min(EPISODE, left)):
+            for _ in range(min(STEPS_READ, left)):
                 text, _, terminated, truncated, info = env.step(draw.choice(info["actions"]))
                 read |= set(_lines(text))
                 phrases |= set(info["actions"])
