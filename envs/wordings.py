@@ -1,7 +1,7 @@
 """Wordings of the BabyAI worlds: varied ones to train on, others to test with.
 
-The tested words occur in no training wording: not the nouns chair, table and car, not the invented
-words; actions are trained on in the world's own phrases and in French.
+No word of ``TESTED`` occurs in a training wording, and those say every action in the world's own
+phrase or in French.
 """
 
 from __future__ import annotations

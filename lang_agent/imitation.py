@@ -42,7 +42,7 @@ class Apprentice(PolicyAgent):
         super().__init__(policy, slots, decide, generator=generator)
         self.expert_share = expert_share
         self.noise = noise
-        self._bot = BotAgent()
+        self._bot = BotAgent(generator=generator)
         self._by_expert = [False] * slots
 
     def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:

@@ -65,9 +65,9 @@ class Mixture(gymnasium.Env[str, str]):
         return tuple(dict.fromkeys(names))
 
     @property
-    def sample_words(self) -> set[str]:
+    def sample_words(self) -> frozenset[str]:
         """The words that the wordings put in, of many episodes."""
-        return set().union(*(env.unwrapped.sample_words for env in self.envs))  # type: ignore[attr-defined]
+        return frozenset().union(*(env.unwrapped.sample_words for env in self.envs))  # type: ignore[attr-defined]
 
     def limit_prompt(
         self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False

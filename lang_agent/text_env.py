@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
 
 from lang_agent.action_parser import ParsedAction, parse_action
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.prompt import Prompt, load_template
-from lang_agent.wording import Wording, Wordings
+from lang_agent.wording import Wording, Wordings, sample_words
 
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 """(observation, environment) -> fields: ``descriptions`` (list of lines) at least, usually
@@ -166,12 +165,9 @@ class TextEnv(gymnasium.Env[str, str]):
         return tuple(getattr(self._wordings, "names", ()))
 
     @property
-    def sample_words(self) -> set[str]:
-        """Words that the wording puts in, of episodes enough to know how they are spelled."""
-        if self._wordings is None:
-            return set()
-        rng = np.random.default_rng(0)
-        return {word for _ in range(1000) for word in self._wordings(rng).words.values()}
+    def sample_words(self) -> frozenset[str]:
+        """Words that the wording puts in, of many episodes."""
+        return frozenset() if self._wordings is None else sample_words(self._wordings)
 
     @property
     def actions(self) -> tuple[str, ...]:

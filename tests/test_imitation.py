@@ -29,6 +29,7 @@ from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import NO_LABEL, play
 from lang_agent.text_env import ExpertLostError, TextEnv
+from lang_agent.tokenizer import sample_texts, train_tokenizer
 from lang_agent.trainer import start
 from lang_agent.wording import Wording
 
@@ -92,6 +93,15 @@ def test_no_tested_word_is_ever_trained_on():
     spoken = {word for phrase in phrases for word in phrase.split()}
     assert not (words | said) & (pools | spoken)
     assert len(pools) > 1000  # invented ones among them
+
+
+def test_a_tokenizer_knows_how_a_wordings_words_are_spelled():
+    def tokens(wording):
+        env = lang_agent.make(ENV, wording=wording, num_dists=2, prompt="recap")
+        tokenizer = train_tokenizer(sample_texts([env], steps=500), 2048, env.unwrapped.names)
+        return len(tokenizer.encode(" squibbish blicket"))
+
+    assert tokens(wordings.varied) <= 8 < tokens(wordings.new_nouns)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +191,8 @@ def test_in_the_experts_episodes_the_policy_takes_a_share_of_the_steps(noise, ri
     taken = [step.decision.action for step in decisions]
     wanted = [(step.observation.actions or ())[step.decision.choice] for step in decisions]
     agreed = sum(one == other for one, other in zip(taken, wanted, strict=True))
-    assert abs(agreed - right) <= (
-        6 if noise else 0
-    )  # an untrained policy is right by chance: half
+    by_chance = 6 if noise else 0  # an untrained policy is right in half of its steps
+    assert abs(agreed - right) <= by_chance
 
 
 # -- demonstrations ----------------------------------------------------------------------------
