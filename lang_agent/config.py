@@ -181,9 +181,9 @@ class ImitationConfig:
 
     hand_over: float = 0.3
     """The part of the run within which play passes from the expert to the policy."""
-    expert_final: float = 0.1
-    """The share of the episodes that the expert plays to the end."""
-    noise: float = 0.15
+    expert_final: float = 1.0
+    """The share of the episodes that the expert plays at the end; below 1 is DAgger."""
+    noise: float = 0.3
     """Where the expert plays: the share of its actions replaced by the policy's own."""
     demonstrations: str | None = None
     """Learn from the episodes in this file instead of playing any."""
