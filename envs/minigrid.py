@@ -15,11 +15,11 @@ import numpy as np
 from gymnasium.envs.registration import register as register_env
 from gymnasium.envs.registration import registry
 from minigrid.core.constants import IDX_TO_COLOR, IDX_TO_OBJECT
-from minigrid.utils.baby_ai_bot import BabyAIBot, DisappearedBoxError
 
 from lang_agent.errors import LangAgentError
-from lang_agent.text_env import Expert, ExpertLostError, TextEnv, World
+from lang_agent.text_env import TextEnv, World
 
+from .minigrid_bot import expert
 from .minigrid_view import use_fast_view
 
 PHRASES = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
@@ -184,20 +184,6 @@ RENDERERS = {
 }
 
 
-def _bot(env: gymnasium.Env) -> Expert:
-    if not hasattr(env.unwrapped, "instrs"):
-        raise LangAgentError("The bot plays BabyAI levels only: this one has no instructions.")
-    bot = BabyAIBot(env)
-
-    def replan(last_action: Any) -> Any:
-        try:
-            return bot.replan(last_action)
-        except (DisappearedBoxError, AssertionError) as error:  # what it looks for is gone
-            raise ExpertLostError(f"The bot does not know what to do any more: {error}") from None
-
-    return replan
-
-
 def make_world(env: gymnasium.Env) -> World:
     """The phrases, renderers and expert for one minigrid environment."""
     known = int(env.action_space.n)  # type: ignore[attr-defined]
@@ -206,7 +192,7 @@ def make_world(env: gymnasium.Env) -> World:
     if waits:
         actions["done"] = DONE
     noop = DONE if known > DONE and not waits else None
-    return World(actions=actions, renderers=RENDERERS, noop=noop, expert=_bot)
+    return World(actions=actions, renderers=RENDERERS, noop=noop, expert=expert)
 
 
 TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")

@@ -54,8 +54,8 @@ class World:
     """The environment action that changes nothing but the time; None where there is none."""
     success: Callable[[gymnasium.Env, float, bool], bool] = _rewarded
     """(environment, reward, terminated) -> whether the task is done."""
-    expert: Callable[[gymnasium.Env], Expert] | None = None
-    """Makes an expert for the episode that the environment has just begun."""
+    expert: Callable[[gymnasium.Env, Wording], Expert] | None = None
+    """Makes an expert for the episode that the environment has just begun in these words."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class TextEnv(gymnasium.Env[str, str]):
         if self.world.expert is None:
             raise LangAgentError(f"There is no expert for {self.env.spec and self.env.spec.id}.")
         if last_action is None or self.expert is None:
-            self.expert = self.world.expert(self.env)
+            self.expert = self.world.expert(self.env, self._wording)
         taken = None
         if last_action is not None:
             phrase = parse_action(last_action, self.phrases).action

@@ -39,7 +39,7 @@ TEXT = TextConfig(prompt="recap", env_args=("num_dists=2",))
 
 def knowing_bandit(**options):
     """The bandit of the tests, with an expert who reads the sign."""
-    world = replace(BANDIT, expert=lambda env: lambda last: env.unwrapped.state)
+    world = replace(BANDIT, expert=lambda env, wording: lambda last: env.unwrapped.state)
     return TextEnv(Bandit(), world, **options)
 
 
@@ -142,6 +142,21 @@ def test_a_noisy_bot_records_what_it_wanted():
     wanted = [step.observation.actions[step.decision.choice] for step in steps]
     differ = sum(step.decision.action != want for step, want in zip(steps, wanted, strict=True))
     assert 0.2 < differ / len(steps) < 0.6
+
+
+def test_where_a_key_has_another_name_the_bot_tries_what_has_the_doors_colour():
+    options = {"task": "open", "num_dists": 8, "prompt": "recap"}
+    strange = lang_agent.make(ENV, wording=wordings.new_nouns, **options)
+    plain = lang_agent.make(ENV, **options)
+    seeds = range(30)
+    episodes = list(play(BotAgent(), [strange], seeds))
+    tried = [episode.steps[-1].observation.prompt.count("Tried: ") for episode in episodes]
+    assert all(episode.success for episode in episodes)
+    assert 5 < sum(tried) < len(seeds)  # some at once, others not
+    knowing = list(play(BotAgent(), [plain], seeds))
+    assert not any("Tried: " in episode.steps[-1].observation.prompt for episode in knowing)
+    strayed = play(BotAgent(0.3, torch.Generator().manual_seed(1)), [strange], seeds)
+    assert sum(episode.success for episode in strayed) > 20
 
 
 def test_a_lost_expert_leaves_no_label():
