@@ -72,7 +72,8 @@ def test_scores_equal_the_plain_computation_in_any_batch(gpt2, cases):
         together = gpt2.action_log_probs(prompts, actions)
     for row, (prompt, names) in enumerate(cases):
         expected = one_at_a_time(gpt2, prompt, names)
-        torch.testing.assert_close(together[row, : len(names)], expected, atol=1e-5, rtol=0)
+        # A phrase may stand at -40, where float32 itself is 4e-6 wide: a few roundings are allowed.
+        torch.testing.assert_close(together[row, : len(names)], expected, atol=1e-5, rtol=5e-7)
         assert torch.isinf(together[row, len(names) :]).all()
 
 
