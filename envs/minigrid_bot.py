@@ -21,8 +21,6 @@ from lang_agent.errors import LangAgentError
 from lang_agent.text_env import Expert, ExpertLostError
 from lang_agent.wording import Wording
 
-CARRIED = ("key", "ball", "box")
-
 
 def expert(env: gymnasium.Env, wording: Wording) -> Expert:
     """The bot for the episode that ``env`` has just begun. It knows no more than the words tell:
@@ -48,13 +46,14 @@ class TryingBot(BabyAIBot):
 
     def __init__(self, env: gymnasium.Env, task: OpenInstr) -> None:
         super().__init__(env)
-        self.failed: set[str] = set()  # kinds of things that did not open the door
+        self.failed: set[tuple[str, str]] = set()  # kinds and colours that did not open a door
         self.stack = [OpenByTrying(self, task.desc)]
 
     def replan(self, action_taken: Any = None) -> Any:
-        actions = self.mission.unwrapped.actions
-        if action_taken == actions.toggle and self.prev_carrying and _locked(self.prev_fwd_cell):
-            self.failed.add(self.prev_carrying.type)
+        if action_taken == self.mission.unwrapped.actions.toggle and self.prev_carrying:
+            door = self.prev_fwd_cell
+            if isinstance(door, Door) and door.is_locked:
+                self.failed.add((self.prev_carrying.type, self.prev_carrying.color))
         try:
             return super().replan(action_taken)
         except AssertionError:  # a plan that what was really done has overtaken
@@ -97,14 +96,14 @@ class OpenByTrying(Subgoal):
         return None
 
     def _fits(self, thing: WorldObj, door: WorldObj) -> bool:
-        return thing.color == door.color and thing.type not in self.bot.failed
+        return thing.color == door.color and (thing.type, thing.color) not in self.bot.failed
 
     def _fetch(self, door: WorldObj) -> None:
         """The nearest thing seen that may be the key."""
         bot = self.bot
         _, where, _ = bot._shortest_path(
             lambda at, cell: (
-                bot.vis_mask[at] and cell and cell.type in CARRIED and self._fits(cell, door)
+                bot.vis_mask[at] and cell and cell.can_pickup() and self._fits(cell, door)
             ),
             try_with_blockers=True,
         )
@@ -113,7 +112,3 @@ class OpenByTrying(Subgoal):
         else:
             thing = bot.mission.unwrapped.grid.get(*where)
             bot.stack += [PickupSubgoal(bot), GoNextToSubgoal(bot, thing)]
-
-
-def _locked(cell: WorldObj | None) -> bool:
-    return isinstance(cell, Door) and cell.is_locked

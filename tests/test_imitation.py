@@ -150,9 +150,17 @@ def test_where_a_key_has_another_name_the_bot_tries_what_has_the_doors_colour():
     plain = lang_agent.make(ENV, **options)
     seeds = range(30)
     episodes = list(play(BotAgent(), [strange], seeds))
-    tried = [episode.steps[-1].observation.prompt.count("Tried: ") for episode in episodes]
     assert all(episode.success for episode in episodes)
-    assert 5 < sum(tried) < len(seeds)  # some at once, others not
+    last = [episode.steps[-1].observation.prompt for episode in episodes]
+    assert 5 < sum("Tried: " in prompt for prompt in last) < len(seeds)  # some at once, others not
+    for prompt in last:
+        *_, see, goal = prompt.split("\n")
+        opened_with = see.removeprefix("See: You carry a ").split(", ")[0]
+        tried = [line.removeprefix("Tried: ") for line in prompt.split("\n") if "Tried: " in line]
+        for thing in ", ".join(tried).split(", ") if tried else ():
+            assert thing != opened_with
+            assert thing.split()[0] == opened_with.split()[0]
+            assert f"{thing.split()[0]} door" in goal
     knowing = list(play(BotAgent(), [plain], seeds))
     assert not any("Tried: " in episode.steps[-1].observation.prompt for episode in knowing)
     strayed = play(BotAgent(0.3, torch.Generator().manual_seed(1)), [strange], seeds)
