@@ -6,6 +6,7 @@ Every option can come from a YAML file (``--config``); flags win over the file.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -320,6 +321,9 @@ def main() -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except BrokenPipeError:  # whoever read the output has stopped, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is yet unwritten
+        raise SystemExit(141) from None
 
 
 if __name__ == "__main__":

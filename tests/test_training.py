@@ -208,6 +208,16 @@ def test_play_finishes_every_episode_it_began():
     assert sorted(episode.seed for episode in episodes) == list(range(len(episodes)))
 
 
+def test_output_that_nobody_reads_any_more_is_no_traceback():
+    command = [sys.executable, "-m", "lang_agent.cli", "evaluate", "--help"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 141
+
+
 def test_the_bot_needs_a_world_with_an_expert():
     with pytest.raises(LangAgentError, match="no expert"):
         list(play(BotAgent(), [make_bandit()], range(1)))
