@@ -110,5 +110,4 @@ class OpenByTrying(Subgoal):
         if where is None:
             bot.stack.append(ExploreSubgoal(bot))
         else:
-            thing = bot.mission.unwrapped.grid.get(*where)
-            bot.stack += [PickupSubgoal(bot), GoNextToSubgoal(bot, thing)]
+            bot.stack += [PickupSubgoal(bot), GoNextToSubgoal(bot, where)]

@@ -75,6 +75,11 @@ def build_tree(
     )
 
 
+def decisions_in(tree: ActionTree, choice: int) -> int:
+    """How many decisions a phrase is: one, or one a token in constrained decoding."""
+    return int((tree.path[choice] >= 0).sum()) if tree.rule == "constrained" else 1
+
+
 def _told_apart(phrases: list[tuple[int, ...]], end: int) -> list[tuple[int, ...]]:
     """Phrases of which none begins another."""
     if len(set(phrases)) < len(phrases):

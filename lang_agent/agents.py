@@ -165,11 +165,12 @@ class PolicyAgent:
         return decisions
 
     def record(self, slot: int, observation: TextObservation, action: str, choice: int) -> Decision:
-        """A decision that was made elsewhere, as one to learn from: the model is not run."""
+        """A decision that was made elsewhere, as one to learn from: the model is not run, and there
+        are no log-probabilities."""
         prompt = observation.prompt.rstrip(" ")
         self._cached[slot] = self._read(slot, prompt)
         context = self._contexts[slot]
-        decision = Decision(action, context, len(context) - 1, choice, log_probs=[0.0])
+        decision = Decision(action, context, len(context) - 1, choice)
         context += self.policy.encode_action(action)
         self._texts[slot] = f"{prompt} {action}"
         return decision

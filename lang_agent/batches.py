@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lang_agent.action_tree import ActionTree
+from lang_agent.action_tree import ActionTree, decisions_in
 from lang_agent.generation import NO_PHRASES
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import NO_LABEL, Decision, Episode
@@ -75,11 +75,14 @@ def to_samples(
             sample = samples[-1]
             sample.columns.append(decision.position)
             phrases = () if decision.token_ids else step.observation.actions or ()
-            sample.trees.append(policy.tree(phrases, rule) if phrases else NO_PHRASES)
+            tree = policy.tree(phrases, rule) if phrases else NO_PHRASES
+            # One that was told, not drawn, has no log-probabilities: it only counts its tokens.
+            log_probs = decision.log_probs or [0.0] * decisions_in(tree, decision.choice)
+            sample.trees.append(tree)
             sample.choices.append(decision.choice)
             sample.written.append(decision.token_ids)
-            sample.log_probs.append(decision.log_probs)
-            sample.reference.append(decision.reference or decision.log_probs)
+            sample.log_probs.append(log_probs)
+            sample.reference.append(decision.reference or log_probs)
             sample.values.append(decision.value)
             sample.advantages.append(a)
             sample.returns.append(r)

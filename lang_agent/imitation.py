@@ -59,6 +59,7 @@ class Apprentice(PolicyAgent):
         for at, (slot, seen) in enumerate(zip(slots, observations, strict=True)):
             if at in decisions:
                 decisions[at].choice = self._bot.wanted(slot, seen.actions or ())
+                decisions[at].log_probs = []  # they were of what was drawn
             else:
                 action, choice = self._bot.choose(slot, seen)
                 decisions[at] = self.record(slot, seen, action, choice)

@@ -60,14 +60,9 @@ class Mixture(gymnasium.Env[str, str]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The words that the wordings put in one another's place."""
+        """The words that the wordings rename."""
         names = (name for env in self.envs for name in env.unwrapped.names)  # type: ignore[attr-defined]
         return tuple(dict.fromkeys(names))
-
-    @property
-    def sample_words(self) -> frozenset[str]:
-        """The words that the wordings put in, of many episodes."""
-        return frozenset().union(*(env.unwrapped.sample_words for env in self.envs))  # type: ignore[attr-defined]
 
     def limit_prompt(
         self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False

@@ -93,7 +93,8 @@ def decision_log_probs(
     layout = batch.layout
     if not batch.written.shape[1]:
         scores = policy.scores(states, layout, batch.trees, decide.temperature)
-        return scores.of(batch.choices)[0], losses.entropy(scores.log_policy)
+        chosen = scores.of(batch.choices)[0][:, : batch.mask.shape[1]]  # no longer one was chosen
+        return chosen, losses.entropy(scores.log_policy)
     row, token = batch.mask.nonzero(as_tuple=True)  # (N,)
     columns = batch.written_after[row, token]
     logits = policy.token_logits(states.last[layout.decision_row[row], columns])  # (N, V)

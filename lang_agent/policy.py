@@ -24,6 +24,7 @@ from lang_agent.errors import LangAgentError, unknown
 from lang_agent.precision import choose_precision
 from lang_agent.prompt import PromptError
 from lang_agent.scoring import Layout, Scores, lay_out, score_phrases
+from lang_agent.tokenizer import known_words, shared_out
 
 _LINES = re.compile(r"(?<=\S)(?=\n\S)")
 _PROBE = "Goal: go to the red ball\nYou see a wall 3 steps left\n\nAction: go\nYou see 2 keys"
@@ -71,6 +72,7 @@ class LanguagePolicy(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1024)
+        self._known_words = known_words(tokenizer)
         self._copies: dict[Tensor, tuple[int, Tensor]] = {}
         self._memory = lru_cache(maxsize=65536)(self._encode)
         self.tree = lru_cache(maxsize=4096)(self._tree)
@@ -129,7 +131,8 @@ class LanguagePolicy(nn.Module):
             seed: of the weights; the same seed and texts give the same policy.
             texts: what the tokenizer is trained on, such as prompts of your environment; by
                 default prompts of random play in BabyAI's MixedLocal.
-            names: words that shall be tokens of their own beside whatever others.
+            names: words that shall be tokens of their own beside whatever others; with any, a word
+                that the texts do not have is one token too (:mod:`lang_agent.tokenizer`).
             context: the most tokens it reads; the size's own unless told.
             prose: tokens never cross words, as for a model that goes on from any prompt.
         """
@@ -156,6 +159,8 @@ class LanguagePolicy(nn.Module):
     # -- words ---------------------------------------------------------------------------------
 
     def _encode(self, line: str) -> list[int]:
+        if self._known_words:
+            line = shared_out(line, self._known_words)
         return self.tokenizer.encode(line, add_special_tokens=False)
 
     def encode(self, text: str) -> list[int]:

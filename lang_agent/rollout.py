@@ -31,7 +31,7 @@ class Decision:
     position: int = 0  # of the prompt's last token in the context
     choice: int = 0  # index of the action among the admissible phrases
     token_ids: list[int] = field(default_factory=list)  # L, where free text was written
-    log_probs: list[float] = field(default_factory=list)  # L; one where a phrase is the decision
+    log_probs: list[float] = field(default_factory=list)  # L, or one of a phrase; none if not drawn
     value: float = 0.0
     token_values: list[float] = field(default_factory=list)  # L, where tokens have credit
     reference: list[float] = field(default_factory=list)  # L log-probs of the reference policy

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from lang_agent.action_parser import ParsedAction, parse_action
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.prompt import Prompt, load_template
-from lang_agent.wording import Wording, Wordings, sample_words
+from lang_agent.wording import Wording, Wordings
 
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 """(observation, environment) -> fields: ``descriptions`` (list of lines) at least, usually
@@ -161,13 +161,8 @@ class TextEnv(gymnasium.Env[str, str]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The words that the wording puts in one another's place."""
+        """The words that the wording renames."""
         return tuple(getattr(self._wordings, "names", ()))
-
-    @property
-    def sample_words(self) -> frozenset[str]:
-        """Words that the wording puts in, of many episodes."""
-        return frozenset() if self._wordings is None else sample_words(self._wordings)
 
     @property
     def actions(self) -> tuple[str, ...]:

@@ -4,6 +4,10 @@ GPT-2's vocabulary spends most of its 50257 entries on words no gridworld has, a
 on each sentence of one. Here merges may cross spaces, so that "You see a" is one token and a whole
 observation takes a handful; words never seen still encode, byte by byte.
 
+Where a wording puts words in one another's place, words must be alike in length to be looked up
+alike: there each is one token, and one that the texts do not have gets one of ``SLOTS`` tokens, by
+its hash (hash embeddings: Svenstrup et al. 2017, arXiv 1709.03933). Two words can meet in one.
+
 Text is split before merging where something new begins: at a line (its newline leads it), after a
 colon or comma, after an article, before a number. So a prompt can grow by lines without changing
 the tokens it already has, and a thing is the same token wherever it is named: " red ball" in the
@@ -14,18 +18,22 @@ from __future__ import annotations
 
 import random
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import gymnasium
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lang_agent.errors import LangAgentError
 from lang_agent.worlds import make
 
 END_OF_TEXT = "<|endoftext|>"
+SLOTS = 1024
+WORD = re.compile(r"[^\W\d_]+")
+_AFTER_SPACE = re.compile(rf"(?<= ){WORD.pattern}")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
 
 
@@ -52,8 +60,9 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A tokenizer with at most ``vocab_size`` entries: the 256 bytes, the merges that pay most on
     ``texts``, and one end-of-text token. The same texts give the same tokenizer. ``names`` are
-    never merged with their neighbours. ``prose`` merges within words alone, as GPT-2's does: a text
-    may then stop, and be gone on from, at any word."""
+    never merged with their neighbours; where there are any, a text to encode goes through
+    :func:`shared_out` first. ``prose`` merges within words alone, as GPT-2's does: a text may then
+    stop, and be gone on from, at any word."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(pieces(names)), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -70,32 +79,60 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    texts = list(texts)
     tokenizer.train_from_iterator(texts, trainer)
+    known: dict[str, list[str]] = {}
+    if names:
+        tokenizer.add_tokens([AddedToken(f" {_slot(at)}", normalized=False) for at in range(SLOTS)])
+        words = {word for text in texts for word in WORD.findall(text)}
+        known = {"known_words": sorted(words | {*names})}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
         clean_up_tokenization_spaces=False,
+        **known,
     )
 
 
+def known_words(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """The words that a tokenizer made with names knows; none for any other, which knows all."""
+    return frozenset(tokenizer.init_kwargs.get("known_words", ()))
+
+
+def shared_out(text: str, known: frozenset[str]) -> str:
+    """``text`` with each word after a space that is not ``known`` written as its slot."""
+
+    def write(found: re.Match[str]) -> str:
+        word = found[0]
+        return word if word in known else _slot(zlib.crc32(word.encode()) % SLOTS)
+
+    return _AFTER_SPACE.sub(write, text)
+
+
+def _slot(at: int) -> str:
+    return f"⟨{at}⟩"
+
+
 STEPS_READ = 16  # of an episode: its first ones differ most from other episodes
+RARE = 0.02  # of the episodes: what fewer have was invented for them
 
 
 def sample_texts(
     envs: Sequence[gymnasium.Env[str, str]], steps: int = 6000, seed: int = 0
 ) -> list[str]:
-    """What there is to read in some environments: every different line that random play meets, and
-    the words that their wordings may put in.
+    """What there is to read in some environments: every different line that random play meets.
 
     A line counts once however often it was met, so that merges pay for what different lines
     share (a colour and a noun, a distance), not for whole lines that random play repeats. The
     phrases, and lines that most episodes have (a fixed goal, the cue before a phrase), count
-    often, so that they become a token each, or a few.
+    often, so that they become a token each, or a few. Where a wording renames
+    things, lines with a word that hardly an episode has are left out.
     """
     draw = random.Random(seed)
     lines: Counter[str] = Counter()  # in how many episodes
+    words: Counter[str] = Counter()  # as well
     phrases: set[str] = set()
     episodes = 0
     for env in envs:
@@ -117,11 +154,15 @@ def sample_texts(
                 if terminated or truncated:
                     break
             lines.update(read)
+            words.update({word for line in read for word in WORD.findall(line)})
             episodes += 1
+    if any(getattr(env.unwrapped, "names", ()) for env in envs):
+        known = {word for word, count in words.items() if count > RARE * episodes}
+        for line in [line for line in lines if not known.issuperset(WORD.findall(line))]:
+            del lines[line]
     often = [f" {phrase}" for phrase in sorted(phrases)]
     often += [line for line in sorted(lines) if lines[line] > episodes / 2]
-    words = (f" {word}" for env in envs for word in getattr(env.unwrapped, "sample_words", ()))
-    return sorted(lines) + sorted(words) + often * max(len(lines), 100)
+    return sorted(lines) + often * max(len(lines), 100)
 
 
 def _lines(text: str) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,11 +58,5 @@ class Wording:
 
 Wordings = Callable[[np.random.Generator], Wording]
 """Draws the wording of an episode. Its attribute ``names``, where it has one, lists the words that
-it puts in one another's place; a tokenizer made for it keeps them apart."""
-
-
-@lru_cache(maxsize=16)
-def sample_words(wordings: Wordings, episodes: int = 1000) -> frozenset[str]:
-    """The words that ``wordings`` puts in, of episodes enough to know how they are spelled."""
-    rng = np.random.default_rng(0)
-    return frozenset(word for _ in range(episodes) for word in wordings(rng).words.values())
+are renamed; a tokenizer made for it keeps them, and every word that it does not know, one token
+each."""

@@ -100,6 +100,17 @@ def test_ratios_are_one_before_the_first_step(gpt2, way, prompt, temperature):
     assert (now[batch.mask] <= 1e-6).all()
 
 
+def test_a_batch_may_lack_the_longest_phrase(gpt2):
+    decide = DecideConfig("constrained")
+    samples = samples_of(gpt2, collect(gpt2, decide, "glam", 6), decide)
+    counts = [len(sample.log_probs[0]) for sample in samples]
+    short = [sample for sample, count in zip(samples, counts, strict=True) if count < max(counts)]
+    batch = collate(short, gpt2.device)
+    with torch.no_grad():
+        now, _ = decision_log_probs(gpt2, gpt2.hidden_states(batch.layout), batch, decide)
+    torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
+
+
 def warm_up(policy, texts, steps=60):
     """Enough plain language modelling to write an action now and then."""
     optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3)

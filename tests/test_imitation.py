@@ -29,11 +29,12 @@ from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import NO_LABEL, play
 from lang_agent.text_env import ExpertLostError, TextEnv
-from lang_agent.tokenizer import sample_texts, train_tokenizer
+from lang_agent.tokenizer import known_words, sample_texts, train_tokenizer
 from lang_agent.trainer import start
 from lang_agent.wording import Wording
 
 ENV = "BabyAI-MixedLocal-v0"
+NAMES = (*wordings.NOUNS, *wordings.COLORS)
 TEXT = TextConfig(prompt="recap", env_args=("num_dists=2",))
 
 
@@ -87,7 +88,7 @@ def test_no_tested_word_is_ever_trained_on():
     words = {word for w in tested for word in w.words.values()}
     said = {word for w in tested for phrase in w.actions.values() for word in phrase.split()}
     said -= {"left", "right"}
-    drawn = [wording(rng) for wording in (wordings.varied, wordings.strange) for _ in range(3000)]
+    drawn = [wordings.varied(rng) for _ in range(3000)]
     pools = {word for w in drawn for word in w.words.values()}
     phrases = [phrase for w in drawn for phrase in w.actions.values()] + list(wordings.PHRASES)
     spoken = {word for phrase in phrases for word in phrase.split()}
@@ -95,13 +96,32 @@ def test_no_tested_word_is_ever_trained_on():
     assert len(pools) > 1000  # invented ones among them
 
 
-def test_a_tokenizer_knows_how_a_wordings_words_are_spelled():
-    def tokens(wording):
-        env = lang_agent.make(ENV, wording=wording, num_dists=2, prompt="recap")
-        tokenizer = train_tokenizer(sample_texts([env], steps=500), 2048, env.unwrapped.names)
-        return len(tokenizer.encode(" squibbish blicket"))
+def test_where_things_are_renamed_every_word_is_one_token_whether_known_or_not(tmp_path):
+    env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt="recap")
+    texts = sample_texts([env], steps=1500)
+    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=texts, names=env.unwrapped.names)
+    policy.save_pretrained(tmp_path)
+    for reader in (policy, LanguagePolicy.from_pretrained(tmp_path)):
+        of = {word: reader.encode(f" {word}") for word in sorted(wordings.TESTED | {*NAMES})}
+        assert {len(tokens) for tokens in of.values()} == {1}
+        assert len({*map(tuple, of.values())}) == len(of)  # no two of these share a token
+        for color, noun in (("red", "ball"), ("zarn", "dax"), ("red", "wug")):
+            tokens = reader.encode(f"See: {color} {noun} 2 steps left,\ngo to the {color} {noun}:")
+            assert tokens[2:4] == tokens[-3:-1] == of[color] + of[noun]
+        assert reader.tokenizer.decode(reader.encode("go to the red ball")) == "go to the red ball"
+    plain = LanguagePolicy.from_scratch("nano", seed=0, texts=texts)
+    assert len(plain.encode(" squibbish")) > 1
+    assert plain.tokenizer.decode(plain.encode(" squibbish")) == " squibbish"
 
-    assert tokens(wordings.varied) <= 8 < tokens(wordings.new_nouns)
+
+def test_a_tokenizer_never_knows_a_word_invented_for_an_episode():
+    env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt="recap")
+    tokenizer = train_tokenizer(sample_texts([env], steps=1500), 2048, env.unwrapped.names)
+    rng = np.random.default_rng(0)
+    invented = {word for _ in range(1000) for word in wordings.varied(rng).words.values()}
+    known = known_words(tokenizer)
+    assert {*NAMES, "next", "forward", "toggle"} <= known
+    assert not known & invented
 
 
 @pytest.mark.parametrize(
@@ -177,24 +197,28 @@ def test_a_lost_expert_leaves_no_label():
     assert [step.decision.choice for step in episode.steps] == [NO_LABEL]
 
 
-def test_the_apprentice_labels_its_own_states_and_learns_from_them():
-    envs = [knowing_bandit(prompt="minimal") for _ in range(16)]
-    policy = LanguagePolicy.from_scratch(
-        "nano", seed=0, texts=[env.reset(seed=n)[0] for n, env in enumerate(envs)]
-    )
+@pytest.mark.parametrize(
+    ("rule", "right"),
+    [("sum", "go right"), ("constrained", "go right now")],  # its first token alone tells nothing
+)
+def test_the_apprentice_labels_its_own_states_and_learns_from_them(rule, right):
+    said = {"go left": "go left", right: "go right"}
+    envs = [knowing_bandit(prompt="minimal", actions=said) for _ in range(16)]
+    texts = [env.reset(seed=n)[0] for n, env in enumerate(envs)]
+    names = ("left", "right") if rule == "constrained" else ()
+    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=texts, names=names)
+    decide = DecideConfig(decide=rule)
     generator = torch.Generator().manual_seed(0)
     config = LearnConfig(algorithm="imitation", epochs=2, minibatch_decisions=64, target_kl=None)
     optimizer = Optimizer(policy, "muon", 2e-3, 0.0)
     for share in (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0):
-        agent = Apprentice(
-            policy, 16, DecideConfig(), expert_share=share, noise=0.2, generator=generator
-        )
+        agent = Apprentice(policy, 16, decide, expert_share=share, noise=0.2, generator=generator)
         episodes = list(play(agent, envs, range(64)))
         for episode in episodes:
             (step,) = episode.steps
             sign = step.observation.prompt.partition("points ")[2].split()[0]
-            assert step.observation.actions[step.decision.choice] == f"go {sign}"
-        metrics = update(policy, optimizer, episodes, config, DecideConfig(), generator)
+            assert said[step.observation.actions[step.decision.choice]] == f"go {sign}"
+        metrics = update(policy, optimizer, episodes, config, decide, generator)
     assert "approx_kl" not in metrics
     assert metrics["policy_loss"] < 0.1
     assert np.mean([episode.total_reward for episode in episodes]) > 0.8  # a tenth goes astray
