@@ -103,7 +103,7 @@ def test_ratios_are_one_before_the_first_step(gpt2, way, prompt, temperature):
 def test_a_batch_may_lack_the_longest_phrase(gpt2):
     decide = DecideConfig("constrained")
     samples = samples_of(gpt2, collect(gpt2, decide, "glam", 6), decide)
-    counts = [len(sample.log_probs[0]) for sample in samples]
+    counts = [max(map(len, sample.log_probs)) for sample in samples]
     short = [sample for sample, count in zip(samples, counts, strict=True) if count < max(counts)]
     batch = collate(short, gpt2.device)
     with torch.no_grad():

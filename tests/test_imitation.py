@@ -12,6 +12,7 @@ from lang_agent.envs import wordings
 
 import lang_agent
 from lang_agent.agents import BotAgent, RandomAgent
+from lang_agent.batches import to_samples
 from lang_agent.cli import run
 from lang_agent.config import DecideConfig, ImitationConfig, LearnConfig, TextConfig, TrainConfig
 from lang_agent.demonstrations import (
@@ -218,6 +219,11 @@ def test_the_apprentice_labels_its_own_states_and_learns_from_them(rule, right):
             (step,) = episode.steps
             sign = step.observation.prompt.partition("points ")[2].split()[0]
             assert said[step.observation.actions[step.decision.choice]] == f"go {sign}"
+        nothing = [[[0.0]]] * len(episodes)
+        for sample in to_samples(policy, episodes, nothing, nothing, rule):  # all of it is learned
+            (choice,), (log_probs,) = sample.choices, sample.log_probs
+            told = len(policy.encode_action([*said][choice])) if rule == "constrained" else 1
+            assert len(log_probs) == told
         metrics = update(policy, optimizer, episodes, config, decide, generator)
     assert "approx_kl" not in metrics
     assert metrics["policy_loss"] < 0.1
