@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from lang_agent.agents import PolicyAgent
 from lang_agent.checkpoint import load_policy, model_folder
-from lang_agent.config import DecideConfig, TextConfig, TrainConfig, load_config
+from lang_agent.config import TextConfig, TrainConfig, load_config
 from lang_agent.evaluation import EVALUATION_SEED, as_json, as_table, evaluate
 
 ENV = "BabyAI-MixedLocal-v0"
@@ -57,13 +58,13 @@ def main() -> None:
     config = Path(model_folder(args.policy)) / "config.yaml"
     if not config.is_file():
         config = Path(args.policy) / "config.yaml"
-    prompt = load_config(config, TrainConfig).text.prompt
+    trained = load_config(config, TrainConfig)
     policy = load_policy(args.policy)
     policy.set_precision("auto")
-    decide = DecideConfig(temperature=args.temperature)
+    decide = replace(trained.decide, temperature=args.temperature)
     found = []
     for name in args.rows:
-        text = TextConfig(prompt=prompt, env_args=ROWS[name])
+        text = TextConfig(prompt=trained.text.prompt, env_args=ROWS[name])
         envs = [text.make(ENV) for _ in range(args.slots)]
         generator = torch.Generator().manual_seed(0)
         agent = PolicyAgent(policy, len(envs), decide, generator=generator)

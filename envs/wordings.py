@@ -1,7 +1,6 @@
 """Wordings of the BabyAI worlds: varied ones to train on, others to test with.
 
-No word of ``TESTED`` occurs in a training wording, and those say every action in the world's own
-phrase or in French.
+No word of ``TESTED`` occurs in a training wording.
 """
 
 from __future__ import annotations
@@ -10,12 +9,14 @@ import re
 
 import numpy as np
 
+from lang_agent.tokenizer import slot
 from lang_agent.wording import Wording
 
 from .minigrid import FRENCH, PHRASES
 
 NOUNS = ("ball", "box", "key")
 COLORS = ("red", "green", "blue", "purple", "yellow", "grey")
+TAKEN = {*COLORS, *FRENCH.values(), *" ".join(PHRASES).split()}
 ONSETS = (
     *"bcdfghjklmnprstvwyz", "bl", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "pl", "pr",
     "qu", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "squ", "st", "str", "sw", "th", "tr", "tw",
@@ -27,18 +28,34 @@ CODAS = (
 )  # fmt: skip
 
 
-INVENTED = 0.8  # of the words that are to change; the others stay
-
-
 def varied(rng: np.random.Generator) -> Wording:
-    """For training: nouns and colours invented for the episode, each in three of four episodes."""
-    words: dict[str, str] = {}
-    for own in (NOUNS, COLORS):
-        if rng.random() < 0.75:
-            words |= {word: _invented(rng) for word in own if rng.random() < INVENTED}
-    if len({*words.values()}) < len(words):  # two invented words alike
+    """For training: words invented for the episode. Nouns and colours change in three of four
+    episodes, most of them; phrases in half of the episodes, most of them."""
+    words = {
+        word: _invented(rng)
+        for own in (NOUNS, COLORS)
+        if rng.random() < 0.75
+        for word in own
+        if rng.random() < 0.8
+    }
+    actions = _invented_phrases(rng) if rng.random() < 0.5 else {}
+    new = [*words.values(), *{word: 0 for said in actions.values() for word in said.split()}]
+    if len({slot(word) for word in new}) < len(new):  # two would be read as one
         return varied(rng)
-    return Wording(words)
+    return Wording(words, actions)
+
+
+def _invented_phrases(rng: np.random.Generator) -> dict[str, str]:
+    """Phrases of one or two words; the two turns mostly share a word, and keep their sides."""
+    phrases = {
+        own: " ".join(_invented(rng) for _ in range(int(rng.integers(1, 3))))
+        for own in PHRASES
+        if rng.random() < 0.85
+    }
+    if rng.random() < 0.7:
+        turn = _invented(rng)
+        phrases |= {own: f"{turn} {own.split()[1]}" for own in PHRASES if own.startswith("turn ")}
+    return phrases
 
 
 varied.names = (*NOUNS, *COLORS)  # type: ignore[attr-defined]
@@ -105,10 +122,10 @@ def _object_in_french(found: re.Match[str]) -> str:
 
 
 def _invented(rng: np.random.Generator) -> str:
-    """A word of one to three syllables that no test has."""
+    """A word of two or three syllables that no test and no world has."""
     word = "".join(
         str(rng.choice(part))
-        for _ in range(int(rng.integers(1, 4)))
+        for _ in range(int(rng.integers(2, 4)))
         for part in (ONSETS, VOWELS, CODAS)
     )
-    return _invented(rng) if word in TESTED or len(word) < 3 else word
+    return _invented(rng) if word in TESTED or word in TAKEN else word

@@ -32,8 +32,8 @@ from lang_agent.worlds import make
 
 END_OF_TEXT = "<|endoftext|>"
 SLOTS = 1024
-WORD = re.compile(r"[^\W\d_]+")
-_AFTER_SPACE = re.compile(rf"(?<= ){WORD.pattern}")
+_WORD = re.compile(r"[^\W\d_]+")
+_AFTER_SPACE = re.compile(rf"(?<= ){_WORD.pattern}")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
 
 
@@ -83,8 +83,10 @@ def train_tokenizer(
     tokenizer.train_from_iterator(texts, trainer)
     known: dict[str, list[str]] = {}
     if names:
-        tokenizer.add_tokens([AddedToken(f" {_slot(at)}", normalized=False) for at in range(SLOTS)])
-        words = {word for text in texts for word in WORD.findall(text)}
+        tokenizer.add_tokens(
+            [AddedToken(f" {_written(at)}", normalized=False) for at in range(SLOTS)]
+        )
+        words = {word for text in texts for word in _words(text)}
         known = {"known_words": sorted(words | {*names})}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -106,12 +108,17 @@ def shared_out(text: str, known: frozenset[str]) -> str:
 
     def write(found: re.Match[str]) -> str:
         word = found[0]
-        return word if word in known else _slot(zlib.crc32(word.encode()) % SLOTS)
+        return word if word in known else _written(slot(word))
 
     return _AFTER_SPACE.sub(write, text)
 
 
-def _slot(at: int) -> str:
+def slot(word: str) -> int:
+    """Which of the ``SLOTS`` an unknown word has."""
+    return zlib.crc32(word.encode()) % SLOTS
+
+
+def _written(at: int) -> str:
     return f"⟨{at}⟩"
 
 
@@ -154,15 +161,19 @@ def sample_texts(
                 if terminated or truncated:
                     break
             lines.update(read)
-            words.update({word for line in read for word in WORD.findall(line)})
+            words.update({word for line in read for word in _words(line)})
             episodes += 1
     if any(getattr(env.unwrapped, "names", ()) for env in envs):
         known = {word for word, count in words.items() if count > RARE * episodes}
-        for line in [line for line in lines if not known.issuperset(WORD.findall(line))]:
-            del lines[line]
+        lines = Counter({line: n for line, n in lines.items() if known.issuperset(_words(line))})
+        phrases = {phrase for phrase in phrases if known.issuperset(_words(phrase))}
     often = [f" {phrase}" for phrase in sorted(phrases)]
     often += [line for line in sorted(lines) if lines[line] > episodes / 2]
     return sorted(lines) + often * max(len(lines), 100)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text)
 
 
 def _lines(text: str) -> list[str]:

@@ -75,7 +75,8 @@ def test_a_recap_tells_the_last_five_actions():
     env.reset(seed=0)
     for action in ("drop", *["turn left"] * 5):
         prompt, *_ = env.step(action)
-    did, see, goal = prompt.split("\n")
+    say, did, see, goal = prompt.split("\n")
+    assert say == "Say: turn left, turn right, go forward, pick up, drop, toggle,"
     assert did == "Did: turn left, turn left, turn left, turn left, turn left"
     assert see.startswith("See: ")
     assert goal.startswith("go to ")
