@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lang_agent.errors import LangAgentError
-
 
 @dataclass(frozen=True, eq=False)
 class ActionTree:
@@ -37,7 +35,7 @@ def build_tree(
     """The tree of A token sequences under one of ``config.RULES``.
 
     Equal phrases, and one inside another, keep a score each. In constrained decoding they cannot:
-    there a phrase that begins another is followed by the token ``end``, and equal ones are refused.
+    there a phrase that begins another is followed by the token ``end``, and none may be equal.
 
     Args:
         words: A counts, for the rule ``word-mean``.
@@ -82,11 +80,6 @@ def decisions_in(tree: ActionTree, choice: int) -> int:
 
 def _told_apart(phrases: list[tuple[int, ...]], end: int) -> list[tuple[int, ...]]:
     """Phrases of which none begins another."""
-    if len(set(phrases)) < len(phrases):
-        raise LangAgentError(
-            "Constrained decoding cannot tell equal phrases apart: every admissible phrase must "
-            "have tokens of its own."
-        )
     begun = {phrase[:stop] for phrase in phrases for stop in range(1, len(phrase))}
     return [(*phrase, end) if phrase in begun else phrase for phrase in phrases]
 

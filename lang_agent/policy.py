@@ -199,8 +199,11 @@ class LanguagePolicy(nn.Module):
             raise LangAgentError("There is no admissible action to score: the list is empty.")
         if rule not in RULES:
             raise unknown("rule for scoring", rule, RULES)
+        phrases = [self.encode_action(action) for action in actions]
+        if rule == "constrained":
+            _refuse_equal(actions, phrases)
         return build_tree(
-            [self.encode_action(action) for action in actions],
+            phrases,
             rule,
             words=[len(action.split()) for action in actions],
             end=self._encode("\n")[-1],
@@ -374,6 +377,18 @@ def freeze_layers(policy: LanguagePolicy, count: int) -> None:
             module.requires_grad_(False)
     for block in blocks[:count]:
         block.requires_grad_(False)
+
+
+def _refuse_equal(actions: Sequence[str], phrases: Sequence[list[int]]) -> None:
+    """Constrained decoding draws tokens: phrases of the same ones are one to it."""
+    said: dict[tuple[int, ...], str] = {}
+    for action, tokens in zip(actions, phrases, strict=True):
+        if tuple(tokens) in said:
+            raise LangAgentError(
+                f"Constrained decoding cannot tell {said[tuple(tokens)]!r} from {action!r}, which "
+                "are the same tokens to this model: rename one, or use --decide sum."
+            )
+        said[tuple(tokens)] = action
 
 
 def _check_head(policy: LanguagePolicy) -> None:

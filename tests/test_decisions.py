@@ -14,7 +14,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import lang_agent
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, evaluate, play
 from lang_agent.action_parser import parse_action
-from lang_agent.action_tree import build_tree
 from lang_agent.agents import _answer
 from lang_agent.batches import collate
 from lang_agent.config import GENERATE, RULES, DecideConfig, LearnConfig
@@ -74,9 +73,9 @@ def test_constrained_decoding_is_a_product_of_softmaxes_over_what_may_follow(gpt
     assert ours.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_constrained_decoding_refuses_equal_phrases():
-    with pytest.raises(LangAgentError, match="equal phrases"):
-        build_tree([[1, 2], [1, 2]], "constrained")
+def test_constrained_decoding_refuses_equal_phrases(gpt2):
+    with pytest.raises(LangAgentError, match="'go left' from 'go left'"):
+        gpt2.action_log_probs(["B"], ["go left", "stay", "go left"], rule="constrained")
 
 
 def collect(policy, decide, prompt, episodes=6):
