@@ -6,6 +6,7 @@ No word of ``TESTED`` occurs in a training wording.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import numpy as np
 
@@ -29,8 +30,7 @@ CODAS = (
 
 
 def varied(rng: np.random.Generator) -> Wording:
-    """For training: words invented for the episode. Nouns and colours change in three of four
-    episodes, most of them; phrases in half of the episodes, most of them."""
+    """For training: nouns and colours invented for the episode, each in three of four episodes."""
     words = {
         word: _invented(rng)
         for own in (NOUNS, COLORS)
@@ -38,15 +38,12 @@ def varied(rng: np.random.Generator) -> Wording:
         for word in own
         if rng.random() < 0.8
     }
-    actions = _invented_phrases(rng) if rng.random() < 0.5 else {}
-    new = [*words.values(), *{word: 0 for said in actions.values() for word in said.split()}]
-    if len({slot(word) for word in new}) < len(new):  # two would be read as one
-        return varied(rng)
-    return Wording(words, actions)
+    return Wording(words) if _told_apart(words.values()) else varied(rng)
 
 
-def _invented_phrases(rng: np.random.Generator) -> dict[str, str]:
-    """Phrases of one or two words; the two turns mostly share a word, and keep their sides."""
+def phrased(rng: np.random.Generator) -> Wording:
+    """For training: phrases of one or two invented words. The two turns mostly share one, and keep
+    their sides."""
     phrases = {
         own: " ".join(_invented(rng) for _ in range(int(rng.integers(1, 3))))
         for own in PHRASES
@@ -55,10 +52,11 @@ def _invented_phrases(rng: np.random.Generator) -> dict[str, str]:
     if rng.random() < 0.7:
         turn = _invented(rng)
         phrases |= {own: f"{turn} {own.split()[1]}" for own in PHRASES if own.startswith("turn ")}
-    return phrases
+    new = {word for said in phrases.values() for word in said.split()}
+    return Wording(actions=phrases) if _told_apart(new) else phrased(rng)
 
 
-varied.names = (*NOUNS, *COLORS)  # type: ignore[attr-defined]
+varied.names = phrased.names = (*NOUNS, *COLORS)  # type: ignore[attr-defined]
 
 
 NEW_NOUNS = ("table", "chair", "car")  # of NOUNS
@@ -119,6 +117,11 @@ def _object_in_french(found: re.Match[str]) -> str:
     article = "la" if found[0].startswith("the") else "une"
     color = f" {FRENCH[found[1]]}" if found[1] else ""
     return f"{article} {FRENCH[found[2]]}{color}"
+
+
+def _told_apart(words: Collection[str]) -> bool:
+    """Whether no two words would be read as one."""
+    return len({slot(word) for word in words}) == len(words)
 
 
 def _invented(rng: np.random.Generator) -> str:

@@ -6,9 +6,10 @@ ever changed, so that the prompt at step t+1 begins with the prompt at step t an
 Any other template is a *window*: it is rendered anew at every step from what is seen now and the
 ``history`` of earlier turns.
 
-Fields a template can use: ``mission``, ``descriptions``, ``actions``, ``step`` (0 at the start),
-``feedback`` (what was wrong with the last action text, else empty), ``history`` (windows only: the
-earlier turns' fields, each with its ``action``), and whatever else the renderer returns.
+Fields a template can use: ``mission``, ``descriptions``, ``actions``, ``renamed_actions`` (whether
+any is not the world's own phrase), ``step`` (0 at the start), ``feedback`` (what was wrong with the
+last action text, else empty), ``history`` (windows only: the earlier turns' fields, each with its
+``action``), and whatever else the renderer returns.
 """
 
 from __future__ import annotations

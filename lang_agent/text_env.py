@@ -234,6 +234,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self._fields = {
             "mission": "",
             "actions": self.phrases,
+            "renamed_actions": not set(self._phrases) <= set(self.world.actions),
             **fields,
             "feedback": feedback,
             "step": self._steps,

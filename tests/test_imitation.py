@@ -89,7 +89,7 @@ def test_no_tested_word_is_ever_trained_on():
     words = {word for w in tested for word in w.words.values()}
     said = {word for w in tested for phrase in w.actions.values() for word in phrase.split()}
     said -= {"left", "right"}
-    drawn = [wordings.varied(rng) for _ in range(3000)]
+    drawn = [wording(rng) for wording in (wordings.varied, wordings.phrased) for _ in range(3000)]
     pools = {word for w in drawn for word in w.words.values()}
     phrases = [phrase for w in drawn for phrase in w.actions.values()] + list(wordings.PHRASES)
     spoken = {word for phrase in phrases for word in phrase.split()}
