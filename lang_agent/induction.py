@@ -12,6 +12,7 @@ rest. (Starting from a mechanism instead of from noise: Trockman and Kolter 2023
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
 LOOK_BACK = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4}  # tokens, one head each, and how loud what is there
+NAMED = {1: 1.0, 2: 0.8}  # the same where a word is a token: a noun and what it is like
 PERIOD = 1000.0  # tokens, of the slowest wave, over 2 pi
 POSITIONS = 2.0  # size of positions over that of words; at 1, neighbours are not told apart
 SHARPNESS = 4.0  # of looking back
@@ -27,7 +29,9 @@ QUIET = 0.1  # everything else that a block adds, so that what is found is heard
 
 
 @torch.no_grad()
-def start_with_induction(model: GPT2LMHeadModel) -> None:
+def start_with_induction(
+    model: GPT2LMHeadModel, look_back: Mapping[int, float] = LOOK_BACK
+) -> None:
     """Give a new GPT-2 of two layers or more its induction heads, in place.
 
     The channels are shared out: the first ``size`` (a head's width) hold positions, half of the
@@ -35,7 +39,8 @@ def start_with_induction(model: GPT2LMHeadModel) -> None:
     top of one another, each turned by a random map of its own (as in Plate 1995's holographic
     memories): four words then find the room of one, and places match the better the more of the
     words before them, in order, are the same. Nearer words are louder, so that two alike are not
-    outdone by the four that a token shares with itself. Positions are sinusoids (Vaswani et al.
+    outdone by the four that a token shares with itself; where a word is one token, a thing's name is
+    its last two, and no others are looked at (``NAMED``). Positions are sinusoids (Vaswani et al.
     2017, sec. 3.5), whose shift by an offset is a rotation: a query turned by it is the key of the
     token there. The matching head's queries and keys are one and the same random projection of the
     words before. All words have one length, since a layer norm would else turn a shorter word's
@@ -61,7 +66,7 @@ def start_with_induction(model: GPT2LMHeadModel) -> None:
             output[:, :size] = 0
 
     looking, matching = transformer.h[0].attn, transformer.h[1].attn
-    for head, (offset, loudness) in enumerate(LOOK_BACK.items()):
+    for head, (offset, loudness) in enumerate(look_back.items()):
         query, key, value, output = _zeroed(looking, head, size)
         query[:size] = SHARPNESS * torch.block_diag(*_rotations(offset * rates))
         key[:size] = SHARPNESS * torch.eye(size)

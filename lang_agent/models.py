@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from lang_agent import attention
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.fused import fuse
-from lang_agent.induction import start_with_induction
+from lang_agent.induction import LOOK_BACK, NAMED, start_with_induction
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def new_gpt2(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GPT2LMHeadModel(config)
-        start_with_induction(model)
+        start_with_induction(model, NAMED if names else LOOK_BACK)
     nn.init.constant_(model.transformer.ln_f.weight, FINAL_GAIN)
     return model, tokenizer
 
