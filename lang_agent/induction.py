@@ -39,10 +39,9 @@ def start_with_induction(
     top of one another, each turned by a random map of its own (as in Plate 1995's holographic
     memories): four words then find the room of one, and places match the better the more of the
     words before them, in order, are the same. Nearer words are louder, so that two alike are not
-    outdone by the four that a token shares with itself; where a word is one token, a thing's name is
-    its last two, and no others are looked at (``NAMED``). Positions are sinusoids (Vaswani et al.
-    2017, sec. 3.5), whose shift by an offset is a rotation: a query turned by it is the key of the
-    token there. The matching head's queries and keys are one and the same random projection of the
+    outdone by the four that a token shares with itself; where a word is one token, a name is two,
+    and no others are looked at (``NAMED``). Positions are sinusoids (Vaswani et al. 2017, sec. 3.5),
+    whose shift by an offset is a rotation: a query turned by it is the key of the token there. The matching head's queries and keys are one and the same random projection of the
     words before. All words have one length, since a layer norm would else turn a shorter word's
     position into a louder key.
     """
