@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lang_agent.errors import LangAgentError
+
 
 @dataclass(frozen=True, eq=False)
 class ActionTree:
@@ -76,6 +78,20 @@ def build_tree(
 def decisions_in(tree: ActionTree, choice: int) -> int:
     """How many decisions a phrase is: one, or one a token in constrained decoding."""
     return int((tree.path[choice] >= 0).sum()) if tree.rule == "constrained" else 1
+
+
+def refuse_equal(actions: Sequence[str], phrases: Sequence[Sequence[int]]) -> None:
+    """Raise :class:`LangAgentError` where two of the actions are the same tokens: constrained
+    decoding, which draws tokens, would take them for one."""
+    said: dict[tuple[int, ...], str] = {}
+    for action, tokens in zip(actions, phrases, strict=True):
+        other = said.get(tuple(tokens))
+        if other is not None:
+            raise LangAgentError(
+                f"Constrained decoding cannot tell {other!r} from {action!r}, which are the same "
+                "tokens to this model: rename one, or use --decide sum."
+            )
+        said[tuple(tokens)] = action
 
 
 def _told_apart(phrases: list[tuple[int, ...]], end: int) -> list[tuple[int, ...]]:

@@ -160,6 +160,35 @@ def make_ready(model: PreTrainedModel) -> PreTrainedModel:
     return model.eval()
 
 
+def check_head(model: PreTrainedModel) -> None:
+    """Scores are read off the head's weights: refuse a model whose logits are not just those."""
+    head = model.get_output_embeddings()
+    token_ids = torch.arange(2, device=model.device)[None]
+    with torch.no_grad():
+        logits = model(token_ids, use_cache=False).logits
+        expected = head(model.base_model(token_ids, use_cache=False).last_hidden_state)
+    if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
+        raise LangAgentError(
+            f"{type(model).__name__} changes its logits after its head (by a cap or a scale), "
+            "which a policy does not follow: use a model without."
+        )
+
+
+def freeze_layers(model: PreTrainedModel, count: int) -> None:
+    """Train neither the embeddings (nor the head, where it is tied to them) nor the first
+    ``count`` layers."""
+    layers = int(model.config.num_hidden_layers)
+    if not 0 <= count <= layers:
+        raise LangAgentError(f"freeze_layers={count}, but the model has {layers} layers.")
+    if count == 0:
+        return
+    modules = list(model.base_model.modules())
+    blocks = next(m for m in modules if isinstance(m, nn.ModuleList) and len(m) == layers)
+    embeddings = [module for module in modules if isinstance(module, nn.Embedding)]
+    for module in (*embeddings, *blocks[:count]):
+        module.requires_grad_(False)
+
+
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """transformers draws a bar for every file that it reads or writes; checkpoints are many.

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lang_agent import models
-from lang_agent.action_tree import ActionTree, Forest, build_tree, plant
+from lang_agent.action_tree import ActionTree, Forest, build_tree, plant, refuse_equal
 from lang_agent.cache import RaggedCache
 from lang_agent.config import RULES
 from lang_agent.errors import LangAgentError, unknown
@@ -81,7 +81,7 @@ class LanguagePolicy(nn.Module):
         by_line = [token for line in _LINES.split(_PROBE) for token in self._encode(line)]
         self._line_by_line = by_line == self._encode(_PROBE)
         self.set_precision(precision)
-        _check_head(self)
+        models.check_head(self.model)
 
     @classmethod
     def from_pretrained(
@@ -201,7 +201,7 @@ class LanguagePolicy(nn.Module):
             raise unknown("rule for scoring", rule, RULES)
         phrases = [self.encode_action(action) for action in actions]
         if rule == "constrained":
-            _refuse_equal(actions, phrases)
+            refuse_equal(actions, phrases)
         return build_tree(
             phrases,
             rule,
@@ -357,49 +357,3 @@ class LanguagePolicy(nn.Module):
         """(D,) the value head's estimate of the return from each decision on."""
         at_decision = states.for_value[layout.decision_row, layout.decision_column]
         return self.value_head(at_decision).squeeze(-1)
-
-
-def freeze_layers(policy: LanguagePolicy, count: int) -> None:
-    """Train neither the embeddings (nor the head, where it is tied to them) nor the first
-    ``count`` layers."""
-    layers = int(policy.model.config.num_hidden_layers)
-    if not 0 <= count <= layers:
-        raise LangAgentError(f"freeze_layers={count}, but the model has {layers} layers.")
-    if count == 0:
-        return
-    blocks = next(
-        module
-        for module in policy.model.base_model.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == layers
-    )
-    for module in policy.model.base_model.modules():
-        if isinstance(module, nn.Embedding):
-            module.requires_grad_(False)
-    for block in blocks[:count]:
-        block.requires_grad_(False)
-
-
-def _refuse_equal(actions: Sequence[str], phrases: Sequence[list[int]]) -> None:
-    """Constrained decoding draws tokens: phrases of the same ones are one to it."""
-    said: dict[tuple[int, ...], str] = {}
-    for action, tokens in zip(actions, phrases, strict=True):
-        if tuple(tokens) in said:
-            raise LangAgentError(
-                f"Constrained decoding cannot tell {said[tuple(tokens)]!r} from {action!r}, which "
-                "are the same tokens to this model: rename one, or use --decide sum."
-            )
-        said[tuple(tokens)] = action
-
-
-def _check_head(policy: LanguagePolicy) -> None:
-    """Scores are read off the head's weights: refuse a model whose logits are not just those."""
-    head = policy.model.get_output_embeddings()
-    token_ids = torch.arange(2, device=policy.device)[None]
-    with torch.no_grad():
-        logits = policy.model(token_ids, use_cache=False).logits
-        expected = head(policy.model.base_model(token_ids, use_cache=False).last_hidden_state)
-    if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
-        raise LangAgentError(
-            f"{type(policy.model).__name__} changes its logits after its head (by a cap or a "
-            "scale), which this policy does not follow: use a model without."
-        )

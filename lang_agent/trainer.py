@@ -36,9 +36,9 @@ from lang_agent.learner import update
 from lang_agent.lora import add_lora, base_of, has_lora
 from lang_agent.memory import release_unused_memory
 from lang_agent.mixture import Mixture, learnable, make_mixture
-from lang_agent.models import SIZES
+from lang_agent.models import SIZES, freeze_layers
 from lang_agent.optimizer import Optimizer
-from lang_agent.policy import LanguagePolicy, freeze_layers
+from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference
 from lang_agent.rollout import Episode, play
 from lang_agent.tokenizer import sample_texts
@@ -139,7 +139,7 @@ class Trainer:
         if config.lora_rank and not has_lora(policy.model):
             found = name if name in SIZES else str(model_folder(name))
             add_lora(policy.model, config.lora_rank, base=base_of(found))
-        freeze_layers(policy, config.freeze_layers)
+        freeze_layers(policy.model, config.freeze_layers)
         if config.learn.recompute_activations:
             policy.model.gradient_checkpointing_enable({"use_reentrant": False})
         return policy

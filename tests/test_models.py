@@ -19,9 +19,9 @@ from lang_agent.algorithms import ALGORITHMS
 from lang_agent.batches import collate
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.lora import add_lora, without_lora
+from lang_agent.models import freeze_layers
 from lang_agent.objective import total_loss
 from lang_agent.optimizer import Optimizer
-from lang_agent.policy import freeze_layers
 from lang_agent.precision import choose_precision, matmul_rate
 from lang_agent.trainer import resume, start
 
@@ -139,14 +139,14 @@ def test_lora_wants_a_trained_model(tmp_path):
 
 def test_frozen_layers_do_not_move():
     policy = LanguagePolicy.from_scratch("nano", seed=0)
-    freeze_layers(policy, 3)
+    freeze_layers(policy.model, 3)
     policy.action_log_probs(PROMPTS, ACTIONS)[0, 0].backward()
     blocks = policy.model.transformer.h
     assert all(p.grad is None for block in blocks[:3] for p in block.parameters())
     assert all(p.grad is not None for p in blocks[3].parameters())
     assert policy.model.lm_head.weight.grad is None
     with pytest.raises(LangAgentError, match="has 4 layers"):
-        freeze_layers(policy, 5)
+        freeze_layers(policy.model, 5)
 
 
 @pytest.mark.parametrize("layer", [0, 2, -1, 4])
