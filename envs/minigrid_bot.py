@@ -110,4 +110,5 @@ class OpenByTrying(Subgoal):
         if where is None:
             bot.stack.append(ExploreSubgoal(bot))
         else:
+            # By its place: that of a thing once put down is an array, which the bot cannot compare.
             bot.stack += [PickupSubgoal(bot), GoNextToSubgoal(bot, where)]

@@ -56,6 +56,7 @@ def phrased(rng: np.random.Generator) -> Wording:
     return Wording(actions=phrases) if _told_apart(new) else phrased(rng)
 
 
+# Also where phrases alone are new, so that their words are a token each.
 varied.names = phrased.names = (*NOUNS, *COLORS)  # type: ignore[attr-defined]
 
 

@@ -189,6 +189,16 @@ def test_where_a_key_has_another_name_the_bot_tries_what_has_the_doors_colour():
     assert sum(episode.success for episode in strayed) > 20
 
 
+def test_the_bot_goes_back_to_a_thing_that_was_put_down():
+    env = lang_agent.make(ENV, wording=wordings.new_nouns, task="open", num_dists=8, max_steps=128)
+    noisy = BotAgent(0.5, torch.Generator().manual_seed(1))
+    (episode,) = play(noisy, [env], [190])
+    did = [step.decision.action for step in episode.steps]
+    assert "drop" in did
+    again = did.index("drop") + 1 + did[did.index("drop") :].index("pick up")
+    assert any(step.decision.choice != NO_LABEL for step in episode.steps[again:])
+
+
 def test_a_lost_expert_leaves_no_label():
     class Lost(TextEnv):
         def expert_action(self, last_action):
