@@ -5,8 +5,9 @@ on each sentence of one. Here merges may cross spaces, so that "You see a" is on
 observation takes a handful; words never seen still encode, byte by byte.
 
 Where a wording puts words in one another's place, words must be alike in length to be looked up
-alike: there each is one token, and one that the texts do not have gets one of ``SLOTS`` tokens, by
-its hash (hash embeddings: Svenstrup et al. 2017, arXiv 1709.03933). Two words can meet in one.
+alike: there each after a space is one token, and one that the texts do not have gets one of
+``SLOTS`` tokens, by its hash (hash embeddings: Svenstrup et al. 2017, arXiv 1709.03933). Two words
+can meet in one.
 
 Text is split before merging where something new begins: at a line (its newline leads it), after a
 colon or comma, after an article, before a number. So a prompt can grow by lines without changing
@@ -31,7 +32,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.worlds import make
 
 END_OF_TEXT = "<|endoftext|>"
-SLOTS = 1024
+SLOTS = 1024  # shared by all words that are not known
 _WORD = re.compile(r"[^\W\d_]+")
 _AFTER_SPACE = re.compile(rf"(?<= ){_WORD.pattern}")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
@@ -134,8 +135,8 @@ def sample_texts(
     A line counts once however often it was met, so that merges pay for what different lines
     share (a colour and a noun, a distance), not for whole lines that random play repeats. The
     phrases, and lines that most episodes have (a fixed goal, the cue before a phrase), count
-    often, so that they become a token each, or a few. Where a wording renames
-    things, lines with a word that hardly an episode has are left out.
+    often, so that they become a token each, or a few. Where a wording renames things, lines
+    with a word that hardly an episode has are left out.
     """
     draw = random.Random(seed)
     lines: Counter[str] = Counter()  # in how many episodes
