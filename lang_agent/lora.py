@@ -45,7 +45,7 @@ def base_of(name: str) -> str:
 
 def load_adapted(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model that an adapter's directory names, with the adapter, ready to learn on."""
-    from lang_agent.models import load
+    from lang_agent.models import load, no_progress_bars
 
     try:
         base = json.loads((directory / "adapter_config.json").read_text())[
@@ -55,7 +55,8 @@ def load_adapted(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         raise LangAgentError(f"The adapter in '{directory}' is damaged: {error!r}") from None
     model, tokenizer = load(base)
     try:
-        model.load_adapter(str(directory), is_trainable=True)
+        with no_progress_bars():
+            model.load_adapter(str(directory), is_trainable=True)
     except ImportError:
         raise LangAgentError("LoRA needs peft: pip install 'lang_agent[lora]'.") from None
     except Exception as error:

@@ -21,9 +21,11 @@ from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
 from lang_agent.checkpoint import list_checkpoints, load_policy
 from lang_agent.config import TextConfig, TrainConfig, load_config, save_config
 from lang_agent.evaluation import EVALUATION_SEED, evaluate, wilson
+from lang_agent.mixture import make_mixture
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import play
 
+RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = [
     "--env", "BabyAI-GoToRedBallNoDists-v0", "--prompt", "minimal", "--rollout-steps", "60",
     "--envs", "4", "--eval-episodes", "4", "--checkpoint-every", "1", "--env-args", "max_steps=12",
@@ -177,6 +179,18 @@ def test_configurations_survive_the_file_and_mistakes_in_it_are_named(tmp_path):
     file.write_text("learn: {learning_rate: 1e-4, target_kl: null}")
     loaded = load_config(file, TrainConfig).learn
     assert (loaded.learning_rate, loaded.target_kl) == (1e-4, None)
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_recipes_are_configurations_of_worlds_that_exist(file):
+    config = load_config(file, TrainConfig)
+    if config.model == "writer":  # which another command makes first
+        return
+    if config.mixture:
+        for env in make_mixture(config.text, config.mixture).envs:
+            assert env.reset(seed=0)[0]
+    else:
+        assert config.text.make(config.env).reset(seed=0)[0]
 
 
 def test_wilson_by_hand():
