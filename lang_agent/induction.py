@@ -19,8 +19,11 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
-LOOK_BACK = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4}  # tokens, one head each, and how loud what is there
-NAMED = {1: 1.0, 2: 0.8}  # the same where a word is a token: a noun and what it is like
+# How many tokens are looked back at, one head each, and how loud what is there: where a name is one
+# token ("red ball"), where it is two ("red", "ball"), and where words may be spelled with several.
+WHOLE = {1: 1.0}
+NAMED = {1: 1.0, 2: 0.8}
+SPELLED = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4}
 PERIOD = 1000.0  # tokens, of the slowest wave, over 2 pi
 POSITIONS = 2.0  # size of positions over that of words; at 1, neighbours are not told apart
 SHARPNESS = 4.0  # of looking back
@@ -29,9 +32,7 @@ QUIET = 0.1  # everything else that a block adds, so that what is found is heard
 
 
 @torch.no_grad()
-def start_with_induction(
-    model: GPT2LMHeadModel, look_back: Mapping[int, float] = LOOK_BACK
-) -> None:
+def start_with_induction(model: GPT2LMHeadModel, look_back: Mapping[int, float] = SPELLED) -> None:
     """Give a new GPT-2 of two layers or more its induction heads, in place.
 
     The channels are shared out: the first ``size`` (a head's width) hold positions, half of the
@@ -39,8 +40,8 @@ def start_with_induction(
     top of one another, each turned by a random map of its own (as in Plate 1995's holographic
     memories): four words then find the room of one, and places match the better the more of the
     words before them, in order, are the same. Nearer words are louder, so that two alike are not
-    outdone by the four that a token shares with itself; where a word is one token, a name is two,
-    and no others are looked at (``NAMED``). Positions are sinusoids (Vaswani et al. 2017, sec.
+    outdone by the four that a token shares with itself; for the same reason no more tokens are
+    looked at than a name has. Positions are sinusoids (Vaswani et al. 2017, sec.
     3.5), whose shift by an offset is a rotation: a query turned by it is the key of the token
     there. The matching head's queries and keys are one and the same random projection of the words
     before. All words have one length, since a layer norm would else turn a shorter word's position

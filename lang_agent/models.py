@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from lang_agent import attention
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.fused import fuse
-from lang_agent.induction import LOOK_BACK, NAMED, start_with_induction
+from lang_agent.induction import NAMED, SPELLED, WHOLE, start_with_induction
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def new_gpt2(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GPT2LMHeadModel(config)
-        start_with_induction(model, NAMED if names else LOOK_BACK)
+        look_back = SPELLED if prose else NAMED if names else WHOLE
+        start_with_induction(model, look_back)
     nn.init.constant_(model.transformer.ln_f.weight, FINAL_GAIN)
     return model, tokenizer
 

@@ -10,9 +10,9 @@ alike: there each after a space is one token, and one that the texts do not have
 can meet in one.
 
 Text is split before merging where something new begins: at a line (its newline leads it), after a
-colon or comma, after an article, before a number. So a prompt can grow by lines without changing
-the tokens it already has, and a thing is the same token wherever it is named: " red ball" in the
-goal and in what is seen.
+colon or comma, after an article, before a number, and on both sides of a thing's name. So a prompt
+can grow by lines without changing the tokens it already has, and " red ball" is the same token in
+the goal and in what is seen, whatever stands beside it: a policy finds the one by the other.
 """
 
 from __future__ import annotations
@@ -38,17 +38,29 @@ _AFTER_SPACE = re.compile(rf"(?<= ){_WORD.pattern}")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
 
 
-def pieces(names: Sequence[str] = ()) -> str:
-    """The regular expression of a piece.
+_NAME = re.compile(
+    rf"\b(?:{'|'.join(ARTICLES)}) ({_WORD.pattern}(?: {_WORD.pattern}){{0,2}})(?= \d|[:,\n]|$)"
+)
 
-    With ``names`` each of them is one by itself, and so is what follows it, so that a name is the
-    same token in any company; a place ("2 steps left and 1 step forward") is one as well.
+
+def names_in(texts: Iterable[str]) -> list[str]:
+    """What things are called: the one to three words between an article and a number, a colon, a
+    comma or the end of the line."""
+    return sorted({name for text in texts for name in _NAME.findall(text)})
+
+
+def pieces(names: Sequence[str], *, words: bool = False) -> str:
+    """The regular expression of a piece, of which each of ``names`` is one by itself.
+
+    With ``words`` the names are single words; commas are then pieces too, and a place ("2 steps
+    left and 1 step forward") is one as a whole.
     """
     ends = [r"(?<=[:,])", *(rf"(?<= {article})(?= )" for article in ARTICLES)]
+    ends += [r"(?=[:,])", r"(?<! and)(?= \d)"] if words else [r"(?= \d)"]
     if not names:
-        return _piece([*ends, r"(?= \d)"])
+        return _piece(ends)
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    ends += [r"(?=[:,])", r"(?<! and)(?= \d)", rf"(?= (?:{known})\b)"]
+    ends.append(rf"(?= (?:{known})\b)")
     return rf" (?:{known})\b|{_piece(ends)}"
 
 
@@ -61,11 +73,14 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A tokenizer with at most ``vocab_size`` entries: the 256 bytes, the merges that pay most on
     ``texts``, and one end-of-text token. The same texts give the same tokenizer. ``names`` are
-    never merged with their neighbours; where there are any, a text to encode goes through
-    :func:`shared_out` first. ``prose`` merges within words alone, as GPT-2's does: a text may then
+    words that are never merged with their neighbours; where there are any, a text to encode goes
+    through :func:`shared_out` first. Without, the names of things are found in the texts
+    (:func:`names_in`). ``prose`` merges within words alone, as GPT-2's does: a text may then
     stop, and be gone on from, at any word."""
+    texts = list(texts)
     tokenizer = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(pieces(names)), behavior="isolated")
+    piece = pieces(names, words=True) if names else pieces(names_in(texts))
+    split = pre_tokenizers.Split(Regex(piece), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             *([] if prose else [split]),
@@ -80,7 +95,6 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = list(texts)
     tokenizer.train_from_iterator(texts, trainer)
     known: dict[str, list[str]] = {}
     if names:
@@ -162,7 +176,7 @@ def sample_texts(
                 if terminated or truncated:
                     break
             lines.update(read)
-            words.update({word for line in read for word in _words(line)})
+            words.update({word for line in (*read, *info["actions"]) for word in _words(line)})
             episodes += 1
     if any(getattr(env.unwrapped, "names", ()) for env in envs):
         known = {word for word, count in words.items() if count > RARE * episodes}

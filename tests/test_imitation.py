@@ -116,8 +116,9 @@ def test_where_things_are_renamed_every_word_is_one_token_whether_known_or_not(t
     assert plain.tokenizer.decode(plain.encode(" squibbish")) == " squibbish"
 
 
-def test_a_tokenizer_never_knows_a_word_invented_for_an_episode():
-    env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt="recap")
+@pytest.mark.parametrize("prompt", ["recap", "goal_last"])  # the latter does not list the actions
+def test_a_tokenizer_never_knows_a_word_invented_for_an_episode(prompt):
+    env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt=prompt)
     tokenizer = train_tokenizer(sample_texts([env], steps=1500), 2048, env.unwrapped.names)
     rng = np.random.default_rng(0)
     invented = {word for _ in range(1000) for word in wordings.varied(rng).words.values()}

@@ -5,16 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
+import lang_agent
 from lang_agent import LanguagePolicy
-from lang_agent.induction import LOOK_BACK, NAMED
+from lang_agent.induction import NAMED, SPELLED, WHOLE
+from lang_agent.tokenizer import sample_texts, train_tokenizer
 
 SEEN = "See: red ball 2 steps left, blue key 1 step right, red key 3 steps forward,\ngo to the "
 PLACES = {"red ball": " 2 steps left", "blue key": " 1 step right", "red key": " 3 steps forward"}
 
 
 @pytest.mark.parametrize("size", ["nano", "micro", "small"])
-def test_a_new_model_attends_to_the_words_before_and_to_where_they_were_met(size):
-    names = ("red", "blue", "ball", "key")
+@pytest.mark.parametrize(
+    ("names", "look_back"), [(("red", "blue", "ball", "key"), NAMED), ((), WHOLE)]
+)
+def test_a_new_model_attends_to_the_words_before_and_to_where_they_were_met(size, names, look_back):
     texts = [f"{SEEN}{thing}:" for thing in PLACES for _ in range(300)]
     right, others = 0.0, 0.0
     for seed in range(4):
@@ -25,19 +29,48 @@ def test_a_new_model_attends_to_the_words_before_and_to_where_they_were_met(size
             words = [policy.tokenizer.decode([token]) for token in ids[0]]
             with torch.no_grad():
                 first, second, *_ = policy.model.transformer(ids, output_attentions=True).attentions
-            for head, offset in enumerate(NAMED):
+            for head, offset in enumerate(look_back):
                 assert first[0, head].diagonal(-offset)[offset:].min() > 0.9
             found = second[0, 0, -1, :-1]  # beside itself
-            right += found[words.index(place)].item()
-            others += found.sum().item() - found[words.index(place)].item()
+            at = [word.rstrip(",") for word in words].index(place)
+            right += found[at].item()
+            others += found.sum().item() - found[at].item()
     assert right > 2 * others
 
 
 def test_where_words_may_be_spelled_a_new_model_looks_further_back():
-    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=[SEEN])
+    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=[SEEN], prose=True)
     policy.model.set_attn_implementation("eager")
     ids = torch.tensor([policy.encode("qrstuv" * 8)])
     with torch.no_grad():
         first, *_ = policy.model.transformer(ids, output_attentions=True).attentions
-    for head, offset in enumerate(LOOK_BACK):
+    for head, offset in enumerate(SPELLED):
         assert first[0, head].diagonal(-offset)[offset:].min() > 0.9
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    env = lang_agent.make("BabyAI-MixedLocal-v0", prompt="goal_last")
+    return train_tokenizer(sample_texts([env]), 2048)
+
+
+@pytest.mark.parametrize(
+    ("mission", "names"),
+    [
+        ("go to the red ball", ["red ball"]),
+        ("put the purple key next to the blue box", ["purple key", "blue box"]),
+        ("pick up a grey key, then go to the green ball", ["grey key", "green ball"]),
+        ("go to the yellow key after you pick up the blue ball", ["yellow key", "blue ball"]),
+        ("open the purple door", ["purple door"]),
+    ],
+)
+def test_a_thing_is_the_same_token_in_the_goal_and_in_what_is_seen(tokenizer, mission, names):
+    def tokens(text):
+        return [tokenizer.decode([token]) for token in tokenizer(text)["input_ids"]]
+
+    goal = tokens(f"\n{mission}:")
+    for name in names:
+        state = "locked " if name.endswith("door") else ""
+        assert f" {name}" in goal
+        assert f" {name}" in tokens(f"See: {state}{name} 2 steps left and 1 step forward,")
+        assert f" {name}" in tokens(f"\nYou see a {state}{name} 3 steps forward\nAction:")
