@@ -43,9 +43,9 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     else:
         name = f"{config.env.split('/')[-1]}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run = trainer.start(config, Path(config.out or f"runs/{name}"))
-    results = {}
     if run.config.eval_episodes and resume is None:
-        results["before"] = progress.evaluation(run, console, "Before training")
+        before = progress.evaluation(run, console, "Before training")
+        progress.write_evaluation(run.folder, "before", before)
     with _stopped_by_signals(run):
         progress.training(run, console)
     if run.stop:
@@ -53,8 +53,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         console.print(f"lang-agent train --resume {run.folder}", soft_wrap=True)
         raise SystemExit(130)
     if run.config.eval_episodes:
-        results["after"] = progress.evaluation(run, console, "After training")
-    progress.write_evaluations(run.folder, results)
+        after = progress.evaluation(run, console, "After training")
+        progress.write_evaluation(run.folder, "after", after)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
     if run.config.gif:
         env = run.make_env(render_mode="rgb_array")

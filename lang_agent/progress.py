@@ -65,9 +65,8 @@ def evaluation(run: Trainer, console: Console, title: str) -> list[Evaluation]:
     return rows
 
 
-def write_evaluations(folder: Path, results: dict[str, list[Evaluation]]) -> None:
-    """Record evaluations by name (before, after) in the run folder, beside earlier ones."""
+def write_evaluation(folder: Path, name: str, rows: list[Evaluation]) -> None:
+    """Record an evaluation by name (before, after) in the run folder, beside earlier ones."""
     file = folder / EVALUATION_FILE
     known = json.loads(file.read_text()) if file.is_file() else {}
-    known |= {name: as_json(rows) for name, rows in results.items()}
-    file.write_text(json.dumps(known, indent=1) + "\n")
+    file.write_text(json.dumps({**known, name: as_json(rows)}, indent=1) + "\n")

@@ -94,7 +94,7 @@ def test_resume_goes_on_from_the_last_whole_checkpoint(tmp_path):
 def test_ctrl_c_saves_and_a_second_one_is_not_needed(tmp_path):
     run = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", "from lang_agent.cli import main; main()", "train",
-         *SMALL, "--eval-episodes", "0", "--steps", "100000", "--out", str(tmp_path / "run")],
+         *SMALL, "--steps", "100000", "--out", str(tmp_path / "run")],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -106,6 +106,8 @@ def test_ctrl_c_saves_and_a_second_one_is_not_needed(tmp_path):
     assert "lang-agent train --resume" in output
     updates = [json.loads(line)["updates"] for line in metrics.read_text().splitlines()]
     assert trainer.resume(tmp_path / "run").progress.updates == updates[-1]
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert [row["episodes"] for row in evaluation["before"]] == [4]
 
 
 def test_a_saved_policy_keeps_its_scores_and_values(tmp_path):
