@@ -135,7 +135,7 @@ def test_every_way_to_decide_learns_the_bandit(way):
     decide = DecideConfig(way, max_new_tokens=12)
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
     generator = torch.Generator().manual_seed(0)
-    for round_ in range(120):  # writing takes some seventy, the others ten
+    for round_ in range(120):  # writing takes some seventy
         agent = PolicyAgent(policy, 16, decide, generator=generator)
         episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
         update(policy, optimizer, episodes, config, decide, generator)
