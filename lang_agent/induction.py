@@ -41,11 +41,11 @@ def start_with_induction(model: GPT2LMHeadModel, look_back: Mapping[int, float] 
     memories): four words then find the room of one, and places match the better the more of the
     words before them, in order, are the same. Nearer words are louder, so that two alike are not
     outdone by the four that a token shares with itself; for the same reason no more tokens are
-    looked at than a name has. Positions are sinusoids (Vaswani et al. 2017, sec.
-    3.5), whose shift by an offset is a rotation: a query turned by it is the key of the token
-    there. The matching head's queries and keys are one and the same random projection of the words
-    before. All words have one length, since a layer norm would else turn a shorter word's position
-    into a louder key.
+    looked at than a name has. Positions are sinusoids (Vaswani et al. 2017, sec. 3.5), whose
+    shift by an offset is a rotation: a query turned by it is the key of the token there. The
+    matching head's queries and keys are one and the same random projection of the words before.
+    All words have one length, since a layer norm would else turn a shorter word's position into
+    a louder key.
     """
     width, size = model.config.n_embd, model.config.n_embd // model.config.n_head
     half = (width - size) // 2

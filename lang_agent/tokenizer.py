@@ -36,8 +36,6 @@ SLOTS = 1024  # shared by all words that are not known
 _WORD = re.compile(r"[^\W\d_]+")
 _AFTER_SPACE = re.compile(rf"(?<= ){_WORD.pattern}")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
-
-
 _NAME = re.compile(
     rf"\b(?:{'|'.join(ARTICLES)}) ({_WORD.pattern}(?: {_WORD.pattern}){{0,2}})(?= \d|[:,\n]|$)"
 )
@@ -79,14 +77,13 @@ def train_tokenizer(
     stop, and be gone on from, at any word."""
     texts = list(texts)
     tokenizer = Tokenizer(models.BPE())
-    piece = pieces(names, words=True) if names else pieces(names_in(texts))
-    split = pre_tokenizers.Split(Regex(piece), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            *([] if prose else [split]),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=prose),
-        ]
-    )
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=prose)
+    if prose:
+        tokenizer.pre_tokenizer = byte_level
+    else:
+        piece = pieces(names, words=True) if names else pieces(names_in(texts))
+        split = pre_tokenizers.Split(Regex(piece), behavior="isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
