@@ -21,6 +21,7 @@ from lang_agent.text_env import TextEnv, World
 
 from .minigrid_bot import expert
 from .minigrid_view import use_fast_view
+from .minigrid_witness import witness
 
 PHRASES = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
 DONE = 6  # the seventh action of minigrid: nothing happens, except where a level waits for it
@@ -192,7 +193,14 @@ def make_world(env: gymnasium.Env) -> World:
     if waits:
         actions["done"] = DONE
     noop = DONE if known > DONE and not waits else None
-    return World(actions=actions, renderers=RENDERERS, noop=noop, expert=expert)
+    babyai = isinstance(env.unwrapped, roomgrid_level.RoomGridLevel)
+    return World(
+        actions=actions,
+        renderers=RENDERERS,
+        noop=noop,
+        expert=expert,
+        witness=witness if babyai else None,
+    )
 
 
 TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")

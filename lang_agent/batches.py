@@ -112,6 +112,12 @@ def minibatches(
         yield batch
 
 
+def deal(samples: Sequence[Sample], parts: int, generator: torch.Generator) -> list[list[Sample]]:
+    """All samples in random order, dealt out to so many parts."""
+    order = torch.randperm(len(samples), generator=generator).tolist()
+    return [[samples[at] for at in order[part::parts]] for part in range(parts)]
+
+
 def share_prompts(samples: Sequence[Sample]) -> list[Sample]:
     """Texts written after the same prompt as branches of one sample, so that it is read once."""
     shared: list[Sample] = []

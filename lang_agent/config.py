@@ -222,6 +222,9 @@ class TrainConfig:
     vocabulary_from: tuple[str, ...] = ()
     """Further environments whose words a new model's tokenizer shall know, for later training."""
     learn: LearnConfig = field(default_factory=LearnConfig)
+    hindsight: float = 0.0
+    """Learn from what episodes did fulfil too, whatever they were told to do: the last steps on
+    the way there, each further one with this probability; 0 for none."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     steps: int = 100_000
     """Environment steps to learn from."""
@@ -251,6 +254,9 @@ class TrainConfig:
             raise unknown("curriculum", self.curriculum, ("fixed", "learnable"))
         if self.curriculum == "learnable" and len(self.mixture) < 2:
             raise LangAgentError("curriculum=learnable needs a mixture of at least two parts.")
+        require("hindsight", self.hindsight, 0 <= self.hindsight < 1, "0 or more, below 1")
+        if self.hindsight and self.decide.decide == GENERATE:
+            raise LangAgentError("hindsight learns choices among phrases, not --decide generate.")
         for name in ("eval_episodes", "lora_rank", "freeze_layers"):
             value = getattr(self, name)
             require(name, value, value >= 0, "0 or more")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lang_agent.algorithms import ALGORITHMS, Algorithm, LearnState, settle
-from lang_agent.batches import Sample, by_length, collate, minibatches
+from lang_agent.batches import Sample, by_length, collate, deal, minibatches, to_samples
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.credit import assess, flat_groups
 from lang_agent.errors import LangAgentError
@@ -33,12 +33,15 @@ def update(
     generator: torch.Generator,
     state: LearnState | None = None,
     reference: Reference | None = None,
+    retold: Sequence[Episode] = (),
 ) -> dict[str, float]:
     """Learn from episodes in which the policy decided as ``decide`` says; returns the means of
     what was measured over the decisions.
 
     ``state`` remembers what goes on to the next update. A step whose loss or gradient is not finite
     is skipped and counted; after ``MAX_SKIPPED`` in a row :class:`LangAgentError` is raised.
+    ``retold`` episodes (:mod:`lang_agent.hindsight`) have a share in every step: what was done in
+    them is learned by likelihood, a decision of theirs for as much as one of the others.
     """
     config, state = settle(config), state or LearnState()
     algorithm = ALGORITHMS[config.algorithm]
@@ -62,8 +65,12 @@ def update(
                 metrics |= step
                 metrics |= _fit_critic(policy, optimizer, samples, config, generator)
         else:
+            blank = [[[0.0]] * len(episode.steps) for episode in retold]
+            told = to_samples(policy, retold, blank, blank, decide.decide)
+            if told:
+                metrics["hindsight_decisions"] = sum(len(sample.columns) for sample in told)
             metrics |= _epochs(
-                policy, optimizer, algorithm, samples, config, decide, generator, state
+                policy, optimizer, algorithm, samples, told, config, decide, generator, state
             )
     finally:
         policy.model.eval()
@@ -75,12 +82,14 @@ def _epochs(
     optimizer: Optimizer,
     algorithm: Algorithm,
     samples: Sequence[Sample],
+    told: Sequence[Sample],
     config: LearnConfig,
     decide: DecideConfig,
     generator: torch.Generator,
     state: LearnState,
 ) -> dict[str, float]:
-    """Minibatches of all samples, several times; ends early past ``target_kl``."""
+    """Minibatches of all samples, and of those told in hindsight, several times; ends early past
+    ``target_kl``."""
     sums: dict[str, float] = {}
     counts = {"skipped": 0.0}
     seen, total = 0, sum(len(sample.columns) for sample in samples)
@@ -89,8 +98,12 @@ def _epochs(
     if state.kl_coef is not None and config.kl_in == "loss":
         config = replace(config, kl_coef=state.kl_coef)
     for _ in range(epochs):
-        for minibatch in minibatches(samples, config.minibatch_decisions, generator):
-            measured = gradient_step(policy, optimizer, algorithm, minibatch, config, decide)
+        parts = list(minibatches(samples, config.minibatch_decisions, generator))
+        lessons = deal(told, len(parts), generator) if told else [()] * len(parts)
+        for minibatch, lesson in zip(parts, lessons, strict=True):
+            measured = gradient_step(
+                policy, optimizer, algorithm, minibatch, config, decide, lesson
+            )
             _count(measured, state, counts)
             if measured is None:
                 continue
@@ -126,14 +139,42 @@ def gradient_step(
     minibatch: Sequence[Sample],
     config: LearnConfig,
     decide: DecideConfig,
+    told: Sequence[Sample] = (),
 ) -> dict[str, float] | None:
-    """One optimizer step on a minibatch, accumulated over batches of at most ``batch_tokens``.
+    """One optimizer step on a minibatch, and on what is told in hindsight.
 
     None, and nothing has moved, where the loss or the gradient is not finite.
     """
+    optimizer.zero_grad()
+    measured = _backward(policy, algorithm, minibatch, config, decide)
+    if told:
+        alone = LearnConfig(
+            algorithm="imitation",
+            entropy_coef=0.0,
+            value_coef=0.0,
+            batch_tokens=config.batch_tokens,
+        )
+        lesson = _backward(policy, ALGORITHMS["imitation"], told, alone, decide)
+        measured["hindsight_loss"] = lesson["policy_loss"]
+    norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+    if not torch.isfinite(norm) or not all(map(math.isfinite, measured.values())):
+        optimizer.zero_grad()
+        return None
+    optimizer.step()
+    return measured | {"grad_norm": norm.item()}
+
+
+def _backward(
+    policy: LanguagePolicy,
+    algorithm: Algorithm,
+    minibatch: Sequence[Sample],
+    config: LearnConfig,
+    decide: DecideConfig,
+) -> dict[str, float]:
+    """Add the gradient of a minibatch's mean loss, accumulated over batches of at most
+    ``batch_tokens``; returns the means of what was measured."""
     decisions = sum(len(sample.columns) for sample in minibatch)
     tokens = sum(len(entries) for sample in minibatch for entries in sample.log_probs)
-    optimizer.zero_grad()
     sums: dict[str, Tensor] = {}
     for part in by_length(minibatch, config.batch_tokens):
         batch = collate(part, policy.device)
@@ -141,13 +182,7 @@ def gradient_step(
         (loss / decisions).backward()
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu()
-    norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
-    measured = {name: (value / decisions).item() for name, value in sums.items()}
-    if not torch.isfinite(norm) or not all(map(math.isfinite, measured.values())):
-        optimizer.zero_grad()
-        return None
-    optimizer.step()
-    return measured | {"grad_norm": norm.item()}
+    return {name: (value / decisions).item() for name, value in sums.items()}
 
 
 def _fit_critic(

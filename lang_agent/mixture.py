@@ -71,6 +71,11 @@ class Mixture(gymnasium.Env[str, str]):
         for env in self.envs:
             env.unwrapped.limit_prompt(max_tokens, count_tokens, with_phrase=with_phrase)  # type: ignore[attr-defined]
 
+    @property
+    def playing(self) -> gymnasium.Env[str, str]:
+        """The part that is being played."""
+        return self._env.unwrapped
+
     def expert_action(self, last_action: str | None) -> str:
         """As :meth:`TextEnv.expert_action`, of the part being played."""
         return self._env.unwrapped.expert_action(last_action)  # type: ignore[attr-defined]

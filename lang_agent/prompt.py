@@ -133,6 +133,12 @@ class Prompt:
         """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``."""
         self._max_tokens, self._count = max_tokens, count_tokens
 
+    def again(self) -> Prompt:
+        """A prompt like this one, of an episode that is to be told from its beginning."""
+        prompt = Prompt(self.template)
+        prompt._max_tokens, prompt._count = self._max_tokens, self._count
+        return prompt
+
     def reset(self, fields: Fields) -> str:
         """The first prompt of an episode."""
         if self.is_transcript:

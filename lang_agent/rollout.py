@@ -93,13 +93,15 @@ def play(
     *,
     min_steps: int | None = None,
     group_size: int = 1,
+    on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None = None,
 ) -> Iterator[Episode]:
     """Play ``group_size`` episodes of each seed, as many at once as there are environments.
 
     Every episode that was begun is finished and yielded, in the order of finishing. With
     ``min_steps`` no new episode begins once that many steps were taken in all, so that which
     episodes are played never depends on how they end. Where an environment has a rubric, the
-    episodes of a seed are judged together, once all of them are finished.
+    episodes of a seed are judged together, once all of them are finished. ``on_end`` is told of
+    every episode while its environment still stands as it ended.
     """
     upcoming = enumerate(seed for seed in seeds for _ in range(group_size))
     begun = 0
@@ -130,6 +132,8 @@ def play(
     def finish(slot: int) -> list[Episode]:
         """What is done now that this slot's episode is: it alone, or its group."""
         episode = running[slot]
+        if on_end is not None:
+            on_end(episode, envs[slot])
         begin(slot)
         rubric = rubrics[slot]
         if rubric is None:

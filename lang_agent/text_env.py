@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,22 @@ from lang_agent.wording import Wording, Wordings
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 """(observation, environment) -> fields: ``descriptions`` (list of lines) at least, usually
 ``mission``, and ``actions`` (list of phrases) where the admissible ones change with the state."""
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """A mission that an episode has fulfilled, whatever it was told to do."""
+
+    task: str
+    """What kind of mission it is."""
+    mission: str
+    """In the world's own words."""
+    steps: tuple[int, ...]
+    """At which steps, from 0, its parts were done; with the last it was fulfilled."""
+
+
+Witness = Callable[[Any], Sequence[Achieved]]
+"""The environment action just taken (None: none was) -> what has been fulfilled with it."""
 
 Expert = Callable[[Any], Any]
 """The environment action taken last (None at the start) -> the action it would take now; raises
@@ -56,6 +72,8 @@ class World:
     """(environment, reward, terminated) -> whether the task is done."""
     expert: Callable[[gymnasium.Env, Wording], Expert] | None = None
     """Makes an expert for the episode that the environment has just begun in these words."""
+    witness: Callable[[gymnasium.Env], Witness] | None = None
+    """Watches the episode that the environment has just begun."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +158,11 @@ class TextEnv(gymnasium.Env[str, str]):
         self._fields: dict[str, Any] = {}
         self._world_info: dict[str, Any] = {}
         self._retries = self._idle = self._steps = 0
+        self.achieved: list[Achieved] = []
+        """What the episode has fulfilled so far, where it is watched (:meth:`watch`)."""
+        self._watched = False
+        self._witness: Witness | None = None
+        self._turns: list[tuple[str | None, dict[str, Any]]] = []  # (action before, fields)
 
     def limit_prompt(
         self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False
@@ -180,6 +203,9 @@ class TextEnv(gymnasium.Env[str, str]):
         observation, self._world_info = self.env.reset(seed=seed, options=options)
         self._retries = self._idle = self._steps = 0
         self._look(observation, feedback="")
+        if self._watched and self.world.witness is not None:
+            self._witness = self.world.witness(self.env)
+            self._turns, self.achieved = [(None, self._fields)], []
         return self.prompt.reset(self._fields), self._info(None, success=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -198,6 +224,9 @@ class TextEnv(gymnasium.Env[str, str]):
         self._look(
             observation, feedback=f"Not an action: {parsed.reason}." if parsed.reason else ""
         )
+        if self._witness is not None:
+            self._turns.append((action, self._fields))
+            self.achieved += self._witness(None if stay else chosen)
         prompt = self.prompt.step(action, self._fields)
         return prompt, reward - penalty, terminated, truncated, self._info(parsed, success)
 
@@ -251,6 +280,27 @@ class TextEnv(gymnasium.Env[str, str]):
             "reason": parsed.reason if parsed else "",
             "success": success,
         }
+
+    def watch(self) -> None:
+        """From the next reset on, keep track of what episodes fulfil, so that they can be retold.
+
+        Raises :class:`LangAgentError` where the world does not tell.
+        """
+        if self.world.witness is None:
+            raise LangAgentError(
+                f"Hindsight needs to know what an episode has fulfilled, and the world of "
+                f"{self.env.spec.id if self.env.spec else self.env} has no witness to tell."
+            )
+        self._watched = True
+
+    def retold(self, mission: str) -> Iterator[str]:
+        """The prompts of the episode's steps so far, as they would have read with another mission
+        (in the world's own words). It must have been watched."""
+        told = self._wording.fields({"mission": mission})
+        prompt = self.prompt.again()
+        for action, fields in self._turns[:-1]:
+            seen = {**fields, **told}
+            yield prompt.reset(seen) if action is None else prompt.step(action, seen)
 
     def expert_action(self, last_action: str | None) -> str:
         """The phrase the world's expert would say now, given the phrase taken last.

@@ -31,6 +31,7 @@ from lang_agent.config import TrainConfig, load_config, save_config
 from lang_agent.demonstrations import Demonstrations
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
+from lang_agent.hindsight import retell
 from lang_agent.imitation import apprentice
 from lang_agent.learner import update
 from lang_agent.lora import add_lora, base_of, has_lora
@@ -41,6 +42,7 @@ from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference
 from lang_agent.rollout import Episode, play
+from lang_agent.text_env import TextEnv
 from lang_agent.tokenizer import sample_texts
 
 CONFIG_FILE = "config.yaml"
@@ -83,6 +85,8 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.envs = [self.make_env() for _ in range(config.envs)]
+        if config.hindsight:
+            self._watch()
         checkpoint = latest_checkpoint(folder) if resume else None
         device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.policy = (policy or self._policy(checkpoint, config.model)).to(device)
@@ -101,6 +105,7 @@ class Trainer:
             file = Path(config.imitation.demonstrations)
             self.demonstrations = Demonstrations(file, self.policy, config.seed)
         self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
+        self._retold: list[Episode] = []  # the last rollout in hindsight
         self.stop = False  # set it to end the run after the update under way
         if checkpoint is not None:
             self.progress = _progress(restore(checkpoint, self.optimizer, self.generator))
@@ -114,6 +119,18 @@ class Trainer:
         if config.mixture:
             return make_mixture(config.text, config.mixture, **env_kwargs)
         return config.text.make(config.env, **env_kwargs)
+
+    def _watch(self) -> None:
+        """Have the worlds say what episodes fulfil."""
+        row = ALGORITHMS[self.learn.algorithm]
+        if row.trust_region or row.imitates:
+            raise LangAgentError(f"hindsight has no place in {self.learn.algorithm}'s updates.")
+        for env in self.envs:
+            whole = env.unwrapped
+            for part in whole.envs if isinstance(whole, Mixture) else [whole]:
+                if not isinstance(part.unwrapped, TextEnv):
+                    raise LangAgentError("hindsight needs worlds put into words by a TextEnv.")
+                part.unwrapped.watch()
 
     def _policy(self, checkpoint: Path | None, name: str) -> LanguagePolicy:
         """The policy to go on with, or to begin with."""
@@ -203,6 +220,7 @@ class Trainer:
             self.generator,
             progress.learning,
             self.reference,
+            self._retold,
         )
         seconds = time.perf_counter() - started
         steps = sum(len(episode.steps) for episode in episodes)
@@ -249,6 +267,15 @@ class Trainer:
                 mixture = env.unwrapped
                 assert isinstance(mixture, Mixture)
                 mixture.weights = learnable(self.weights, outcomes)
+        self._retold = []
+        scribe = PolicyAgent(self.policy, 1)
+
+        def tell_again(episode: Episode, env: gymnasium.Env[str, str]) -> None:
+            whole = env.unwrapped
+            world = whole.playing if isinstance(whole, Mixture) else whole
+            assert isinstance(world, TextEnv)
+            self._retold += retell(episode, world, scribe, config.hindsight, self.generator)
+
         size = self.learn.group_size or 1
         seeds = training_seeds(config.seed, progress.episodes // size)
         played = play(
@@ -257,6 +284,7 @@ class Trainer:
             seeds,
             min_steps=config.rollout_steps,
             group_size=size,
+            on_end=tell_again if config.hindsight else None,
         )
         return sorted(played, key=lambda episode: episode.index)
 

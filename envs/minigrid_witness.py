@@ -1,0 +1,87 @@
+"""Which missions of BabyAI's language an episode has fulfilled, whatever it was told to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import gymnasium
+from minigrid.core.actions import Actions
+from minigrid.core.world_object import Door, WorldObj
+
+from lang_agent.text_env import Achieved, Witness
+
+
+def witness(env: gymnasium.Env) -> Witness:
+    """Watches the episode that ``env`` has just begun: going to things, picking them up, putting
+    them next to each other, opening doors, and going to a thing after another was picked up.
+
+    What it tells, BabyAI's verifier would reward (it has more: a thing that was taken away can be
+    gone to where it was).
+    """
+    return BabyAIWitness(env.unwrapped)
+
+
+class BabyAIWitness:
+    """The state of :func:`witness`: what was picked up, and what was in front a step ago."""
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        things = [cell for cell in env.grid.grid if cell and (cell.can_pickup() or _door(cell))]
+        self._alike = Counter(map(_kind, things))
+        self._doors = sum(map(_door, things))
+        self._picked: dict[str, int] = {}  # kind -> the step it was last picked up
+        self._front: WorldObj | None = None
+        self._carried = env.carrying
+        self._step = -1
+
+    def __call__(self, action: Any) -> list[Achieved]:
+        """What the step just taken has fulfilled."""
+        self._step += 1
+        now, found = self._step, []
+        before, self._carried = self._carried, self.env.carrying
+        met, self._front = self._front, self._in_front()
+        thing = self._front
+        if self._carried is not None and before is None:
+            name = self._name(self._carried)
+            found.append(Achieved("pickup", f"pick up {name}", (now,)))
+            self._picked[name] = now
+        elif before is not None and self._carried is None:
+            name = self._name(before)
+            for other in {self._name(other) for other in self._beside(self.env.front_pos)} - {name}:
+                mission = f"put {name} next to {other}"
+                found.append(Achieved("putnext", mission, (self._picked[name], now)))
+        elif action == Actions.toggle and isinstance(thing, Door) and thing.is_open:
+            steps = (now,) if before is None else (self._picked[self._name(before)], now)
+            found.append(Achieved("open", f"open {self._name(thing)}", steps))
+            the = "the" if self._doors == 1 else "a"
+            found.append(Achieved("open", f"open {the} door", steps))
+        elif thing is not None and thing is not met:
+            name = self._name(thing)
+            found.append(Achieved("goto", f"go to {name}", (now,)))
+            for first in self._picked.keys() - {name}:
+                steps = (self._picked[first], now)
+                found.append(Achieved("sequence", f"pick up {first}, then go to {name}", steps))
+                found.append(Achieved("sequence", f"go to {name} after you pick up {first}", steps))
+        return sorted(found, key=lambda one: one.mission)
+
+    def _in_front(self) -> WorldObj | None:
+        cell = self.env.grid.get(*self.env.front_pos)
+        return cell if cell and _kind(cell) in self._alike else None
+
+    def _beside(self, place: tuple[int, int]) -> list[WorldObj]:
+        x, y = place
+        cells = [self.env.grid.get(x + dx, y + dy) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+        return [cell for cell in cells if cell and _kind(cell) in self._alike]
+
+    def _name(self, thing: WorldObj) -> str:
+        """As a mission says it: "a" where there were several at the start."""
+        return f"{'a' if self._alike[_kind(thing)] > 1 else 'the'} {thing.color} {thing.type}"
+
+
+def _kind(thing: WorldObj) -> tuple[str, str]:
+    return thing.color, thing.type
+
+
+def _door(thing: WorldObj) -> bool:
+    return isinstance(thing, Door)

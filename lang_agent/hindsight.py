@@ -1,0 +1,74 @@
+"""Hindsight: an episode is told again with a mission that it did fulfil, and its way there learned.
+
+An agent that was told to open a door and walked into a ball has shown how one goes to a ball. The
+world says what an episode has fulfilled (:attr:`lang_agent.text_env.World.witness`); its prompts
+are written anew with that for a mission, and what was done on the last steps before it is learned
+by likelihood, beside the policy gradient (:func:`lang_agent.learner.update`).
+
+This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) with goals in words
+(ACTRCE: Chan et al. 2019, arXiv 1902.04546), learned as goal-conditioned supervised learning does
+(Ghosh et al. 2019, arXiv 1912.06088) instead of by a Q-function. Unlike there nothing is replayed
+from a buffer, and near steps are taken more often than far ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import islice
+
+import torch
+
+from lang_agent.agents import PolicyAgent
+from lang_agent.rollout import Episode, Step
+from lang_agent.text_env import Achieved, TextEnv
+
+TELLINGS = 4  # of the missions of one task, in one episode
+
+
+def retell(
+    episode: Episode,
+    env: TextEnv,
+    scribe: PolicyAgent,
+    reach: float,
+    generator: torch.Generator,
+) -> list[Episode]:
+    """The episode that ``env`` has just ended, told with missions that it fulfilled.
+
+    Of each task up to ``TELLINGS`` are drawn, so that what happens all the time does not drown what
+    is rare; of each mission one part, and the steps that led to it: as many as a geometric draw
+    says, of which each further one has the probability ``reach``.
+
+    Args:
+        scribe: puts prompts and actions into tokens.
+    """
+    tasks: dict[str, list[Achieved]] = {}
+    for achieved in env.achieved:
+        tasks.setdefault(achieved.task, []).append(achieved)
+    retold = []
+    drawn = [
+        missions[at]
+        for _, missions in sorted(tasks.items())
+        for at in torch.randperm(len(missions), generator=generator)[:TELLINGS].tolist()
+    ]
+    for chosen in drawn:
+        last = chosen.steps[_draw(len(chosen.steps), generator)]
+        first = max(last - _geometric(reach, generator), 0)
+        prompts = islice(env.retold(chosen.mission), first, last + 1)
+        steps = []
+        for prompt, step in zip(prompts, episode.steps[first : last + 1], strict=True):
+            seen = replace(step.observation, prompt=prompt)
+            done = scribe.record(0, seen, step.decision.action, step.decision.choice)
+            steps.append(Step(seen, done, 0.0, {}))
+        retold.append(Episode(episode.index, episode.seed, steps, terminated=True))
+    return retold
+
+
+def _draw(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def _geometric(again: float, generator: torch.Generator) -> int:
+    """How often in a row something of probability ``again`` happens."""
+    uniform = 1.0 - float(torch.rand((), generator=generator))  # above 0
+    return int(math.log(uniform) / math.log(again))
