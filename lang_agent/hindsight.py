@@ -23,7 +23,7 @@ from lang_agent.agents import PolicyAgent
 from lang_agent.rollout import Episode, Step
 from lang_agent.text_env import Achieved, TextEnv
 
-TELLINGS = 4  # of the missions of one task, in one episode
+TELLINGS = 4  # of an episode, for each task that it fulfilled a mission of
 
 
 def retell(
@@ -31,12 +31,13 @@ def retell(
     env: TextEnv,
     scribe: PolicyAgent,
     reach: float,
+    discount: float,
     generator: torch.Generator,
 ) -> list[Episode]:
     """The episode that ``env`` has just ended, told with missions that it fulfilled.
 
-    Of each task up to ``TELLINGS`` are drawn, so that what happens all the time does not drown what
-    is rare; of each mission one part, and the steps that led to it: as many as a geometric draw
+    For each task ``TELLINGS`` times, so that what happens all the time does not drown what is rare:
+    a mission is drawn, of its parts one, and the steps that led to it, as many as a geometric draw
     says, of which each further one has the probability ``reach``.
 
     Args:
@@ -49,7 +50,7 @@ def retell(
     drawn = [
         missions[at]
         for _, missions in sorted(tasks.items())
-        for at in torch.randperm(len(missions), generator=generator)[:TELLINGS].tolist()
+        for at in torch.randint(len(missions), (TELLINGS,), generator=generator).tolist()
     ]
     for chosen in drawn:
         last = chosen.steps[_draw(len(chosen.steps), generator)]
@@ -60,6 +61,7 @@ def retell(
             seen = replace(step.observation, prompt=prompt)
             done = scribe.record(0, seen, step.decision.action, step.decision.choice)
             steps.append(Step(seen, done, 0.0, {}))
+        steps[-1].reward = discount ** (chosen.steps[-1] - last)
         retold.append(Episode(episode.index, episode.seed, steps, terminated=True))
     return retold
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from lang_agent.advantages import returns_to_go
 from lang_agent.algorithms import ALGORITHMS, Algorithm, LearnState, settle
-from lang_agent.batches import Sample, by_length, collate, deal, minibatches, to_samples
+from lang_agent.batches import Batch, Sample, by_length, collate, deal, minibatches, to_samples
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.credit import assess, flat_groups
 from lang_agent.errors import LangAgentError
-from lang_agent.objective import critic_part, total_loss
+from lang_agent.objective import Measured, critic_part, hindsight_loss, total_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference
@@ -40,8 +42,8 @@ def update(
 
     ``state`` remembers what goes on to the next update. A step whose loss or gradient is not finite
     is skipped and counted; after ``MAX_SKIPPED`` in a row :class:`LangAgentError` is raised.
-    ``retold`` episodes (:mod:`lang_agent.hindsight`) have a share in every step: what was done in
-    them is learned by likelihood, a decision of theirs for as much as one of the others.
+    ``retold`` episodes (:mod:`lang_agent.hindsight`) have a share in every step: the mean loss of
+    their decisions is added to that of the others.
     """
     config, state = settle(config), state or LearnState()
     algorithm = ALGORITHMS[config.algorithm]
@@ -65,8 +67,9 @@ def update(
                 metrics |= step
                 metrics |= _fit_critic(policy, optimizer, samples, config, generator)
         else:
-            blank = [[[0.0]] * len(episode.steps) for episode in retold]
-            told = to_samples(policy, retold, blank, blank, decide.decide)
+            rewards = [[step.reward for step in episode.steps] for episode in retold]
+            returns = [[[r] for r in returns_to_go(r, 0.0, config.discount)] for r in rewards]
+            told = to_samples(policy, retold, returns, returns, decide.decide)
             if told:
                 metrics["hindsight_decisions"] = sum(len(sample.columns) for sample in told)
             metrics |= _epochs(
@@ -88,8 +91,8 @@ def _epochs(
     generator: torch.Generator,
     state: LearnState,
 ) -> dict[str, float]:
-    """Minibatches of all samples, and of those told in hindsight, several times; ends early past
-    ``target_kl``."""
+    """Minibatches of all samples, and with each its share of those told in hindsight, several
+    times; ends early past ``target_kl``."""
     sums: dict[str, float] = {}
     counts = {"skipped": 0.0}
     seen, total = 0, sum(len(sample.columns) for sample in samples)
@@ -99,7 +102,7 @@ def _epochs(
         config = replace(config, kl_coef=state.kl_coef)
     for _ in range(epochs):
         parts = list(minibatches(samples, config.minibatch_decisions, generator))
-        lessons = deal(told, len(parts), generator) if told else [()] * len(parts)
+        lessons = deal(told, len(parts), generator)
         for minibatch, lesson in zip(parts, lessons, strict=True):
             measured = gradient_step(
                 policy, optimizer, algorithm, minibatch, config, decide, lesson
@@ -146,16 +149,13 @@ def gradient_step(
     None, and nothing has moved, where the loss or the gradient is not finite.
     """
     optimizer.zero_grad()
-    measured = _backward(policy, algorithm, minibatch, config, decide)
+    tokens = sum(len(entries) for sample in minibatch for entries in sample.log_probs)
+    weight = sum(len(sample.columns) for sample in minibatch) / tokens
+    loss = partial(total_loss, policy, algorithm, config=config, decide=decide, token_weight=weight)
+    measured = _backward(policy, minibatch, config, loss)
     if told:
-        alone = LearnConfig(
-            algorithm="imitation",
-            entropy_coef=0.0,
-            value_coef=0.0,
-            batch_tokens=config.batch_tokens,
-        )
-        lesson = _backward(policy, ALGORITHMS["imitation"], told, alone, decide)
-        measured["hindsight_loss"] = lesson["policy_loss"]
+        retold = partial(hindsight_loss, policy, config=config, decide=decide)
+        measured |= _backward(policy, told, config, retold)
     norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
     if not torch.isfinite(norm) or not all(map(math.isfinite, measured.values())):
         optimizer.zero_grad()
@@ -166,19 +166,16 @@ def gradient_step(
 
 def _backward(
     policy: LanguagePolicy,
-    algorithm: Algorithm,
     minibatch: Sequence[Sample],
     config: LearnConfig,
-    decide: DecideConfig,
+    loss_of: Callable[[Batch], tuple[Tensor, Measured]],
 ) -> dict[str, float]:
     """Add the gradient of a minibatch's mean loss, accumulated over batches of at most
     ``batch_tokens``; returns the means of what was measured."""
     decisions = sum(len(sample.columns) for sample in minibatch)
-    tokens = sum(len(entries) for sample in minibatch for entries in sample.log_probs)
     sums: dict[str, Tensor] = {}
     for part in by_length(minibatch, config.batch_tokens):
-        batch = collate(part, policy.device)
-        loss, metrics = total_loss(policy, algorithm, batch, config, decide, decisions / tokens)
+        loss, metrics = loss_of(collate(part, policy.device))
         (loss / decisions).backward()
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu()

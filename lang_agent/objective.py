@@ -39,6 +39,25 @@ def total_loss(
     return loss, metrics
 
 
+def hindsight_loss(
+    policy: LanguagePolicy, batch: Batch, *, config: LearnConfig, decide: DecideConfig
+) -> tuple[Tensor, Measured]:
+    """The loss of decisions told in hindsight, and what is watched, summed over a batch.
+
+    What was done is learned by likelihood, by as much as it led to more than the critic expects
+    there: -log pi(a | s) (R - V(s))+ (self-imitation: Oh et al. 2018, arXiv 1806.05635, eq. 2).
+    Their loss of the values (eq. 3) is left out, and without a critic V is 0.
+    """
+    states = policy.hidden_states(batch.layout)
+    log_probs, _ = decision_log_probs(policy, states, batch, decide, learn_entropy=False)
+    gain = batch.returns[:, 0]
+    if uses_critic(config):
+        gain = (gain - policy.values(states, batch.layout).detach()).clamp(min=0)
+    told = -(log_probs * batch.mask).sum(1)
+    loss = (told * gain).sum()
+    return loss, {"hindsight_loss": loss, "hindsight_gain": gain.sum()}
+
+
 def policy_part(
     policy: LanguagePolicy,
     algorithm: Algorithm,

@@ -274,7 +274,9 @@ class Trainer:
             whole = env.unwrapped
             world = whole.playing if isinstance(whole, Mixture) else whole
             assert isinstance(world, TextEnv)
-            self._retold += retell(episode, world, scribe, config.hindsight, self.generator)
+            self._retold += retell(
+                episode, world, scribe, config.hindsight, self.learn.discount, self.generator
+            )
 
         size = self.learn.group_size or 1
         seeds = training_seeds(config.seed, progress.episodes // size)

@@ -346,6 +346,7 @@ RUN = TrainConfig(
     checkpoint_every=1,
     eval_episodes=0,
     threads=1,
+    hindsight=0.8,
     learn=LearnConfig(
         algorithm="grpo", group_size=2, kl_coef=0.1, kl_target=0.001, kl_horizon=200, epochs=1
     ),

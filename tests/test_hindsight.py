@@ -110,7 +110,7 @@ def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
     scribe = PolicyAgent(policy, 1)
 
     def on_end(episode: Any, ended: Any) -> None:
-        retold = hindsight.retell(episode, env, scribe, 0.5, generator)
+        retold = hindsight.retell(episode, env, scribe, 0.5, 0.9, generator)
         told.append((episode, list(env.achieved), retold))
 
     agent = PolicyAgent(policy, 1)
