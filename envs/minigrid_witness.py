@@ -14,10 +14,11 @@ from lang_agent.text_env import Achieved, Witness
 
 def witness(env: gymnasium.Env) -> Witness:
     """Watches the episode that ``env`` has just begun: going to things, picking them up, putting
-    them next to each other, opening doors, and going to a thing after another was picked up.
+    them next to each other, opening doors, and going to a thing with another one picked up before.
 
-    What it tells, BabyAI's verifier would reward (it has more: a thing that was taken away can be
-    gone to where it was).
+    What it tells, BabyAI's verifier would reward. The verifier would reward more: going to where a
+    thing was that was taken away, or going on after what was picked up was dropped again, which one
+    does not see.
     """
     return BabyAIWitness(env.unwrapped)
 
@@ -59,7 +60,8 @@ class BabyAIWitness:
         elif thing is not None and thing is not met:
             name = self._name(thing)
             found.append(Achieved("goto", f"go to {name}", (now,)))
-            for first in self._picked.keys() - {name}:
+            if before is not None and self._name(before) != name:
+                first = self._name(before)
                 steps = (self._picked[first], now)
                 found.append(Achieved("sequence", f"pick up {first}, then go to {name}", steps))
                 found.append(Achieved("sequence", f"go to {name} after you pick up {first}", steps))
