@@ -24,16 +24,15 @@ def witness(env: gymnasium.Env) -> Witness:
 
 
 class BabyAIWitness:
-    """The state of :func:`witness`: what was picked up, and what was in front a step ago."""
+    """The state of :func:`witness`: what is carried since when, and what was in front before."""
 
     def __init__(self, env: Any) -> None:
         self.env = env
         things = [cell for cell in env.grid.grid if cell and (cell.can_pickup() or _door(cell))]
         self._alike = Counter(map(_kind, things))
         self._doors = sum(map(_door, things))
-        self._picked: dict[str, int] = {}  # kind -> the step it was last picked up
         self._front: WorldObj | None = None
-        self._carried = env.carrying
+        self._carried, self._since = env.carrying, 0
         self._step = -1
 
     def __call__(self, action: Any) -> list[Achieved]:
@@ -46,14 +45,15 @@ class BabyAIWitness:
         if self._carried is not None and before is None:
             name = self._name(self._carried)
             found.append(Achieved("pickup", f"pick up {name}", (now,)))
-            self._picked[name] = now
+            self._since = now
         elif before is not None and self._carried is None:
             name = self._name(before)
             for other in {self._name(other) for other in self._beside(self.env.front_pos)} - {name}:
                 mission = f"put {name} next to {other}"
-                found.append(Achieved("putnext", mission, (self._picked[name], now)))
+                found.append(Achieved("putnext", mission, (self._since, now)))
         elif action == Actions.toggle and isinstance(thing, Door) and thing.is_open:
-            steps = (now,) if before is None else (self._picked[self._name(before)], now)
+            has_key = before is not None and _kind(before) == (thing.color, "key")
+            steps = (self._since, now) if has_key else (now,)
             found.append(Achieved("open", f"open {self._name(thing)}", steps))
             the = "the" if self._doors == 1 else "a"
             found.append(Achieved("open", f"open {the} door", steps))
@@ -61,8 +61,7 @@ class BabyAIWitness:
             name = self._name(thing)
             found.append(Achieved("goto", f"go to {name}", (now,)))
             if before is not None and self._name(before) != name:
-                first = self._name(before)
-                steps = (self._picked[first], now)
+                first, steps = self._name(before), (self._since, now)
                 found.append(Achieved("sequence", f"pick up {first}, then go to {name}", steps))
                 found.append(Achieved("sequence", f"go to {name} after you pick up {first}", steps))
         return sorted(found, key=lambda one: one.mission)

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from lang_agent.evaluation import evaluate
     from lang_agent.policy import LanguagePolicy
     from lang_agent.rollout import Episode, play
-    from lang_agent.text_env import TextEnv, World
+    from lang_agent.text_env import Achieved, TextEnv, World
     from lang_agent.trainer import Trainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Achieved": "text_env",
     "Episode": "rollout",
     "LangAgentError": "errors",
     "LanguagePolicy": "policy",
@@ -42,6 +43,7 @@ _HOMES = {
     "play": "rollout",
 }
 __all__ = [
+    "Achieved",
     "Episode",
     "LangAgentError",
     "LanguagePolicy",

@@ -14,9 +14,11 @@ from lang_agent.envs.mixed_local import HELD_OUT, TASKS
 
 from lang_agent import hindsight
 from lang_agent.agents import PolicyAgent, RandomAgent
+from lang_agent.batches import collate, to_samples
 from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
 from lang_agent.errors import LangAgentError
-from lang_agent.rollout import play
+from lang_agent.objective import hindsight_loss
+from lang_agent.rollout import Episode, play
 from lang_agent.text_env import Achieved, TextEnv, World
 from lang_agent.trainer import Trainer, start
 from lang_agent.worlds import make
@@ -135,6 +137,41 @@ def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
             lengths.append(len(story.steps))
     assert len(lengths) > 20
     assert 1.3 < sum(lengths) / len(lengths) < 3  # 2, less where the episode's start cuts it
+
+
+def test_hindsight_loss_by_hand(policy):
+    """-log pi (R - V)+ of each decision, R discounted from the mission's end."""
+    env = watched(task="goto", prompt="minimal")
+    told: list[Episode] = []
+    scribe, generator = PolicyAgent(policy, 1), torch.Generator().manual_seed(0)
+
+    def on_end(episode: Episode, ended: Any) -> None:
+        told.extend(hindsight.retell(episode, env, scribe, 0.9, 0.9, generator))
+
+    list(play(PolicyAgent(policy, 1), [env], range(2), on_end=on_end))
+    story = max(told, key=lambda story: len(story.steps))
+    last = story.steps[-1].reward  # 1 where the mission was done, less where a part of it was
+    returns = [last * 0.9**away for away in range(len(story.steps))][::-1]
+    samples = to_samples(policy, [story], [[[r] for r in returns]], [[[r] for r in returns]], "sum")
+    batch = collate(samples, policy.device)
+    prompts = [step.observation.prompt for step in story.steps]
+    chosen = [step.decision.choice for step in story.steps]
+    log_probs = policy.action_log_probs(prompts, story.steps[0].observation.actions)
+    log_probs = log_probs[range(len(chosen)), chosen]
+    bias = policy.value_head.bias
+    before = bias.detach().clone()
+    for offset, config in ((0.3, LearnConfig()), (9.0, LearnConfig()), (0.3, LearnConfig("grpo"))):
+        with torch.no_grad():
+            bias.copy_(before + offset)
+            values = policy.values(policy.hidden_states(batch.layout), batch.layout)
+            loss, measured = hindsight_loss(policy, batch, config=config, decide=DecideConfig())
+            bias.copy_(before)
+        gain = torch.tensor(returns)
+        if config.algorithm == "ppo":
+            gain = (gain - values).clamp(min=0)
+        assert loss.item() == pytest.approx(-(log_probs * gain).sum().item(), abs=1e-4)
+        assert measured["hindsight_gain"].item() == pytest.approx(gain.sum().item(), abs=1e-5)
+        assert (loss.item() == 0) == (offset == 9.0)
 
 
 class Doors(gymnasium.Env):
