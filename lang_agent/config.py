@@ -256,7 +256,10 @@ class TrainConfig:
             raise LangAgentError("curriculum=learnable needs a mixture of at least two parts.")
         require("hindsight", self.hindsight, 0 <= self.hindsight < 1, "0 or more, below 1")
         if self.hindsight and self.decide.decide == GENERATE:
-            raise LangAgentError("hindsight learns choices among phrases, not --decide generate.")
+            raise LangAgentError(
+                f"hindsight={self.hindsight} learns choices among phrases, and decide=generate "
+                "makes none: set one of the two otherwise."
+            )
         for name in ("eval_episodes", "lora_rank", "freeze_layers"):
             value = getattr(self, name)
             require(name, value, value >= 0, "0 or more")

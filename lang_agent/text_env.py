@@ -287,9 +287,10 @@ class TextEnv(gymnasium.Env[str, str]):
         Raises :class:`LangAgentError` where the world does not tell.
         """
         if self.world.witness is None:
+            where = self.env.spec.id if self.env.spec else str(self.env)
             raise LangAgentError(
-                f"Hindsight needs to know what an episode has fulfilled, and the world of "
-                f"{self.env.spec.id if self.env.spec else self.env} has no witness to tell."
+                f"The world of {where} does not tell what an episode has fulfilled, which "
+                "hindsight needs: give World(witness=...), or set hindsight to 0."
             )
         self._watched = True
 

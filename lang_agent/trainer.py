@@ -122,14 +122,20 @@ class Trainer:
 
     def _watch(self) -> None:
         """Have the worlds say what episodes fulfil."""
-        row = ALGORITHMS[self.learn.algorithm]
-        if row.trust_region or row.imitates:
-            raise LangAgentError(f"hindsight has no place in {self.learn.algorithm}'s updates.")
+        takes = [name for name, row in ALGORITHMS.items() if not row.trust_region | row.imitates]
+        if self.learn.algorithm not in takes:
+            raise LangAgentError(
+                f"{self.learn.algorithm} has no place for hindsight={self.config.hindsight}: set it "
+                f"to 0, or choose one of {', '.join(takes)}."
+            )
         for env in self.envs:
             whole = env.unwrapped
             for part in whole.envs if isinstance(whole, Mixture) else [whole]:
                 if not isinstance(part.unwrapped, TextEnv):
-                    raise LangAgentError("hindsight needs worlds put into words by a TextEnv.")
+                    raise LangAgentError(
+                        f"{part} is not put into words by a TextEnv, which hindsight needs to tell "
+                        "its episodes again: set hindsight to 0."
+                    )
                 part.unwrapped.watch()
 
     def _policy(self, checkpoint: Path | None, name: str) -> LanguagePolicy:
