@@ -125,8 +125,8 @@ class Trainer:
         takes = [name for name, row in ALGORITHMS.items() if not row.trust_region | row.imitates]
         if self.learn.algorithm not in takes:
             raise LangAgentError(
-                f"{self.learn.algorithm} has no place for hindsight={self.config.hindsight}: set it "
-                f"to 0, or choose one of {', '.join(takes)}."
+                f"{self.learn.algorithm} has no place for hindsight={self.config.hindsight}: set "
+                f"it to 0, or choose one of {', '.join(takes)}."
             )
         for env in self.envs:
             whole = env.unwrapped
