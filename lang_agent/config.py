@@ -225,6 +225,9 @@ class TrainConfig:
     hindsight: float = 0.0
     """Learn from what episodes did fulfil too, whatever they were told to do: the last steps on
     the way there, each further one with this probability; 0 for none."""
+    hindsight_until: float = 1.0
+    """The part of the run in which it does so: later on, what the policy does by the way is no
+    better than what it does on purpose."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     steps: int = 100_000
     """Environment steps to learn from."""
@@ -255,6 +258,8 @@ class TrainConfig:
         if self.curriculum == "learnable" and len(self.mixture) < 2:
             raise LangAgentError("curriculum=learnable needs a mixture of at least two parts.")
         require("hindsight", self.hindsight, 0 <= self.hindsight < 1, "0 or more, below 1")
+        until = self.hindsight_until
+        require("hindsight_until", until, 0 <= until <= 1, "between 0 and 1")
         if self.hindsight and self.decide.decide == GENERATE:
             raise LangAgentError(
                 f"hindsight={self.hindsight} learns choices among phrases, and decide=generate "

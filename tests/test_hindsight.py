@@ -232,6 +232,23 @@ def test_a_world_without_any_reward_is_learned_from_what_was_done(tmp_path):
     assert sum(right) / len(right) > 0.8
 
 
+def test_hindsight_ends_where_it_is_told_to(tmp_path):
+    config = TrainConfig(
+        env="Doors-v0",
+        text=TextConfig(prompt="minimal"),
+        steps=64,
+        rollout_steps=16,
+        hindsight=0.9,
+        hindsight_until=0.5,
+        eval_episodes=0,
+    )
+    metrics: list[dict[str, Any]] = []
+    Trainer(config, tmp_path).run(metrics.append)
+    begun = [0, *(one["steps"] for one in metrics)][:-1]
+    assert ["hindsight_loss" in one for one in metrics] == [steps < 32 for steps in begun]
+    assert begun[-1] >= 32
+
+
 def test_hindsight_needs_a_witness_and_phrases(tmp_path):
     gymnasium.register("Unwitnessed-v0", entry_point=make_bandit)
     with pytest.raises(LangAgentError, match="witness="):
