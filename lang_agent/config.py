@@ -226,8 +226,7 @@ class TrainConfig:
     """Learn from what episodes did fulfil too, whatever they were told to do: the last steps on
     the way there, each further one with this probability; 0 for none."""
     hindsight_until: float = 1.0
-    """The part of the run in which it does so: later on, what the policy does by the way is no
-    better than what it does on purpose."""
+    """The part of the run in which hindsight is learned from; 1 is all of it."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     steps: int = 100_000
     """Environment steps to learn from."""
