@@ -3,12 +3,13 @@
 An agent that was told to open a door and walked into a ball has shown how one goes to a ball. The
 world says what an episode has fulfilled (:attr:`lang_agent.text_env.World.witness`); its prompts
 are written anew with that for a mission, and what was done on the last steps before it is learned
-by likelihood, beside the policy gradient (:func:`lang_agent.learner.update`).
+beside the policy gradient (:func:`lang_agent.learner.update`).
 
 This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) with goals in words
-(ACTRCE: Chan et al. 2019, arXiv 1902.04546), learned as goal-conditioned supervised learning does
-(Ghosh et al. 2019, arXiv 1912.06088) instead of by a Q-function. Unlike there nothing is replayed
-from a buffer, and near steps are taken more often than far ones.
+(ACTRCE: Chan et al. 2019, arXiv 1902.04546). Unlike there nothing is replayed from a buffer, near
+steps are taken more often than far ones, and in place of a Q-function the actions themselves are
+learned, as in goal-conditioned supervised learning (Ghosh et al. 2019, arXiv 1912.06088), by as
+much as they brought above the critic's value (:func:`lang_agent.objective.hindsight_loss`).
 """
 
 from __future__ import annotations
