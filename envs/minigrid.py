@@ -206,10 +206,10 @@ def make_world(env: gymnasium.Env) -> World:
 TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
 
 
-def text_env(env: gymnasium.Env, options: dict[str, Any]) -> TextEnv:
+def text_env(env: gymnasium.Env, options: dict[str, Any], world: World | None = None) -> TextEnv:
     """``env`` in words, its observation computed the fast way."""
     use_fast_view(env.unwrapped)
-    return TextEnv(env, make_world(env), **options)
+    return TextEnv(env, world or make_world(env), **options)
 
 
 def make(env_id: str, **kwargs: Any) -> TextEnv:

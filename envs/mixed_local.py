@@ -32,8 +32,7 @@ from minigrid.envs.babyai.core.verifier import (
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.text_env import TextEnv, Witness
 
-from .minigrid import TEXT_OPTIONS, make_world
-from .minigrid_view import use_fast_view
+from .minigrid import TEXT_OPTIONS, make_world, text_env
 from .minigrid_witness import witness
 
 TASKS = ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")
@@ -228,8 +227,7 @@ def make(**kwargs: Any) -> TextEnv:
         tell = witness(env)
         return lambda action: [one for one in tell(action) if level.may_say(one.mission)]
 
-    use_fast_view(level)
-    return TextEnv(level, replace(make_world(level), witness=of_this_split), **options)
+    return text_env(level, options, replace(make_world(level), witness=of_this_split))
 
 
 def register() -> None:

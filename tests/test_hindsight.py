@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -209,18 +210,14 @@ def make_doors(**options: Any) -> TextEnv:
 
 
 gymnasium.register("Doors-v0", entry_point=make_doors)
+DOORS_RUN = TrainConfig(
+    env="Doors-v0", text=TextConfig(prompt="minimal"), hindsight=0.9, eval_episodes=0
+)
 
 
 def test_a_world_without_any_reward_is_learned_from_what_was_done(tmp_path):
-    config = TrainConfig(
-        env="Doors-v0",
-        text=TextConfig(prompt="minimal"),
-        steps=2048,
-        rollout_steps=128,
-        hindsight=0.9,
-        eval_episodes=0,
-        learn=LearnConfig(minibatch_decisions=64, normalise="none"),
-    )
+    learn = LearnConfig(minibatch_decisions=64, normalise="none")
+    config = replace(DOORS_RUN, steps=2048, rollout_steps=128, learn=learn)
     trainer = Trainer(config, tmp_path)
     metrics: list[dict[str, Any]] = []
     trainer.run(metrics.append)
@@ -233,15 +230,7 @@ def test_a_world_without_any_reward_is_learned_from_what_was_done(tmp_path):
 
 
 def test_hindsight_ends_where_it_is_told_to(tmp_path):
-    config = TrainConfig(
-        env="Doors-v0",
-        text=TextConfig(prompt="minimal"),
-        steps=64,
-        rollout_steps=16,
-        hindsight=0.9,
-        hindsight_until=0.5,
-        eval_episodes=0,
-    )
+    config = replace(DOORS_RUN, steps=64, rollout_steps=16, hindsight_until=0.5)
     metrics: list[dict[str, Any]] = []
     Trainer(config, tmp_path).run(metrics.append)
     begun = [0, *(one["steps"] for one in metrics)][:-1]
@@ -253,7 +242,7 @@ def test_hindsight_needs_a_witness_and_phrases(tmp_path):
     gymnasium.register("Unwitnessed-v0", entry_point=make_bandit)
     with pytest.raises(LangAgentError, match="witness="):
         start(TrainConfig(env="Unwitnessed-v0", hindsight=0.9), tmp_path / "a")
-    trpo = TrainConfig(env="Doors-v0", hindsight=0.9, learn=LearnConfig(algorithm="trpo"))
+    trpo = replace(DOORS_RUN, learn=LearnConfig(algorithm="trpo"))
     with pytest.raises(LangAgentError, match="trpo has no place"):
         start(trpo, tmp_path / "b")
     with pytest.raises(LangAgentError, match="below 1"):
