@@ -18,7 +18,8 @@ def witness(env: gymnasium.Env) -> Witness:
 
     What it tells, BabyAI's verifier would reward. The verifier would reward more: going to where a
     thing was that was taken away, or going on after what was picked up was dropped again, which one
-    does not see.
+    does not see; and putting a thing next to another where it was when it was picked up, which
+    teaches to pick up and drop.
     """
     return BabyAIWitness(env.unwrapped)
 
@@ -33,6 +34,7 @@ class BabyAIWitness:
         self._doors = sum(map(_door, things))
         self._front: WorldObj | None = None
         self._carried, self._since = env.carrying, 0
+        self._was_beside: set[str] = set()  # what is carried, when it was picked up
         self._step = -1
 
     def __call__(self, action: Any) -> list[Achieved]:
@@ -45,10 +47,10 @@ class BabyAIWitness:
         if self._carried is not None and before is None:
             name = self._name(self._carried)
             found.append(Achieved("pickup", f"pick up {name}", (now,)))
-            self._since = now
+            self._since, self._was_beside = now, self._names_beside()
         elif before is not None and self._carried is None:
             name = self._name(before)
-            for other in {self._name(other) for other in self._beside(self.env.front_pos)} - {name}:
+            for other in self._names_beside() - self._was_beside - {name}:
                 mission = f"put {name} next to {other}"
                 found.append(Achieved("putnext", mission, (self._since, now)))
         elif action == Actions.toggle and isinstance(thing, Door) and thing.is_open:
@@ -70,10 +72,11 @@ class BabyAIWitness:
         cell = self.env.grid.get(*self.env.front_pos)
         return cell if cell and _kind(cell) in self._alike else None
 
-    def _beside(self, place: tuple[int, int]) -> list[WorldObj]:
-        x, y = place
+    def _names_beside(self) -> set[str]:
+        """What lies next to the place in front."""
+        x, y = self.env.front_pos
         cells = [self.env.grid.get(x + dx, y + dy) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))]
-        return [cell for cell in cells if cell and _kind(cell) in self._alike]
+        return {self._name(cell) for cell in cells if cell and _kind(cell) in self._alike}
 
     def _name(self, thing: WorldObj) -> str:
         """As a mission says it: "a" where there were several at the start."""

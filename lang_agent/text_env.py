@@ -159,7 +159,9 @@ class TextEnv(gymnasium.Env[str, str]):
         self._world_info: dict[str, Any] = {}
         self._retries = self._idle = self._steps = 0
         self.achieved: list[Achieved] = []
-        """What the episode has fulfilled so far, where it is watched (:meth:`watch`)."""
+        """What the episode has fulfilled so far, where it is watched (:meth:`watch`): each mission
+        once, when it was first done. Told every time, a thing picked up and dropped again and again
+        would drown the rest."""
         self._watched = False
         self._witness: Witness | None = None
         self._turns: list[tuple[str | None, dict[str, Any]]] = []  # (action before, fields)
@@ -226,7 +228,9 @@ class TextEnv(gymnasium.Env[str, str]):
         )
         if self._witness is not None:
             self._turns.append((action, self._fields))
-            self.achieved += self._witness(None if stay else chosen)
+            known = {one.mission for one in self.achieved}
+            found = self._witness(None if stay else chosen)
+            self.achieved += [one for one in found if one.mission not in known]
         prompt = self.prompt.step(action, self._fields)
         return prompt, reward - penalty, terminated, truncated, self._info(parsed, success)
 
