@@ -225,8 +225,6 @@ class TrainConfig:
     hindsight: float = 0.0
     """Learn from what episodes did fulfil too, whatever they were told to do: the last steps on
     the way there, each further one with this probability; 0 for none."""
-    hindsight_until: float = 1.0
-    """The part of the run in which hindsight is learned from; 1 is all of it."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     steps: int = 100_000
     """Environment steps to learn from."""
@@ -257,8 +255,6 @@ class TrainConfig:
         if self.curriculum == "learnable" and len(self.mixture) < 2:
             raise LangAgentError("curriculum=learnable needs a mixture of at least two parts.")
         require("hindsight", self.hindsight, 0 <= self.hindsight < 1, "0 or more, below 1")
-        until = self.hindsight_until
-        require("hindsight_until", until, 0 <= until <= 1, "between 0 and 1")
         if self.hindsight and self.decide.decide == GENERATE:
             raise LangAgentError(
                 f"hindsight={self.hindsight} learns choices among phrases, and decide=generate "

@@ -292,7 +292,7 @@ class Trainer:
             seeds,
             min_steps=config.rollout_steps,
             group_size=size,
-            on_end=tell_again if config.hindsight and done < config.hindsight_until else None,
+            on_end=tell_again if config.hindsight else None,
         )
         return sorted(played, key=lambda episode: episode.index)
 

@@ -88,7 +88,7 @@ def test_what_is_done_on_purpose_is_witnessed_in_all_its_parts():
 def test_a_thing_picked_up_and_dropped_again_teaches_once_and_nothing_of_putting():
     env = watched(task="putnext", num_dists=0)
     for seed in range(5):
-        _, info = env.reset(seed=seed)
+        env.reset(seed=seed)
         action = None
         while not env.achieved or env.achieved[-1].task != "pickup":
             action = env.expert_action(action)
@@ -243,15 +243,6 @@ def test_a_world_without_any_reward_is_learned_from_what_was_done(tmp_path):
     episodes = list(play(trainer.agent(16), trainer.envs, range(10**9, 10**9 + 100)))
     right = [step.decision.action == step.info["mission"] for e in episodes for step in e.steps]
     assert sum(right) / len(right) > 0.8
-
-
-def test_hindsight_ends_where_it_is_told_to(tmp_path):
-    config = replace(DOORS_RUN, steps=64, rollout_steps=16, hindsight_until=0.5)
-    metrics: list[dict[str, Any]] = []
-    Trainer(config, tmp_path).run(metrics.append)
-    begun = [0, *(one["steps"] for one in metrics)][:-1]
-    assert ["hindsight_loss" in one for one in metrics] == [steps < 32 for steps in begun]
-    assert begun[-1] >= 32
 
 
 def test_hindsight_needs_a_witness_and_phrases(tmp_path):
