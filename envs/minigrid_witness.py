@@ -18,8 +18,8 @@ def witness(env: gymnasium.Env) -> Witness:
 
     What it tells, BabyAI's verifier would reward. The verifier would reward more: going to where a
     thing was that was taken away, or going on after what was picked up was dropped again, which one
-    does not see; and putting a thing next to another where it was when it was picked up, which
-    teaches to pick up and drop.
+    does not see; and putting a thing next to what it lay beside when it was picked up, which would
+    teach to pick up and drop.
     """
     return BabyAIWitness(env.unwrapped)
 

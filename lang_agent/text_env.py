@@ -228,9 +228,9 @@ class TextEnv(gymnasium.Env[str, str]):
         )
         if self._witness is not None:
             self._turns.append((action, self._fields))
-            known = {one.mission for one in self.achieved}
-            found = self._witness(None if stay else chosen)
-            self.achieved += [one for one in found if one.mission not in known]
+            for one in self._witness(None if stay else chosen):
+                if all(one.mission != known.mission for known in self.achieved):
+                    self.achieved.append(one)
         prompt = self.prompt.step(action, self._fields)
         return prompt, reward - penalty, terminated, truncated, self._info(parsed, success)
 
