@@ -1,0 +1,74 @@
+"""Which numbers a setting may be: said once, in its type, and checked by one rule.
+
+@dataclass(frozen=True)
+class Options:
+    learning_rate: Annotated[float, Range(above=0)] = 1e-3
+    episodes: Annotated[int, Range(1)] = 200
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, get_type_hints
+
+from lang_agent.errors import LangAgentError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The finite numbers from ``low`` to ``high``; ``above`` and ``below`` are left out themselves."""
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` is one of them; NaN and the infinities never are."""
+        return (
+            (isinstance(value, int) or math.isfinite(value))
+            and (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.low is not None and self.high is not None:
+            return f"between {self.low:g} and {self.high:g}"
+        parts = (
+            (self.low, "{:g} or more"),
+            (self.above, "above {:g}"),
+            (self.below, "below {:g}"),
+            (self.high, "at most {:g}"),
+        )
+        said = [form.format(bound) for bound, form in parts if bound is not None]
+        return ", ".join(said) or "a finite number"
+
+
+def check_ranges(config: Any) -> None:
+    """Raise :class:`LangAgentError` for a number of the dataclass ``config`` that is not in the
+    range that its type names; None is always in it."""
+    for name, allowed in _ranges(type(config)).items():
+        value = getattr(config, name)
+        if value is not None and not allowed.holds(value):
+            finite = isinstance(value, int) or math.isfinite(value)
+            raise LangAgentError(
+                f"{name}={value} must be {allowed}{'' if finite else ', and finite'}."
+            )
+
+
+@lru_cache(maxsize=64)
+def _ranges(kind: type) -> dict[str, Range]:
+    types = get_type_hints(kind, include_extras=True)
+    return {
+        item.name: extra
+        for item in fields(kind)
+        for extra in getattr(types[item.name], "__metadata__", ())
+        if isinstance(extra, Range)
+    }
