@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any, get_type_hints
 
 from lang_agent.errors import LangAgentError
@@ -21,7 +20,7 @@ from lang_agent.errors import LangAgentError
 
 @dataclass(frozen=True)
 class Range:
-    """The finite numbers from ``low`` to ``high``; ``above`` and ``below`` are left out themselves."""
+    """The finite numbers from ``low`` to ``high``, or between ``above`` and ``below``."""
 
     low: float | None = None
     high: float | None = None
@@ -63,7 +62,6 @@ def check_ranges(config: Any) -> None:
             )
 
 
-@lru_cache(maxsize=64)
 def _ranges(kind: type) -> dict[str, Range]:
     types = get_type_hints(kind, include_extras=True)
     return {
