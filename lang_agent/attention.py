@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from lang_agent.precision import computed_in
+
 NAME = "sdpa_in_blocks"
 BLOCK = 256  # queries
 LEARNING_BLOCK = 128  # of plain products
@@ -28,12 +30,16 @@ def attend(
     """transformers' ``sdpa`` attention, a block of queries at a time.
 
     Args:
-        query, key, value: (B, heads, W, size), (B, heads, keys, size) twice.
-        mask: (B, 1, W, keys), or None for plain causal attention.
+        query: (B, heads, W, size).
+        key, value: (B, key heads, keys, size); several heads of queries may share one of theirs.
+        mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain causal
+            attention.
 
     Returns:
         (B, W, heads, size), and None for the weights.
     """
+    dtype = computed_in(query)  # models that rotate queries and keys do it in float32
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     width, scale = query.shape[2], kwargs.get("scaling") or query.shape[3] ** -0.5
     if width == 1 and _slow_in_fused(query):
         return _products(query, key, value, mask, scale).transpose(1, 2), None
@@ -75,12 +81,26 @@ def _slow_in_fused(query: Tensor) -> bool:
 def _products(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
-    """Softmax attention by two batched products: (B, heads, queries, size)."""
-    mask = query.new_zeros(()) if mask is None else mask
-    bias = mask.expand(*query.shape[:3], key.shape[2]).flatten(0, 1)
-    queries, keys, values = (part.flatten(0, 1) for part in (query, key, value))
-    weights = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=scale).softmax(-1)
-    return torch.bmm(weights, values).view(*query.shape)
+    """Softmax attention by two batched products: (B, heads, queries, size).
+
+    The queries of all heads that share a head of keys are rows of one product, so that keys and
+    values are not copied for each.
+    """
+    batch, heads, width, _ = query.shape
+    key_heads, keys = key.shape[1:3]
+    rows = heads // key_heads * width
+
+    def grouped(part: Tensor) -> Tensor:
+        return part.reshape(batch * key_heads, rows, -1)
+
+    if mask is None:
+        mask = query.new_zeros(())
+    elif mask.dtype == torch.bool:
+        mask = query.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+    bias = grouped(mask.to(query.dtype).expand(batch, heads, width, keys))
+    products = torch.baddbmm(bias, grouped(query), key.flatten(0, 1).transpose(1, 2), alpha=scale)
+    out = torch.bmm(products.softmax(-1), value.flatten(0, 1))
+    return out.view(batch, heads, width, -1)
 
 
 AttentionInterface.register(NAME, attend)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from lang_agent.precision import computed_in
+
 GROWTH = 64  # slots: the first capacity, which doubles whenever it is outgrown
 
 
@@ -51,6 +53,9 @@ class RaggedCache(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Store (B, heads, W, size) and return all keys and values in view of the aimed rows."""
         assert self._aimed is not None, "aim() comes before the forward pass"
+        # What attention is computed in: models that rotate keys hand them over in float32.
+        key_states = key_states.to(computed_in(key_states))
+        value_states = value_states.to(computed_in(value_states))
         picked, row, slots, in_view = self._aimed
         while len(self._keys) <= layer_idx:
             self._keys.append(key_states.new_zeros(self.rows, 0, *_sizes(key_states)))

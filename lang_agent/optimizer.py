@@ -3,9 +3,7 @@
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces a matrix's gradient by
 the nearest orthogonal matrix, so that directions with weak gradients move as far as those with
 strong ones. From reward alone the rare cases are the weak ones (each goal, each pair of colour and
-noun), and small models learn in about half the steps; `docs/results.md` has the comparison. Its
-steps are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that one
-learning rate serves both.
+noun), and small models learn in about half the steps; `docs/results.md` has the comparison.
 """
 
 from __future__ import annotations
@@ -17,11 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
+from lang_agent.muon import Muon
 from lang_agent.policy import LanguagePolicy
 
 
 class Optimizer:
-    """Muon and AdamW as one; ``name`` "adamw" leaves everything to AdamW."""
+    """Muon and AdamW as one; ``name`` "adamw" leaves everything to AdamW.
+
+    Muon computes in the policy's precision: what measured fast on the device, or was asked for.
+    """
 
     def __init__(self, policy: LanguagePolicy, name: str, rate: float, weight_decay: float) -> None:
         inner = set(_layer_matrices(policy)) if name == "muon" else set()
@@ -33,8 +35,7 @@ class Optimizer:
             torch.optim.AdamW(others, fused=True, **settings)
         ]
         if matrices:
-            muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings)
-            self.parts.append(muon)
+            self.parts.append(Muon(matrices, precision=lambda: policy.precision, **settings))
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of every parameter."""

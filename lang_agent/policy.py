@@ -23,7 +23,7 @@ from lang_agent.config import RULES
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.precision import choose_precision
 from lang_agent.prompt import PromptError
-from lang_agent.scoring import Layout, Scores, lay_out, score_phrases
+from lang_agent.scoring import Layout, Scores, head_logits, lay_out, score_phrases
 from lang_agent.tokenizer import known_words, shared_out
 
 _LINES = re.compile(r"(?<=\S)(?=\n\S)")
@@ -345,7 +345,7 @@ class LanguagePolicy(nn.Module):
         """(N, V) float32 logits over the vocabulary from (N, H) last hidden states."""
         head = self.model.get_output_embeddings()
         bias = getattr(head, "bias", None)
-        return nn.functional.linear(states, self._reduced(head.weight), bias).float()
+        return head_logits(states, self._reduced(head.weight), bias)
 
     def generate(self, prompts: Sequence[str], **options: Any) -> list[str]:
         """Free text after each prompt; see :func:`lang_agent.generation.generate`."""

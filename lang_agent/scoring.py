@@ -174,7 +174,7 @@ def score_phrases(
         hidden: (B, W, H) last hidden states of the layout's tokens.
         forest: the U trees in use.
         tree_of_decision: (D,) the index in the forest of each decision's tree.
-        head_weight, head_bias: the language-model head, (V, H) and (V,), of the states' dtype.
+        head_weight, head_bias: the language-model head, (V, H) of the states' dtype and (V,).
         temperature: scores (constrained: logits) are divided by it; above 0.
     """
     row, column = layout.decision_row, layout.decision_column
@@ -212,10 +212,8 @@ def _edge_logits(
         logits = logits.gather(1, edge_node[:, None]).squeeze(1)
     else:
         states = nodes.gather(1, edge_node[..., None].expand(-1, -1, nodes.shape[-1]))
-        logits = (states * weight[edge_token]).sum(-1)
-    if bias is not None:
-        logits = logits + bias[edge_token]
-    return logits.float()
+        logits = (states * weight[edge_token]).sum(-1, dtype=torch.float32)
+    return logits if bias is None else logits + bias[edge_token]
 
 
 def _normalisers(nodes: Tensor, rule: str, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -225,13 +223,22 @@ def _normalisers(nodes: Tensor, rule: str, weight: Tensor, bias: Tensor | None) 
     if counted.shape[1] == 0:
         return root
     vocabulary = _product(counted, weight, bias)
-    return torch.cat((root, torch.logsumexp(vocabulary.float(), dim=-1)), dim=1)
+    return torch.cat((root, torch.logsumexp(vocabulary, dim=-1)), dim=1)
 
 
 def _product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(D, N, H) with (V, H) to (D, N, V), as one product: a batch of them copies the weight."""
-    flat = torch.nn.functional.linear(states.flatten(0, 1), weight, bias)
+    flat = head_logits(states.flatten(0, 1), weight, bias)
     return flat.view(*states.shape[:2], -1)
+
+
+def head_logits(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(N, V) float32 logits from (N, H) states, and (V, H) weights of their dtype.
+
+    The bias (V,) is added in float32, which it is kept in whatever products are computed in.
+    """
+    logits = torch.nn.functional.linear(states, weight).float()
+    return logits if bias is None else logits + bias
 
 
 def _log_sum_exp_by(group: Tensor, values: Tensor, groups: int) -> Tensor:

@@ -22,7 +22,6 @@ from lang_agent.lora import add_lora, without_lora
 from lang_agent.models import freeze_layers
 from lang_agent.objective import total_loss
 from lang_agent.optimizer import Optimizer
-from lang_agent.precision import choose_precision, matmul_rate
 from lang_agent.trainer import resume, start
 
 ACTIONS = ("turn left", "go forward", "levitate gently")
@@ -66,15 +65,6 @@ def test_acting_in_bf16_follows_every_optimizer_step(name):
     learned = policy.action_log_probs(PROMPTS, ACTIONS).detach()
     assert (learned - before).abs().max() > 0.3
     torch.testing.assert_close(scores(policy), learned, atol=0.1, rtol=0)
-
-
-def test_precision_is_chosen_by_measuring():
-    cpu = torch.device("cpu")
-    faster = matmul_rate(cpu, torch.bfloat16) / matmul_rate(cpu, torch.float32) >= 1.5
-    assert choose_precision("auto", cpu) == (torch.bfloat16 if faster else torch.float32)
-    assert choose_precision("fp32", cpu) == torch.float32
-    with pytest.raises(LangAgentError, match="fp16"):
-        choose_precision("fp16", cpu)
 
 
 @pytest.fixture
