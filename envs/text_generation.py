@@ -210,7 +210,7 @@ class DialogueEnv(WritingEnv):
             self._said.append(answer)
             self._prompt = f"{asked}{action}\n{self._turn(answer)}"
             self._check_fits(self._prompt)
-        reward, told = 0.0, {}
+        reward, told = 0.0, dict[str, Any]()
         if self.reward_at == "turn":
             reward, told = self._judged(Writing(asked, line))
         elif over:

@@ -7,6 +7,7 @@ disk, and is renamed: whoever is killed on the way leaves such a leftover and ne
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -65,8 +66,7 @@ def whole(path: Path) -> Iterator[Path]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, only=path.name)
-    host = re.sub(r"[^\w-]", "_", socket.gethostname()) or "_"
-    beside = path.with_name(f".{path.name}.{host}.{os.getpid()}.partial")
+    beside = _beside(path)
     remove(beside)
     try:
         yield beside
@@ -107,6 +107,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove a folder that is there, which disappears whole: half of it never looks like it."""
+    if path.exists() or path.is_symlink():
+        beside = _beside(path)
+        remove(beside)
+        with writing(path):
+            path.rename(beside)
+        remove(beside)
+
+
 def partials(folder: Path, name: str = "") -> list[Path]:
     """What unfinished writing has left in a folder: of the file or folder ``name``, or of any."""
     found = []
@@ -119,19 +129,21 @@ def partials(folder: Path, name: str = "") -> list[Path]:
 
 def sweep(folder: Path, only: str = "") -> None:
     """Remove what processes of this machine that are no more have left half-written."""
-    host = re.sub(r"[^\w-]", "_", socket.gethostname()) or "_"
     for path in partials(folder, only):
         match = _PARTIAL.fullmatch(path.name)
-        if match and match["host"] == host and not _alive(int(match["pid"])):
+        if match and match["host"] == _host() and not _alive(int(match["pid"])):
             remove(path)
 
 
+def aside_name(path: Path, word: str = "damaged") -> Path:
+    """A free name beside ``path`` for what cannot be used and shall not be lost."""
+    names = (f"{path.name}-{word}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
+    return next(name for name in map(path.with_name, names) if not name.exists())
+
+
 def set_aside(path: Path, word: str = "damaged") -> Path:
-    """Rename a file or folder that cannot be used, so that nothing is lost; returns the new name."""
-    for number in range(1, 1000):
-        aside = path.with_name(f"{path.name}-{word}{'' if number == 1 else f'-{number}'}")
-        if not aside.exists():
-            break
+    """Rename a file or folder that cannot be used; returns the new name."""
+    aside = aside_name(path, word)
     with writing(aside):
         path.rename(aside)
     return aside
@@ -166,6 +178,14 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.partial")
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "_", socket.gethostname()) or "_"
 
 
 def _alive(pid: int) -> bool:

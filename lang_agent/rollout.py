@@ -121,6 +121,12 @@ def play(
         errors: what becomes of an episode whose environment raises, and the list of those that
             did; unless given, :class:`lang_agent.stepping.EnvError` is raised.
     """
+    most = getattr(agent, "slots", len(envs))
+    if len(envs) > most:
+        raise LangAgentError(
+            f"There are {len(envs)} environments, and the agent acts in {most} at once: make it "
+            "with as many slots, or give it fewer environments."
+        )
     upcoming = enumerate((seed for seed in seeds for _ in range(group_size)), first_index)
     playing = _Playing(agent, envs, upcoming, min_steps, group_size, on_end, errors or EnvErrors())
     try:
@@ -260,7 +266,7 @@ class _Playing:
             seat.episode.last_value = decision.value
             self._finish(slot)
             return
-        step = partial(seat.env.step, decision.action)
+        step: Callable[[], Any] = partial(seat.env.step, decision.action)
         if self.group_size > 1 and _judged_together(seat.env):
             seat.turn = Turn(step)
             seat.turn.start()

@@ -66,7 +66,7 @@ def as_reward(value: Any) -> float:
 
 def env_name(env: gymnasium.Env) -> str:
     """The environment's id, or that of the part of a mixture that is being played."""
-    whole = env.unwrapped
+    whole: Any = env.unwrapped
     if hasattr(whole, "part_names"):
         return str(whole.part_names[whole.part])
     for one in (env, getattr(whole, "env", None), whole):
@@ -91,7 +91,7 @@ def env_error(
     what = "the reset" if step is None else f"step {step} (action {_short(action)})"
     return EnvError(
         f"The environment {env_name(env)} failed at {what} of episode {episode}, seed {seed}: "
-        f"{describe(error).rstrip('.')}. Mend it, or leave such episodes out with on_env_error=skip."
+        f"{describe(error).rstrip('.')}. Mend it, or set on_env_error to skip or retry."
     )
 
 
