@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import gymnasium
 from gymnasium import spaces
 
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.rubric import Part, Rubric, Writing
+from lang_agent.rubric import Part, Rubric, Verdict, Writing
 from lang_agent.text_env import CHARSET, load_function
 
 PROMPTS = (
@@ -47,8 +46,8 @@ leave."""
 class WritingEnv(gymnasium.Env[str, str]):
     """What environments of free text share: prompts, a rubric, and steps that it judges.
 
-    ``step`` judges a text by itself. Whoever plays several episodes of one seed takes
-    ``step_unjudged`` and lets ``rubric.judge_episodes`` judge them together.
+    ``step`` judges a text by itself, unless someone who plays several episodes of one seed has put
+    a function of their own in ``judge``, which may wait for the other texts.
 
     ``info`` has ``actions`` (None: any text), ``mission`` (the prompt), ``rewards`` (each part of
     the rubric, of what was judged) and ``success`` (whether the reward reached ``goal``).
@@ -75,6 +74,7 @@ class WritingEnv(gymnasium.Env[str, str]):
         self.prompts = load_prompts(prompts)
         self.rubric = rewards if isinstance(rewards, Rubric) else Rubric(rewards, on_error=on_error)
         self.goal = goal
+        self.judge: Callable[[Rubric, Writing], Verdict] | None = None
         self.observation_space = spaces.Text(max_length=1_000_000, min_length=0, charset=CHARSET)
         self.action_space = spaces.Text(max_length=100_000, min_length=0, charset=CHARSET)
         self._prompt = ""
@@ -86,18 +86,27 @@ class WritingEnv(gymnasium.Env[str, str]):
         """Refuse prompts of more than ``max_tokens``: there is nothing to leave out of them."""
         self._limit = (max_tokens, count_tokens)
 
-    @abstractmethod
-    def step_unjudged(self, action: str) -> Step:
-        """As ``step``, with reward 0 and what is to be judged as ``written`` in the info."""
+    @property
+    def judges_together(self) -> bool:
+        """Whether the rubric wants all texts of a group at once."""
+        return self.rubric.together
 
-    def step(self, action: str) -> Step:
-        prompt, reward, terminated, truncated, info = self.step_unjudged(action)
-        written = info.pop("written", None)
-        if written is not None:
-            (verdict,) = self.rubric.judge([written])
-            reward = verdict.reward
-            info |= {"rewards": verdict.parts, "success": reward >= info.pop("goal")}
-        return prompt, reward, terminated, truncated, info
+    def _judged(self, writing: Writing) -> tuple[float, dict[str, Any]]:
+        """The reward of a text, and what ``info`` says of it."""
+        if self.judge is None:
+            (verdict,) = self.rubric.judge([writing])
+        else:
+            verdict = self.judge(self.rubric, writing)
+        told: dict[str, Any] = {
+            "rewards": verdict.parts,
+            "success": verdict.reward >= self.goal,
+            "judged": verdict.judged,
+        }
+        if self.judge is not None:  # times differ from call to call, and an environment's info not
+            told["reward_seconds"] = verdict.seconds
+        if verdict.token_rewards:
+            told["token_rewards"] = verdict.token_rewards
+        return verdict.reward, told
 
     def _draw_prompt(self) -> str:
         prompt = self.prompts[int(self.np_random.integers(len(self.prompts)))]
@@ -136,9 +145,9 @@ class TextGenerationEnv(WritingEnv):
         self._prompt = self._draw_prompt()
         return self._prompt, self._info(self._prompt)
 
-    def step_unjudged(self, action: str) -> Step:
-        written = Writing(self._prompt, action)
-        return "", 0.0, True, False, self._info(self._prompt, written=written, goal=self.goal)
+    def step(self, action: str) -> Step:
+        reward, told = self._judged(Writing(self._prompt, action))
+        return "", reward, True, False, self._info(self._prompt, **told)
 
 
 class DialogueEnv(WritingEnv):
@@ -191,7 +200,7 @@ class DialogueEnv(WritingEnv):
         self._prompt = f"{opening}\n{self._turn(first)}"
         return self._prompt, self._info(self._prompt, line=True)
 
-    def step_unjudged(self, action: str) -> Step:
+    def step(self, action: str) -> Step:
         line = " ".join(action.split())
         asked = self._prompt
         self._said.append(line)
@@ -201,13 +210,12 @@ class DialogueEnv(WritingEnv):
             self._said.append(answer)
             self._prompt = f"{asked}{action}\n{self._turn(answer)}"
             self._check_fits(self._prompt)
-        told: dict[str, Any] = {}
+        reward, told = 0.0, dict[str, Any]()
         if self.reward_at == "turn":
-            told = {"written": Writing(asked, line), "goal": self.goal}
+            reward, told = self._judged(Writing(asked, line))
         elif over:
-            told = {"written": Writing(self._said[0], "\n".join(self._said[1::2]))}
-            told |= {"goal": self.goal}
-        return self._prompt, 0.0, over, False, self._info(self._prompt, line=True, **told)
+            reward, told = self._judged(Writing(self._said[0], "\n".join(self._said[1::2])))
+        return self._prompt, reward, over, False, self._info(self._prompt, line=True, **told)
 
     def _turn(self, line: str) -> str:
         """The partner's line, and the name of whose turn it is then."""

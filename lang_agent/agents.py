@@ -42,7 +42,7 @@ class PolicyAgent:
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.policy, self.decide = policy, decide or DecideConfig()
+        self.policy, self.decide, self.slots = policy, decide or DecideConfig(), slots
         self.generator = generator or torch.Generator().manual_seed(0)
         self._cache = RaggedCache(slots + 1)  # the last row holds the common beginning
         self._common: list[int] | None = None

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -24,6 +25,7 @@ from lang_agent.cli_options import Bench, Envs, Evaluate, Export, Play, ShowProm
 from lang_agent.cli_text import Generate, Pretrain, generate, pretrain
 from lang_agent.config import DecideConfig, TrainConfig, load_config
 from lang_agent.errors import LangAgentError
+from lang_agent.files import TellWarning, try_place, whole, write_whole
 
 if TYPE_CHECKING:
     from lang_agent.trainer import Trainer
@@ -31,19 +33,30 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 
 
-def train(config: TrainConfig, resume: Path | None = None) -> None:
+def train(config: TrainConfig, resume: Path | None = None, **going_on: Any) -> None:
     """Train a policy from the environment's reward."""
-    from lang_agent import progress, trainer
-    from lang_agent.evaluation import EVALUATION_SEED
-    from lang_agent.report import film, plot_learning
+    from lang_agent import trainer
 
     if resume is not None:
-        run = trainer.resume(resume)
+        run = trainer.resume(resume, **going_on)
         console.print(f"Going on from {run.progress.steps} steps in {resume}")
     else:
         name = f"{config.env.split('/')[-1]}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run = trainer.start(config, Path(config.out or f"runs/{name}"))
-    if run.config.eval_episodes and resume is None:
+    with run.lock:
+        _train(run)
+
+
+def _train(run: Trainer) -> None:
+    from lang_agent import progress
+    from lang_agent.evaluation import EVALUATION_SEED
+    from lang_agent.report import check_drawn, film, plot_learning
+    from lang_agent.run_folder import read_evaluations
+
+    if run.config.gif:
+        check_drawn(run.make_env(render_mode="rgb_array"))
+    evaluated = "before" in read_evaluations(run.folder)
+    if run.config.eval_episodes and not run.progress.updates and not evaluated:
         before = progress.evaluation(run, console, "Before training")
         progress.write_evaluation(run.folder, "before", before)
     with _stopped_by_signals(run):
@@ -85,16 +98,29 @@ def evaluate(args: Evaluate) -> None:
     """How often an agent succeeds on held-out seeds, with 95% intervals."""
     from lang_agent import evaluation
 
-    rows = []
-    for env_id in args.envs:
-        envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
-        agent = make_agent(args.policy, len(envs), args.seed, args.decide, args.precision)
-        rows += evaluation.evaluate(agent, envs, args.episodes, name=env_id)
-    console.print(evaluation.as_table(rows, title=args.policy))
     if args.json:
+        try_place(Path(args.json))
+    rows: list[evaluation.Evaluation] = []
+    failed = None
+    try:
+        for env_id in args.envs:
+            envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
+            agent = make_agent(args.policy, len(envs), args.seed, args.decide, args.precision)
+            rows += evaluation.evaluate(
+                agent, envs, args.episodes, name=env_id, on_env_error=args.on_env_error
+            )
+    except evaluation.EvaluationError as error:
+        rows, failed = rows + error.rows, error
+    if rows:
+        console.print(evaluation.as_table(rows, title=args.policy))
+    if args.json and rows:
         record = {"policy": args.policy, "decide": asdict(args.decide), "seed": args.seed}
         data = {**record, "evaluations": evaluation.as_json(rows)}
-        Path(args.json).write_text(json.dumps(data, indent=1) + "\n")
+        if failed is not None:
+            data["error"] = str(failed)
+        write_whole(Path(args.json), json.dumps(data, indent=1) + "\n")
+    if failed is not None:
+        raise failed
 
 
 def play(args: Play) -> None:
@@ -104,6 +130,7 @@ def play(args: Play) -> None:
     if args.gif:
         from lang_agent.report import film
 
+        try_place(Path(args.gif))
         env = args.text.make(args.env, render_mode="rgb_array")
         agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision)
         episode = film(agent, env, args.seed, Path(args.gif))
@@ -113,6 +140,11 @@ def play(args: Play) -> None:
     if args.agent != "human":
         agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision)
     env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
+    if args.record:
+        from lang_agent.demonstrations import refuse_evaluation_seeds
+
+        refuse_evaluation_seeds(seeds)
+        try_place(Path(args.record))
     for episode in watch(env, agent, seeds, console):
         if args.record:
             from lang_agent.demonstrations import label_own, write_demonstrations
@@ -165,23 +197,26 @@ def bench(args: Bench) -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.json:
+        try_place(Path(args.json))
     record = bench.bench(args.quick, lambda line: console.print(line, markup=False))
     if args.json:
-        Path(args.json).write_text(json.dumps(record, indent=1) + "\n")
+        write_whole(Path(args.json), json.dumps(record, indent=1) + "\n")
 
 
 def export(args: Export) -> None:
     """Copy a run's model and its words into a folder of their own."""
-    from lang_agent.checkpoint import load_policy
+    from lang_agent.checkpoint import load_policy, save_whole
     from lang_agent.config import save_config
-    from lang_agent.trainer import CONFIG_FILE
+    from lang_agent.run_folder import CONFIG_FILE
 
     folder = Path(args.out)
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise LangAgentError(f"'{folder}' is there already: choose another folder.")
     config = load_config(Path(args.run) / CONFIG_FILE, TrainConfig)
-    load_policy(args.run).save_pretrained(folder, half=args.half)
-    save_config(config, folder / CONFIG_FILE)
+    with whole(folder) as beside:
+        save_whole(load_policy(args.run), beside, half=args.half)
+        save_config(config, beside / CONFIG_FILE)
     size = sum(file.stat().st_size for file in folder.iterdir())
     console.print(f"{folder}: {size / 2**20:.1f} MiB", soft_wrap=True)
 
@@ -270,9 +305,13 @@ def run(arguments: Sequence[str]) -> None:
     kind, command = COMMANDS[name]
     resume = _take(rest, "--resume") if kind is TrainConfig else None
     if resume is not None:
-        if rest:
-            raise LangAgentError("--resume goes on as configured: it takes no other options.")
-        train(TrainConfig(), Path(resume))
+        on_env_error, as_edited = _take(rest, "--on-env-error"), "--as-edited" in rest
+        if rest != ["--as-edited"] * as_edited:
+            raise LangAgentError(
+                "--resume goes on as configured: it takes no other options than --as-edited "
+                "(where config.yaml was changed) and --on-env-error."
+            )
+        train(TrainConfig(), Path(resume), on_env_error=on_env_error, as_edited=as_edited)
         return
     file = _take(rest, "--config")
     if file is not None:
@@ -314,6 +353,15 @@ def _as_trained(kind: Any, arguments: Sequence[str]) -> Any:
 
 def main() -> None:
     """The entry point: a mistake is one sentence on standard error and exit status 2."""
+    show = warnings.showwarning
+
+    def sentence(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if category is TellWarning:
+            Console(stderr=True, highlight=False).print(f"lang-agent: {message}", markup=False)
+        else:
+            show(message, category, *rest)
+
+    warnings.showwarning = sentence  # type: ignore[assignment]
     try:
         run(sys.argv[1:])
     except LangAgentError as error:

@@ -67,14 +67,19 @@ class Demos:
 
 def demos(args: Demos) -> None:
     """Record demonstrations of the bot or another agent."""
-    from lang_agent.demonstrations import demonstrate, write_demonstrations
-    from lang_agent.evaluation import EVALUATION_SEED, as_table, summarise
+    from lang_agent.demonstrations import (
+        demonstrate,
+        refuse_evaluation_seeds,
+        write_demonstrations,
+    )
+    from lang_agent.evaluation import as_table, summarise
+    from lang_agent.files import try_place
 
     file = Path(args.out)
-    if file.exists():
+    if file.exists() or file.is_symlink():
         raise LangAgentError(f"'{file}' is there already: choose another --out.")
-    if args.seed + args.episodes > EVALUATION_SEED:
-        raise LangAgentError(f"Seeds from {EVALUATION_SEED} on are kept for evaluation.")
+    refuse_evaluation_seeds(range(args.seed, args.seed + args.episodes))
+    try_place(file)
     if args.agent == "bot":
         played: Iterator[Episode] = demonstrate(
             args.env,
@@ -86,10 +91,14 @@ def demos(args: Demos) -> None:
         )
     else:
         played = _played(args)
-    seen = []
-    for episode in played:
-        write_demonstrations(file, args.env, [episode])
-        seen.append(episode)
+    seen: list[Episode] = []
+
+    def noted() -> Iterator[Episode]:
+        for episode in played:
+            seen.append(episode)
+            yield episode
+
+    write_demonstrations(file, args.env, noted())
     console.print(as_table([summarise(args.env, seen)], title=args.agent))
     steps = sum(len(episode.steps) for episode in seen)
     console.print(f"{len(seen)} episodes, {steps} decisions: {file}", soft_wrap=True)

@@ -27,6 +27,8 @@ class Evaluate:
     """fp32, bf16 or auto: bf16 where it measures faster."""
     seed: int = 0
     """Of the draws; the episodes' own seeds are always the same ones."""
+    on_env_error: str = "stop"
+    """What becomes of an episode whose environment raises: stop, skip or retry."""
     json: str | None = None
     """Also write the figures to this file."""
 

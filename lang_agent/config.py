@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import gymnasium
 import yaml
 
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.files import write_whole
+from lang_agent.ranges import Range, check_ranges
+from lang_agent.stepping import RULES as RULES_FOR_ERRORS
 from lang_agent.worlds import make
 
 T = TypeVar("T")
@@ -237,6 +240,11 @@ class TrainConfig:
     """Run folder; runs/<env>-<seed>-<time> unless told."""
     checkpoint_every: int = 20
     """Updates between checkpoints."""
+    checkpoint_minutes: Annotated[float, Range(above=0)] = 10.0
+    """Minutes after which the next update is followed by one anyway."""
+    on_env_error: str = "stop"
+    """What becomes of an episode whose environment raises: stop (what is learned is saved), skip
+    (it is left out and counted) or retry (it is played anew, three times at most)."""
     eval_episodes: int = 200
     """Held-out episodes played before and after training; 0 for none."""
     gif: bool = False
@@ -250,6 +258,9 @@ class TrainConfig:
         for name in ("steps", "rollout_steps", "envs", "checkpoint_every"):
             value = getattr(self, name)
             require(name, value, value >= 1, "1 or more")
+        check_ranges(self)
+        if self.on_env_error not in RULES_FOR_ERRORS:
+            raise unknown("on_env_error", self.on_env_error, RULES_FOR_ERRORS)
         if self.curriculum not in ("fixed", "learnable"):
             raise unknown("curriculum", self.curriculum, ("fixed", "learnable"))
         if self.curriculum == "learnable" and len(self.mixture) < 2:
@@ -330,4 +341,4 @@ def save_config(config: Any, path: Path) -> None:
     for name, value in data.items():
         if isinstance(value, dict):
             data[name] = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
-    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    write_whole(path, yaml.safe_dump(data, sort_keys=False))

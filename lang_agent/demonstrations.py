@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -25,19 +27,44 @@ from lang_agent.action_parser import parse_action
 from lang_agent.agents import BotAgent, PolicyAgent
 from lang_agent.config import TextConfig
 from lang_agent.errors import LangAgentError
+from lang_agent.evaluation import EVALUATION_SEED
+from lang_agent.files import json_lines, whole, writing
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import NO_LABEL, Decision, Episode, Step, TextObservation, play
+from lang_agent.stepping import as_reward
 
 
 def write_demonstrations(path: Path, env_id: str, episodes: Iterable[Episode]) -> int:
-    """Append episodes to a file of demonstrations; returns how many."""
+    """Append episodes to a file of demonstrations, all or none of them; returns how many.
+
+    Raises :class:`LangAgentError` for a seed of evaluation, which nothing may be learned from.
+    """
     count = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _open(path, "at") as file:
-        for episode in episodes:
-            file.write(json.dumps(_as_data(env_id, episode), ensure_ascii=False) + "\n")
-            count += 1
+    with whole(path) as beside:
+        with writing(path):
+            if path.is_file():
+                shutil.copyfile(path, beside)
+            file = _open(beside, "at", packed=path.suffix == ".gz")
+        try:
+            for episode in episodes:
+                refuse_evaluation_seeds([episode.seed])
+                line = json.dumps(_as_data(env_id, episode), ensure_ascii=False)
+                with writing(path):
+                    file.write(line + "\n")
+                count += 1
+        finally:
+            with writing(path):
+                file.close()
     return count
+
+
+def refuse_evaluation_seeds(seeds: Sequence[int]) -> None:
+    """Raise :class:`LangAgentError` for seeds of evaluation, of which nothing may be learned."""
+    if max(seeds, default=0) >= EVALUATION_SEED:
+        raise LangAgentError(
+            f"Seed {max(seeds)} is kept for evaluation, and demonstrations are learned from: use "
+            f"seeds below {EVALUATION_SEED}."
+        )
 
 
 def _as_data(env_id: str, episode: Episode) -> dict[str, Any]:
@@ -67,18 +94,21 @@ def read_demonstrations(path: Path) -> list[Episode]:
     """The episodes of a file; raises :class:`LangAgentError` naming file, line and reason."""
     episodes: list[Episode] = []
     try:
-        with _open(path, "rt") as file:
-            for number, line in enumerate(file, 1):
+        with _open(path, "rt", packed=path.suffix == ".gz") as file:
+            for number, data, reason in json_lines(file):
                 try:
-                    episodes.append(_from_data(json.loads(line), len(episodes)))
-                except (ValueError, KeyError, TypeError) as error:
+                    if not reason:
+                        episodes.append(_from_data(data, len(episodes)))
+                except (ValueError, KeyError, TypeError, OverflowError) as error:
                     reason = f"{type(error).__name__}: {error}"
+                if reason:
                     raise LangAgentError(
                         f"'{path}', line {number}, is no demonstration ({reason}): each line is "
                         "an episode as `lang-agent demos` writes it."
-                    ) from None
-    except (OSError, EOFError) as error:
-        raise LangAgentError(f"Cannot read the demonstrations '{path}': {error}") from None
+                    )
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise LangAgentError(f"Cannot read the demonstrations '{path}': {reason}.") from None
     if not any(step.decision.choice != NO_LABEL for ep in episodes for step in ep.steps):
         raise LangAgentError(f"'{path}' holds no action to learn.")
     return episodes
@@ -87,20 +117,25 @@ def read_demonstrations(path: Path) -> list[Episode]:
 def _from_data(data: dict[str, Any], index: int) -> Episode:
     episode = Episode(index, int(data["seed"]), terminated=True)
     for step in data["steps"]:
-        actions = None if step["actions"] is None else tuple(step["actions"])
+        actions = None if step["actions"] is None else tuple(map(str, step["actions"]))
         seen = TextObservation(str(step["prompt"]), actions)
         wanted = step["wanted"]
+        if wanted is not None and wanted not in (actions or ()):
+            raise ValueError(f"the action wanted, {wanted!r}, is none of the admissible ones")
         choice = NO_LABEL if wanted is None or actions is None else actions.index(wanted)
         decision = Decision(str(step["action"]), choice=choice)
-        episode.steps.append(Step(seen, decision, float(step["reward"]), {}))
+        episode.steps.append(Step(seen, decision, as_reward(step["reward"]), {}))
+    if not episode.steps:
+        raise ValueError("it has no steps")
     episode.steps[-1].info["success"] = bool(data["success"])
     return episode
 
 
-def _open(path: Path, mode: str) -> IO[str]:
-    if path.suffix == ".gz":
-        return cast("IO[str]", gzip.open(path, mode, compresslevel=5, encoding="utf-8"))
-    return path.open(mode, encoding="utf-8")
+def _open(path: Path, mode: str, *, packed: bool) -> IO[str]:
+    encoding = "utf-8-sig" if mode == "rt" else "utf-8"
+    if packed:
+        return cast("IO[str]", gzip.open(path, mode, compresslevel=5, encoding=encoding))
+    return cast("IO[str]", path.open(mode, encoding=encoding))
 
 
 def label_own(episode: Episode) -> Episode:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import gymnasium
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy.stats import binomtest
 
+from lang_agent.config import require
 from lang_agent.rollout import Agent, Episode, play
+from lang_agent.stepping import EnvError, EnvErrors
 
 EVALUATION_SEED = 1_000_000_000
 """The first seed of evaluation; training draws its seeds below it."""
@@ -28,6 +30,7 @@ class Evaluation:
     mean_return: float  # undiscounted
     mean_length: float  # steps
     invalid_rate: float  # invalid actions a step
+    env_errors: int = 0  # exceptions of the environment, on the last row of an evaluation
 
 
 def wilson(successes: int, episodes: int) -> tuple[float, float]:
@@ -61,22 +64,51 @@ def evaluate(
     name: str = "",
     first_seed: int = EVALUATION_SEED,
     on_episode: Callable[[Episode], None] | None = None,
+    on_env_error: str = "stop",
 ) -> list[Evaluation]:
     """Play ``episodes`` episodes on consecutive seeds and sum them up, by task.
 
     Environments whose ``info`` names a ``task`` are summed up task by task and then all together.
+
+    Args:
+        on_env_error: stop, skip or retry, as of :class:`lang_agent.stepping.EnvErrors`.
+
+    Raises:
+        EvaluationError: an environment raised; it holds the sums of the episodes finished before.
     """
-    played = []
-    for episode in play(agent, envs, range(first_seed, first_seed + episodes)):
-        played.append(episode)
-        if on_episode:
-            on_episode(episode)
+    require("episodes", episodes, episodes >= 1, "1 or more")
+    played: list[Episode] = []
+    errors = EnvErrors(on_env_error)
+    seeds = range(first_seed, first_seed + episodes)
+    try:
+        for episode in play(agent, envs[:episodes], seeds, errors=errors):
+            played.append(episode)
+            if on_episode:
+                on_episode(episode)
+    except EnvError as error:
+        raise EvaluationError(error, _by_task(name, played, errors)) from error.__cause__
+    if not played:
+        raise EvaluationError(errors.seen[-1], [])
+    return _by_task(name, played, errors)
+
+
+class EvaluationError(EnvError):
+    """An environment's error in an evaluation; ``rows`` sum up the episodes finished before it."""
+
+    def __init__(self, error: EnvError, rows: list[Evaluation]) -> None:
+        super().__init__(str(error))
+        self.rows = rows
+
+
+def _by_task(name: str, played: Sequence[Episode], errors: EnvErrors) -> list[Evaluation]:
     tasks: dict[str, list[Episode]] = {}
     for episode in played:
         task = episode.steps[-1].info.get("task", "")
         tasks.setdefault(f"{name} {task}".strip(), []).append(episode)
-    summaries = [summarise(task, group) for task, group in sorted(tasks.items())]
-    return summaries if len(tasks) == 1 else [*summaries, summarise(f"{name} (all)", played)]
+    rows = [summarise(task, group) for task, group in sorted(tasks.items())]
+    if len(rows) > 1:
+        rows.append(summarise(f"{name} (all)".strip(), played))
+    return [*rows[:-1], *(replace(row, env_errors=len(errors.seen)) for row in rows[-1:])]
 
 
 def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
@@ -86,6 +118,9 @@ def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
     for column, width in (("episodes", 8), ("success", 7), ("95% CI", 11), ("return", 6),
                           ("steps", 5), ("invalid", 7)):  # fmt: skip
         table.add_column(column, justify="right", min_width=width)
+    failed = any(row.env_errors for row in evaluations)
+    if failed:
+        table.add_column("errors", justify="right")
     shown = ""
     for row in evaluations:
         env_id, _, task = row.task.partition(" ")
@@ -100,6 +135,7 @@ def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
             f"{row.mean_return:.3f}",
             f"{row.mean_length:.1f}",
             f"{row.invalid_rate:.1%}",
+            *([str(row.env_errors)] if failed else []),
         )
     return table
 

@@ -45,7 +45,7 @@ class Mixture(gymnasium.Env[str, str]):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         prompt, reward, terminated, truncated, info = self._env.step(action)
-        return prompt, float(reward), terminated, truncated, self._named(info)
+        return prompt, reward, terminated, truncated, self._named(info)  # type: ignore[return-value]
 
     def _named(self, info: dict[str, Any]) -> dict[str, Any]:
         return {"task": self.part_names[self.part], **info, "part": self.part}
@@ -79,6 +79,18 @@ class Mixture(gymnasium.Env[str, str]):
     def expert_action(self, last_action: str | None) -> str:
         """As :meth:`TextEnv.expert_action`, of the part being played."""
         return self._env.unwrapped.expert_action(last_action)  # type: ignore[attr-defined]
+
+    @property
+    def judge(self) -> Any:
+        """Who judges what is written in the parts that have a rubric; set, it is theirs."""
+        judges = (getattr(env.unwrapped, "judge", None) for env in self.envs)
+        return next((judge for judge in judges if judge is not None), None)
+
+    @judge.setter
+    def judge(self, judge: Any) -> None:
+        for env in self.envs:
+            if hasattr(env.unwrapped, "judge"):
+                env.unwrapped.judge = judge
 
     def render(self) -> Any:
         return self._env.render()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lang_agent.checkpoint import load_policy, save_whole
 from lang_agent.errors import LangAgentError
+from lang_agent.files import try_place
 from lang_agent.generation import NO_PHRASES
 from lang_agent.models import SIZES
 from lang_agent.optimizer import Optimizer
@@ -40,8 +41,9 @@ def pretrain(
         batch: stretches of text in a step, each of ``context`` tokens.
     """
     out = Path(out)
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise LangAgentError(f"'{out}' is there already: choose another --out.")
+    try_place(out)
     try:
         lines = [line for line in Path(file).read_text().splitlines() if line.strip()]
     except OSError as error:

@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lang_agent.evaluation import Evaluation, as_json, as_table
+from lang_agent.evaluation import Evaluation, EvaluationError, as_json, as_table
+from lang_agent.files import write_whole
+from lang_agent.run_folder import EVALUATION_FILE, read_evaluations
 from lang_agent.trainer import Trainer
-
-EVALUATION_FILE = "evaluation.json"
 
 
 def training(run: Trainer, console: Console) -> None:
@@ -56,17 +56,22 @@ def _line(metrics: dict[str, Any]) -> str:
 
 
 def evaluation(run: Trainer, console: Console, title: str) -> list[Evaluation]:
-    """Evaluate on held-out seeds and print the table."""
+    """Evaluate on held-out seeds and print the table; that of the episodes finished, too, where an
+    environment's error ends it."""
     episodes = run.config.eval_episodes
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=episodes)
-        rows = run.evaluate(episodes, lambda _: bar.advance(task))
+        try:
+            rows = run.evaluate(episodes, lambda _: bar.advance(task))
+        except EvaluationError as error:
+            if error.rows:
+                console.print(as_table(error.rows, title=f"{title}, until an error"))
+            raise
     console.print(as_table(rows, title=title))
     return rows
 
 
 def write_evaluation(folder: Path, name: str, rows: list[Evaluation]) -> None:
     """Record an evaluation by name (before, after) in the run folder, beside earlier ones."""
-    file = folder / EVALUATION_FILE
-    known = json.loads(file.read_text()) if file.is_file() else {}
-    file.write_text(json.dumps({**known, name: as_json(rows)}, indent=1) + "\n")
+    known = {**read_evaluations(folder), name: as_json(rows)}
+    write_whole(folder / EVALUATION_FILE, json.dumps(known, indent=1) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +14,28 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lang_agent.errors import LangAgentError
+from lang_agent.files import json_lines, tell, try_place, write_whole
 from lang_agent.rollout import Agent, Episode, play
+from lang_agent.stepping import env_name
 
 PANEL_WIDTH = 460
 LINE_HEIGHT = 17
 INK, PAPER, ACCENT, FAINT = (30, 33, 40), (250, 249, 245), (178, 70, 30), (140, 140, 140)
 
 
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """The metrics of a run, one record an update."""
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The metrics of a run, one record an update; damaged lines are left out and told of."""
     file = run / "metrics.jsonl"
     if not file.is_file():
         raise LangAgentError(f"'{run}' has no metrics.jsonl: is it a run folder?")
-    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    lines = file.read_bytes().decode("utf-8", errors="replace").split("\n")
+    records = []
+    for number, record, reason in json_lines(lines):
+        if isinstance(record, dict) and "updates" in record:
+            records.append(record)
+        elif number < len(lines):  # the last line is one that is being written
+            tell(f"'{file}', line {number}, is left out: {reason or 'no record of an update'}.")
+    return records
 
 
 def plot_learning(runs: Sequence[Path], file: Path, title: str = "") -> None:
@@ -40,8 +49,9 @@ def plot_learning(runs: Sequence[Path], file: Path, title: str = "") -> None:
     for run in runs:
         metrics = read_metrics(run)
         for axis, name in zip(axes, ("success", "return"), strict=True):
-            steps = [record["steps"] for record in metrics]
-            axis.plot(steps, [record[name] for record in metrics], label=run.name)
+            points = [(record.get("steps"), record.get(name)) for record in metrics]
+            known = [point for point in points if None not in point]
+            axis.plot([x for x, _ in known], [y for _, y in known], label=run.name)
     for axis, name in zip(axes, ("success rate", "return"), strict=True):
         axis.set(xlabel="environment steps", ylabel=f"{name}, last 200 episodes")
         low, high = axis.get_ylim()
@@ -50,8 +60,19 @@ def plot_learning(runs: Sequence[Path], file: Path, title: str = "") -> None:
     if len(runs) > 1:
         axes[0].legend(fontsize="small")
     figure.suptitle(title)
-    figure.savefig(file, dpi=130)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=130, format=file.suffix.removeprefix(".") or "png")
     plt.close(figure)
+    write_whole(file, picture.getvalue())
+
+
+def check_drawn(env: gymnasium.Env[str, str]) -> None:
+    """Raise :class:`LangAgentError` for an environment that draws no pictures to film."""
+    if env.unwrapped.render_mode != "rgb_array":
+        raise LangAgentError(
+            f"{env_name(env)} cannot be filmed: it was not made with "
+            'render_mode="rgb_array", or draws no pictures at all.'
+        )
 
 
 class _Camera:
@@ -75,20 +96,19 @@ def film(agent: Agent, env: gymnasium.Env[str, str], seed: int, file: Path) -> E
 
     ``env`` must have been made with ``render_mode="rgb_array"``.
     """
+    check_drawn(env)
+    try_place(file)
     camera = _Camera(agent, env)
     (episode,) = play(camera, [env], [seed])
     frames = [*camera.frames[: len(episode.steps)], np.asarray(env.render())]
     if frames[0].ndim != 3:
-        raise LangAgentError(
-            'This environment draws nothing: make it with render_mode="rgb_array".'
-        )
+        raise LangAgentError(f"{env_name(env)} draws no pictures (height, width, colours) to film.")
     goal = f"Goal: {episode.steps[0].info.get('mission', '')}"
     pictures, before = [], ""
     for number, step in enumerate(episode.steps):
         prompt = step.observation.prompt
         seen = prompt[len(before) :] if before and prompt.startswith(before) else prompt
-        *read, _cue = seen.strip().splitlines()
-        read = [line for line in read if line != goal]
+        read = [line for line in seen.strip().splitlines()[:-1] if line != goal]  # no cue
         words = [goal, "", *read, "", f"> {step.decision.action}"]
         pictures.append(_beside(frames[number], words, number))
         before = prompt + step.decision.action
@@ -96,7 +116,8 @@ def film(agent: Agent, env: gymnasium.Env[str, str], seed: int, file: Path) -> E
     words = [goal, "", end, f"return {episode.total_reward:.2f} in {len(episode.steps)} steps"]
     pictures.append(_beside(frames[-1], words, len(episode.steps)))
     durations = [700] * len(pictures[:-1]) + [2500]
-    imageio.imwrite(file, pictures, extension=".gif", duration=durations, loop=0)
+    film = imageio.imwrite("<bytes>", pictures, extension=".gif", duration=durations, loop=0)
+    write_whole(file, film)
     return episode
 
 

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import gymnasium
+
+from lang_agent.errors import LangAgentError
+from lang_agent.stepping import (
+    MAX_IN_A_ROW,
+    RETRIES,
+    EnvErrors,
+    Turn,
+    as_reward,
+    env_error,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Step:
     reward: float
     info: dict[str, Any]
     token_rewards: list[float] = field(default_factory=list)
-    """L, where tokens were rewarded apart; ``reward`` holds their sum."""
+    """L, where tokens were rewarded apart; they are part of ``reward``."""
 
 
 @dataclass
@@ -93,77 +104,278 @@ def play(
     *,
     min_steps: int | None = None,
     group_size: int = 1,
+    first_index: int = 0,
     on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None = None,
+    errors: EnvErrors | None = None,
 ) -> Iterator[Episode]:
     """Play ``group_size`` episodes of each seed, as many at once as there are environments.
 
     Every episode that was begun is finished and yielded, in the order of finishing. With
     ``min_steps`` no new episode begins once that many steps were taken in all, so that which
-    episodes are played never depends on how they end. Where an environment has a rubric, the
-    episodes of a seed are judged together, once all of them are finished. ``on_end`` is told of
-    every episode while its environment still stands as it ended.
+    episodes are played never depends on how they end. Where a rubric judges the texts of a group
+    together, a step waits for those of the group's other episodes.
+
+    Args:
+        first_index: the number of the first episode.
+        on_end: told of every episode while its environment still stands as it ended.
+        errors: what becomes of an episode whose environment raises, and the list of those that
+            did; unless given, :class:`lang_agent.stepping.EnvError` is raised.
     """
-    upcoming = enumerate(seed for seed in seeds for _ in range(group_size))
-    begun = 0
-    running: dict[int, Episode] = {}
-    seen: dict[int, TextObservation] = {}
-    waiting: dict[int, list[Episode]] = {}  # for the others of their group, by seed
-    rubrics = [getattr(env.unwrapped, "rubric", None) for env in envs]
-    take: list[Callable[[str], Any]] = [
-        env.step if rubric is None else env.unwrapped.step_unjudged  # type: ignore[attr-defined]
-        for env, rubric in zip(envs, rubrics, strict=True)
-    ]
-    steps = 0
+    most = getattr(agent, "slots", len(envs))
+    if len(envs) > most:
+        raise LangAgentError(
+            f"There are {len(envs)} environments, and the agent acts in {most} at once: make it "
+            "with as many slots, or give it fewer environments."
+        )
+    upcoming = enumerate((seed for seed in seeds for _ in range(group_size)), first_index)
+    playing = _Playing(agent, envs, upcoming, min_steps, group_size, on_end, errors or EnvErrors())
+    try:
+        yield from playing.episodes()
+    finally:
+        playing.close()
 
-    def begin(slot: int) -> None:
-        seen.pop(slot, None)
-        running.pop(slot, None)
-        nonlocal begun
-        if min_steps is not None and steps >= min_steps and begun % group_size == 0:
+
+@dataclass
+class _Seat:
+    """An environment and the episode that is being played in it."""
+
+    env: gymnasium.Env[str, str]
+    episode: Episode
+    group: int
+    seen: TextObservation = field(default_factory=lambda: TextObservation("", None))
+    decision: Decision = field(default_factory=lambda: Decision(""))
+    turn: Turn | None = None  # a step that waits for a verdict
+    tries: int = 1
+
+
+@dataclass
+class _Group:
+    """The episodes of one seed."""
+
+    finished: list[Episode] = field(default_factory=list)
+    over: int = 0  # finished or left out
+    failed: bool = False  # one of them is left out, and so all are
+
+
+class _Playing:
+    """The state of :func:`play`."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        envs: Sequence[gymnasium.Env[str, str]],
+        upcoming: Iterator[tuple[int, int]],
+        min_steps: int | None,
+        group_size: int,
+        on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None,
+        errors: EnvErrors,
+    ) -> None:
+        self.agent, self.envs, self.upcoming = agent, envs, upcoming
+        self.min_steps, self.group_size = min_steps, group_size
+        self.on_end, self.errors = on_end, errors
+        self.begun = self.steps = 0
+        self.seats: dict[int, _Seat] = {}
+        self.groups: dict[int, _Group] = {}
+        self.done: list[Episode] = []
+        for slot, env in enumerate(envs):
+            if hasattr(env.unwrapped, "judge"):
+                env.unwrapped.judge = partial(self._judge, slot)
+
+    def close(self) -> None:
+        """Leave the environments to whoever steps them next."""
+        for seat in self.seats.values():
+            if seat.turn is not None:
+                seat.turn.abandon()
+        for env in self.envs:
+            if hasattr(env.unwrapped, "judge"):
+                env.unwrapped.judge = None
+
+    def episodes(self) -> Iterator[Episode]:
+        for slot in range(len(self.envs)):
+            self._begin(slot)
+        while self.seats:
+            slots = [slot for slot, seat in self.seats.items() if seat.turn is None]
+            seen = [self.seats[slot].seen for slot in slots]
+            for slot, decision in zip(slots, self.agent.act(slots, seen), strict=True):
+                self._decided(slot, decision)
+                yield from self._take_done()
+            self._answer_groups()
+            yield from self._take_done()
+
+    def _take_done(self) -> list[Episode]:
+        done, self.done = self.done, []
+        return done
+
+    def _begin(self, slot: int) -> None:
+        """Begin the next episode in this slot, if there is to be one."""
+        while True:
+            self.seats.pop(slot, None)
+            enough = self.min_steps is not None and self.steps >= self.min_steps
+            if enough and self.begun % self.group_size == 0:
+                return
+            index, seed = next(self.upcoming, (-1, -1))
+            if index < 0:
+                return
+            group = self.begun // self.group_size
+            self.begun += 1
+            self.groups.setdefault(group, _Group())
+            self.seats[slot] = _Seat(self.envs[slot], Episode(index, seed), group)
+            if self._reset(slot):
+                return
+
+    def _reset(self, slot: int) -> bool:
+        """Begin the slot's episode; False where it is left out because that fails."""
+        while True:
+            seat = self.seats[slot]
+            self.agent.begin(slot, seat.env)
+            try:
+                prompt, info = seat.env.reset(seed=seat.episode.seed)
+                seat.seen = _observe(prompt, info)
+                return True
+            except (Exception, SystemExit) as error:
+                if not self._failed(slot, error, None, ""):
+                    return False
+
+    def _failed(self, slot: int, error: BaseException, step: int | None, action: str) -> bool:
+        """Whether to play the episode anew, after an exception in it; if not, it is left out."""
+        seat, errors = self.seats[slot], self.errors
+        episode, group = seat.episode, self.groups[seat.group]
+        named = env_error(seat.env, episode.seed, episode.index, step, action, error)
+        errors.seen.append(named)
+        self.steps -= len(episode.steps)
+        if errors.rule == "retry" and seat.tries <= RETRIES:
+            seat.episode = Episode(episode.index, episode.seed)
+            seat.tries += 1
+            return True
+        if not group.failed:
+            errors.in_a_row += 1
+        if errors.rule != "skip" or errors.in_a_row >= MAX_IN_A_ROW:
+            raise named from error
+        self.steps -= sum(len(other.steps) for other in group.finished)
+        errors.left_out += 1 + len(group.finished)
+        group.finished.clear()
+        group.failed = True
+        self._over(seat.group)
+        return False
+
+    def _decided(self, slot: int, decision: Decision) -> None:
+        """Take the step that was decided on."""
+        seat = self.seats[slot]
+        seat.decision = decision
+        if seat.episode.truncated:  # the decision was asked for its value alone
+            seat.episode.last_value = decision.value
+            self._finish(slot)
             return
-        for index, seed in upcoming:
-            begun += 1
-            agent.begin(slot, envs[slot])
-            prompt, info = envs[slot].reset(seed=seed)
-            running[slot] = Episode(index, seed)
-            seen[slot] = _observe(prompt, info)
+        step: Callable[[], Any] = partial(seat.env.step, decision.action)
+        if self.group_size > 1 and _judged_together(seat.env):
+            seat.turn = Turn(step)
+            seat.turn.start()
+            step = seat.turn.result
+            if seat.turn.question is not None:
+                return
+        self._stepped(slot, step)
+
+    def _stepped(self, slot: int, step: Callable[[], Any]) -> None:
+        """Record a step that has been taken, or what it raises."""
+        seat = self.seats[slot]
+        seat.turn = None
+        episode, decision = seat.episode, seat.decision
+        try:
+            prompt, reward, terminated, truncated, info = step()
+            tokens = info.pop("token_rewards", [])
+            taken = Step(seat.seen, decision, as_reward(reward), info, tokens)
+            seat.seen = _observe(prompt, info)
+        except (Exception, SystemExit) as error:
+            again = self._failed(slot, error, len(episode.steps), decision.action)
+            if not (again and self._reset(slot)):
+                self._begin(slot)
             return
+        episode.steps.append(taken)
+        episode.terminated = bool(terminated)
+        episode.truncated = bool(truncated) and not terminated
+        self.steps += 1
+        if terminated:
+            self._finish(slot)
 
-    def finish(slot: int) -> list[Episode]:
-        """What is done now that this slot's episode is: it alone, or its group."""
-        episode = running[slot]
-        if on_end is not None:
-            on_end(episode, envs[slot])
-        begin(slot)
-        rubric = rubrics[slot]
-        if rubric is None:
-            return [episode]
-        group = waiting.setdefault(episode.seed, [])
-        group.append(episode)
-        if len(group) < group_size:
-            return []
-        rubric.judge_episodes(group)
-        return waiting.pop(episode.seed)
+    def _finish(self, slot: int) -> None:
+        seat = self.seats[slot]
+        episode, group = seat.episode, self.groups[seat.group]
+        episode.judged = all(step.info.get("judged", True) for step in episode.steps)
+        if self.on_end is not None:
+            self.on_end(episode, seat.env)
+        if group.failed:
+            self.errors.left_out += 1
+            self.steps -= len(episode.steps)
+        else:
+            self.errors.in_a_row = 0
+            group.finished.append(episode)
+        self._over(seat.group)
+        self._begin(slot)
 
-    for slot in range(len(envs)):
-        begin(slot)
-    while running:
-        slots = list(running)
-        decisions = agent.act(slots, [seen[slot] for slot in slots])
-        for slot, decision in zip(slots, decisions, strict=True):
-            episode = running[slot]
-            if episode.truncated:  # the decision was asked for its value alone
-                episode.last_value = decision.value
-                yield from finish(slot)
-                continue
-            prompt, reward, terminated, truncated, info = take[slot](decision.action)
-            episode.steps.append(Step(seen[slot], decision, float(reward), info))
-            episode.terminated = terminated
-            episode.truncated = truncated and not terminated
-            seen[slot] = _observe(prompt, info)
-            steps += 1
-            if terminated:
-                yield from finish(slot)
+    def _over(self, number: int) -> None:
+        """Count an episode of a group as over; hand out what is done.
+
+        Where episodes may be left out, a group is kept until it is known to be whole."""
+        group = self.groups[number]
+        group.over += 1
+        if group.over == self.group_size:
+            self.groups.pop(number)
+        if self.errors.rule != "skip" or group.over == self.group_size:
+            self.done += group.finished
+            group.finished.clear()
+
+    # -- groups that are judged together -----------------------------------------------------------
+
+    def _judge(self, slot: int, rubric: Any, writing: Any) -> Any:
+        """The verdict on the text of the step being taken, whose tokens are known here."""
+        seat = self.seats[slot]
+        writing = replace(writing, tokens=seat.decision.token_ids)
+        if seat.turn is None:
+            return rubric.judge([writing])[0]
+        return seat.turn.ask((rubric, writing))
+
+    def _answer_groups(self) -> None:
+        """Judge the texts of every group that waits whole; where nothing else can go on, those of
+        the oldest."""
+        waiting: dict[int, list[int]] = {}
+        for slot, seat in sorted(self.seats.items(), key=lambda item: item[1].episode.index):
+            if seat.turn is not None:
+                waiting.setdefault(seat.group, []).append(slot)
+        whole = [
+            group
+            for group, slots in waiting.items()
+            if len(slots) + self.groups[group].over == self.group_size
+        ]
+        if not whole and len(self.seats) == sum(map(len, waiting.values())):
+            whole = list(waiting)[:1]
+            for group in whole:
+                self._refuse_part(self.seats[waiting[group][0]])
+        for group in whole:
+            turns = [turn for slot in waiting[group] if (turn := self.seats[slot].turn)]
+            rubric, _ = turns[0].question
+            try:
+                verdicts = rubric.judge([turn.question[1] for turn in turns])
+            except Exception as error:
+                verdicts = [error] * len(turns)
+            for slot, turn, verdict in zip(waiting[group], turns, verdicts, strict=True):
+                turn.answer(verdict)
+                if turn.question is None:
+                    self._stepped(slot, turn.result)
+
+    def _refuse_part(self, seat: _Seat) -> None:
+        """Texts that are compared cannot be judged a part of the group at a time."""
+        if seat.turn is not None and seat.turn.question[0].compares:
+            raise LangAgentError(
+                f"The reward compares the {self.group_size} texts of a group, which takes as many "
+                f"environments at once, and there are {len(self.envs)}: set envs to "
+                f"{self.group_size} or more."
+            )
+
+
+def _judged_together(env: gymnasium.Env) -> bool:
+    """Whether a rubric wants all texts of a group at once."""
+    whole = env.unwrapped
+    return bool(getattr(getattr(whole, "playing", whole), "judges_together", False))
 
 
 def _observe(prompt: str, info: dict[str, Any]) -> TextObservation:

@@ -14,7 +14,6 @@ from typing import Any
 
 from lang_agent import rewards as shipped
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.rollout import Episode
 from lang_agent.text_env import load_function
 
 Reward = Callable[..., Any]
@@ -57,6 +56,8 @@ class Verdict:
     """The weighed rewards of single tokens, where there are any; ``reward`` holds their sum."""
     judged: bool = True
     """False where a reward failed and ``on_error`` is skip."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each reward took, on the first verdict of a group."""
 
 
 class Rubric:
@@ -88,6 +89,12 @@ class Rubric:
         self.parts, self.on_error = list(parts), on_error
         self.seconds = dict.fromkeys((part.name for part in self.parts), 0.0)
         """How long each reward has taken, in all."""
+        asked = [inspect.signature(part.reward).parameters for part in self.parts]
+        self.compares = any(name in MANY for names in asked for name in names)
+        """Whether a reward looks at all texts of a group at once."""
+        slow = any(inspect.iscoroutinefunction(part.reward) for part in self.parts)
+        self.together = self.compares or slow
+        """Whether a group is better judged at once: async rewards then run side by side."""
 
     def judge(self, writings: Sequence[Writing]) -> list[Verdict]:
         """A verdict on each text of a group."""
@@ -98,31 +105,11 @@ class Rubric:
                 writings, verdicts, self._values(part, writings), strict=True
             ):
                 self._add(part, writing, verdict, value)
-            self.seconds[part.name] += time.perf_counter() - started
+            took = time.perf_counter() - started
+            self.seconds[part.name] += took
+            for verdict in verdicts[:1]:
+                verdict.seconds[part.name] = took
         return verdicts
-
-    def judge_episodes(self, episodes: Sequence[Episode]) -> None:
-        """Give a group's episodes their rewards, and ``rewards`` in the info of every judged step.
-
-        A step is judged where its info has ``written``: the :class:`Writing` it ends.
-        """
-        steps = [step for episode in episodes for step in episode.steps if "written" in step.info]
-        writings = []
-        for step in steps:
-            told = step.info.pop("written")
-            writings.append(Writing(told.prompt, told.text, step.decision.token_ids, told.info))
-        before = dict(self.seconds)
-        for step, verdict in zip(steps, self.judge(writings), strict=True):
-            step.reward = verdict.reward
-            step.token_rewards = verdict.token_rewards
-            step.info["rewards"] = verdict.parts
-            step.info["judged"] = verdict.judged
-            step.info["success"] = verdict.reward >= step.info.pop("goal")
-        took = {name: self.seconds[name] - before[name] for name in self.seconds}
-        if steps:
-            steps[0].info["reward_seconds"] = took
-        for episode in episodes:
-            episode.judged = all(step.info.get("judged", True) for step in episode.steps)
 
     def _values(self, part: Part, writings: Sequence[Writing]) -> Sequence[Any]:
         """What a reward says of each text: an exception where it raised."""

@@ -18,6 +18,7 @@ from gymnasium import spaces
 from lang_agent.action_parser import ParsedAction, parse_action
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.prompt import Prompt, load_template
+from lang_agent.stepping import as_reward
 from lang_agent.wording import Wording, Wordings
 
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
@@ -219,7 +220,7 @@ class TextEnv(gymnasium.Env[str, str]):
             terminated, truncated = self._invalid.kind == "end", self._idle >= MAX_IDLE
         else:
             observation, raw, terminated, truncated, self._world_info = self.env.step(chosen)
-            reward = float(raw)
+            reward = as_reward(raw)
             self._idle = 0
         success = not stay and self.world.success(self.env, reward, terminated)
         self._steps += 1

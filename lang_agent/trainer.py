@@ -3,51 +3,59 @@
 from __future__ import annotations
 
 import itertools
-import json
-import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from lang_agent.agents import PolicyAgent
 from lang_agent.alarms import Watch, alarms
 from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
 from lang_agent.checkpoint import (
-    latest_checkpoint,
     load_policy,
-    model_folder,
+    read_record,
     restore,
     save_checkpoint,
     save_whole,
+    usable_checkpoint,
 )
-from lang_agent.config import TrainConfig, load_config, save_config
+from lang_agent.config import TrainConfig
 from lang_agent.demonstrations import Demonstrations
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
+from lang_agent.files import set_aside, tell
 from lang_agent.hindsight import retell
 from lang_agent.imitation import apprentice
 from lang_agent.learner import update
-from lang_agent.lora import add_lora, base_of, has_lora
+from lang_agent.lora import has_lora
 from lang_agent.memory import release_unused_memory
-from lang_agent.mixture import Mixture, learnable, make_mixture
-from lang_agent.models import SIZES, freeze_layers
+from lang_agent.mixture import Mixture, learnable
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference
 from lang_agent.rollout import Episode, play
+from lang_agent.run_folder import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    REFERENCE_FOLDER,
+    RunLock,
+    beginning,
+    forget_after,
+    refuse_edits,
+    refuse_overtaken,
+    reopen,
+)
+from lang_agent.run_log import RunLog, reward_parts
+from lang_agent.run_parts import first_policy, make_env, watch_achieved
+from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env import TextEnv
-from lang_agent.tokenizer import sample_texts
 
-CONFIG_FILE = "config.yaml"
-METRICS_FILE = "metrics.jsonl"
-REFERENCE_FOLDER = "reference"
+NAMED_ERRORS = 3  # of an update's errors of environments: as many are told in full
 RECENT = 200  # episodes over which success and return are averaged while training
 
 
@@ -63,12 +71,16 @@ class Progress:
     """[success, return, part of the mixture] of late episodes."""
     learning: LearnState = field(default_factory=LearnState)
     watch: Watch = field(default_factory=Watch)
+    precision: str = ""
+    """What the run computes in."""
 
 
 class Trainer:
-    """One training run in its folder; :meth:`run` goes on from wherever the folder is.
+    """One training run in its folder, made by :func:`start` or :func:`resume`; :meth:`run` goes on
+    from wherever it is.
 
     Args:
+        checkpoint: what to go on from; None for the beginning.
         policy: a model in memory to begin with, instead of the configuration's ``model``.
     """
 
@@ -77,27 +89,27 @@ class Trainer:
         config: TrainConfig,
         folder: Path,
         *,
-        resume: bool = False,
+        checkpoint: Path | None = None,
         policy: LanguagePolicy | None = None,
+        lock: RunLock | None = None,
     ) -> None:
         self.config, self.folder = config, folder
+        self.lock = lock or RunLock(folder)
         self.learn = settle(config.learn)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.envs = [self.make_env() for _ in range(config.envs)]
         if config.hindsight:
-            self._watch()
-        checkpoint = latest_checkpoint(folder) if resume else None
+            watch_achieved(self.envs, config)
+        self.progress = Progress() if checkpoint is None else read_progress(checkpoint)
         device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.policy = (policy or self._policy(checkpoint, config.model)).to(device)
+        self.policy = first_policy(config, folder, self.envs, checkpoint, policy).to(device)
+        self._set_precision()
         learn = self.learn
-        bounded = ALGORITHMS[learn.algorithm].trust_region and config.precision == "auto"
-        self.policy.set_precision("fp32" if bounded else config.precision)
         self.optimizer = Optimizer(
             self.policy, learn.optimizer, learn.learning_rate, learn.weight_decay
         )
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.progress = Progress()
         first = self.envs[0].unwrapped
         self.weights = list(first.weights) if isinstance(first, Mixture) else []
         self.demonstrations = None
@@ -108,64 +120,13 @@ class Trainer:
         self._retold: list[Episode] = []  # the last rollout in hindsight
         self.stop = False  # set it to end the run after the update under way
         if checkpoint is not None:
-            self.progress = _progress(restore(checkpoint, self.optimizer, self.generator))
-            _forget_after(folder / METRICS_FILE, self.progress.updates)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_config(config, folder / CONFIG_FILE)
+            restore(checkpoint, self.optimizer, self.generator)
+        self.saved = checkpoint or self.save()
+        """The newest checkpoint."""
 
     def make_env(self, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """What the run is about: its environment, or its mixture of them."""
-        config = self.config
-        if config.mixture:
-            return make_mixture(config.text, config.mixture, **env_kwargs)
-        return config.text.make(config.env, **env_kwargs)
-
-    def _watch(self) -> None:
-        """Have the worlds say what episodes fulfil."""
-        takes = [name for name, row in ALGORITHMS.items() if not row.trust_region | row.imitates]
-        if self.learn.algorithm not in takes:
-            raise LangAgentError(
-                f"{self.learn.algorithm} has no place for hindsight={self.config.hindsight}: set "
-                f"it to 0, or choose one of {', '.join(takes)}."
-            )
-        for env in self.envs:
-            whole = env.unwrapped
-            for part in whole.envs if isinstance(whole, Mixture) else [whole]:
-                if not isinstance(part.unwrapped, TextEnv):
-                    raise LangAgentError(
-                        f"{part} is not put into words by a TextEnv, which hindsight needs to tell "
-                        "its episodes again: set hindsight to 0."
-                    )
-                part.unwrapped.watch()
-
-    def _policy(self, checkpoint: Path | None, name: str) -> LanguagePolicy:
-        """The policy to go on with, or to begin with."""
-        config = self.config
-        if checkpoint is not None:
-            policy = load_policy(checkpoint)
-        elif name in SIZES:
-            others = [config.text.make(env_id) for env_id in config.vocabulary_from]
-            texts = sample_texts([self.make_env(), *others])
-            names = getattr(self.envs[0].unwrapped, "names", ())
-            policy = LanguagePolicy.from_scratch(
-                name, seed=config.seed, texts=texts, names=names, context=config.context
-            )
-        else:
-            policy = load_policy(name)
-        if checkpoint is None and config.value_layer != policy.value_layer != -1:
-            raise LangAgentError(
-                f"value_layer={config.value_layer}, but the value head of '{name}' was trained on "
-                f"layer {policy.value_layer}."
-            )
-        if checkpoint is None and config.value_layer != policy.value_layer:
-            policy = LanguagePolicy(policy.model, policy.tokenizer, value_layer=config.value_layer)
-        if config.lora_rank and not has_lora(policy.model):
-            found = name if name in SIZES else str(model_folder(name))
-            add_lora(policy.model, config.lora_rank, base=base_of(found))
-        freeze_layers(policy.model, config.freeze_layers)
-        if config.learn.recompute_activations:
-            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
-        return policy
+        return make_env(self.config, **env_kwargs)
 
     def _reference(self, *, resumed: bool) -> Reference:
         """The policy as the run began, kept in the run folder; of one with LoRA nothing to keep."""
@@ -178,33 +139,45 @@ class Trainer:
         frozen.precision = self.policy.precision
         return Reference(frozen)
 
+    def _set_precision(self) -> None:
+        """As configured; what "auto" came to is kept, for a resumed run to go on in."""
+        config = self.config
+        bounded = ALGORITHMS[self.learn.algorithm].trust_region and config.precision == "auto"
+        wanted = "fp32" if bounded else config.precision
+        self.policy.set_precision(self.progress.precision or wanted)
+        self.progress.precision = "fp32" if self.policy.precision == torch.float32 else "bf16"
+
     def run(self, on_update: Callable[[dict[str, Any]], None] | None = None) -> None:
-        """Train until the configured number of steps, or until :attr:`stop`; then save."""
-        writer = SummaryWriter(str(self.folder), purge_step=self.progress.steps)
-        try:
-            with (self.folder / METRICS_FILE).open("a") as log:
+        """Train until the configured number of steps, or until :attr:`stop`; then save.
+
+        Where an episode cannot be collected, what was learned before is saved first.
+        """
+        with self.lock:
+            refuse_overtaken(self.folder, self.saved)
+            with RunLog(self.folder, self.progress.steps) as log:
+                due = time.monotonic() + 60 * self.config.checkpoint_minutes
                 while self.progress.steps < self.config.steps and not self.stop:
                     metrics = self._iterate()
                     release_unused_memory()
-                    log.write(json.dumps(metrics) + "\n")
-                    log.flush()
-                    for name, value in metrics.items():
-                        if name == "alarms":
-                            continue
-                        writer.add_scalar(name, value, self.progress.steps)
+                    log.write(metrics)
                     if on_update:
                         on_update(metrics)
-                    if self.progress.updates % self.config.checkpoint_every == 0:
+                    every = self.progress.updates % self.config.checkpoint_every == 0
+                    if every or time.monotonic() >= due:
+                        log.flush()
                         self.save()
-            self.save()
-        finally:
-            writer.close()
+                        due = time.monotonic() + 60 * self.config.checkpoint_minutes
+                log.flush()
+                self.save()
 
     def save(self) -> Path:
         """Write a checkpoint of the last whole update."""
-        return save_checkpoint(
-            self.folder, self.policy, self.optimizer, self.generator, asdict(self.progress)
-        )
+        with self.lock:
+            record = {"config": asdict(self.config), "progress": asdict(self.progress)}
+            self.saved = save_checkpoint(
+                self.folder, self.policy, self.optimizer, self.generator, record
+            )
+        return self.saved
 
     def _iterate(self) -> dict[str, Any]:
         """One rollout and the update from it."""
@@ -214,7 +187,8 @@ class Trainer:
         rate = learn.learning_rate * (1 - (1 - learn.lr_final) * done)
         self.optimizer.set_rate(rate)
         started = time.perf_counter()
-        episodes = self._collect(done)
+        errors = EnvErrors(config.on_env_error)
+        episodes = self._collected(done, errors)
         acted = time.perf_counter()
         judged = [episode for episode in episodes if episode.judged]
         learned = update(
@@ -237,12 +211,13 @@ class Trainer:
         )
         self.progress = Progress(
             steps=progress.steps + steps,
-            episodes=progress.episodes + len(episodes),
+            episodes=progress.episodes + len(episodes) + errors.left_out,
             updates=progress.updates + 1,
             seconds=progress.seconds + seconds,
             recent=list(recent),
             learning=progress.learning,
             watch=progress.watch,
+            precision=progress.precision,
         )
         metrics: dict[str, Any] = {
             "steps": self.progress.steps,
@@ -257,12 +232,33 @@ class Trainer:
             "invalid_rate": sum(episode.invalid_actions for episode in episodes) / steps,
             "learning_rate": rate,
             **learned,
-            **_reward_parts(episodes),
+            **reward_parts(episodes),
         }
         found = alarms(progress.watch, metrics)
+        if errors.seen:
+            metrics["env_errors"] = len(errors.seen)
+            found += [str(error) for error in errors.seen[:NAMED_ERRORS]]
         return {**metrics, "alarms": found} if found else metrics
 
-    def _collect(self, done: float) -> list[Episode]:
+    def _collected(self, done: float, errors: EnvErrors) -> list[Episode]:
+        """The next rollout; where it fails, the run is saved as it was before it."""
+        draws = self.generator.get_state()
+        try:
+            return self._collect(done, errors)
+        except Exception as error:
+            self.generator.set_state(draws)
+            try:
+                self.save()
+            except LangAgentError as another:
+                tell(str(another))
+            if isinstance(error, EnvError):
+                tell(
+                    f"Saved as of update {self.progress.updates}: `lang-agent train --resume "
+                    f"{self.folder} --on-env-error skip` goes on without such episodes."
+                )
+            raise
+
+    def _collect(self, done: float, errors: EnvErrors) -> list[Episode]:
         """The next rollout, when the part ``done`` of the run lies behind."""
         config, progress = self.config, self.progress
         if self.demonstrations is not None:
@@ -292,7 +288,9 @@ class Trainer:
             seeds,
             min_steps=config.rollout_steps,
             group_size=size,
+            first_index=progress.episodes,
             on_end=tell_again if config.hindsight else None,
+            errors=errors,
         )
         return sorted(played, key=lambda episode: episode.index)
 
@@ -314,32 +312,19 @@ class Trainer:
                 env.unwrapped.weights = self.weights
         agent = self.agent(len(self.envs))
         name = "mixture" if self.config.mixture else self.config.env
-        return evaluate(agent, self.envs, episodes, name=name, on_episode=on_episode)
+        return evaluate(
+            agent,
+            self.envs,
+            episodes,
+            name=name,
+            on_episode=on_episode,
+            on_env_error=self.config.on_env_error,
+        )
 
     def agent(self, slots: int) -> PolicyAgent:
         """The policy as an agent with draws of its own, so that looking changes nothing."""
         generator = torch.Generator().manual_seed(EVALUATION_SEED)
         return PolicyAgent(self.policy, slots, self.config.decide, generator=generator)
-
-
-def _reward_parts(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Mean, standard deviation and seconds of each reward that a rubric is made of, and the share
-    of the episodes that it could not judge."""
-    said: dict[str, list[float]] = {}
-    metrics: dict[str, float] = {}
-    for episode in episodes:
-        for step in episode.steps:
-            for name, value in step.info.get("rewards", {}).items():
-                said.setdefault(name, []).append(value)
-            for name, seconds in step.info.get("reward_seconds", {}).items():
-                key = f"reward_seconds/{name}"
-                metrics[key] = metrics.get(key, 0.0) + seconds
-    for name, values in said.items():
-        metrics[f"reward/{name}"] = statistics.mean(values)
-        metrics[f"reward_std/{name}"] = statistics.pstdev(values)
-    if said:
-        metrics["unjudged"] = sum(not episode.judged for episode in episodes) / len(episodes)
-    return metrics
 
 
 def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
@@ -349,31 +334,44 @@ def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
 
 
 def start(config: TrainConfig, folder: Path, policy: LanguagePolicy | None = None) -> Trainer:
-    """A new run, of a ``policy`` in memory where one is given; raises :class:`LangAgentError`
-    rather than write over one that is there."""
-    if (folder / CONFIG_FILE).exists():
-        raise LangAgentError(
-            f"'{folder}' holds a run already: --resume it or choose another --out."
-        )
-    return Trainer(config, folder, policy=policy)
+    """A new run, of a ``policy`` in memory where one is given, saved as it begins.
+
+    Raises :class:`LangAgentError` rather than write over one that is there; what was made of the
+    folder until then is removed.
+    """
+    with beginning(folder, config) as lock:
+        return Trainer(config, folder, policy=policy, lock=lock)
 
 
-def resume(folder: Path) -> Trainer:
-    """The run in ``folder``, as of its last whole checkpoint."""
-    if not (folder / CONFIG_FILE).is_file():
+def resume(folder: Path, *, as_edited: bool = False, on_env_error: str | None = None) -> Trainer:
+    """The run in ``folder``, as of its newest checkpoint that is whole.
+
+    Args:
+        as_edited: go on with a ``config.yaml`` that has changed since the run was saved, which is
+            refused otherwise.
+        on_env_error: in place of the configuration's, from now on.
+    """
+    if not folder.is_dir():
         raise LangAgentError(f"'{folder}' is no run folder: it has no {CONFIG_FILE}.")
-    return Trainer(load_config(folder / CONFIG_FILE, TrainConfig), folder, resume=True)
+    lock = RunLock(folder)
+    with lock:
+        config = reopen(folder)
+        checkpoint = usable_checkpoint(folder)
+        if checkpoint is None:
+            tell(f"'{folder}' has no checkpoint: the run begins at its start.")
+        elif not as_edited:
+            refuse_edits(folder, config, checkpoint)
+        if on_env_error is not None:
+            config = replace(config, on_env_error=on_env_error)
+        run = Trainer(config, folder, checkpoint=checkpoint, lock=lock)
+        if checkpoint is None and (folder / METRICS_FILE).is_file():
+            set_aside(folder / METRICS_FILE, "before")
+        forget_after(folder / METRICS_FILE, run.progress.updates)
+        return run
 
 
-def _progress(record: dict[str, Any]) -> Progress:
+def read_progress(checkpoint: Path) -> Progress:
     """A checkpoint's progress."""
+    record = dict(read_record(checkpoint)["progress"])
     learning, watch = LearnState(**record.pop("learning")), Watch(**record.pop("watch"))
     return Progress(**record, learning=learning, watch=watch)
-
-
-def _forget_after(log: Path, updates: int) -> None:
-    """Drop the metrics of updates that a resumed run will make again."""
-    if log.is_file():
-        lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["updates"] <= updates]
-        log.write_text("".join(f"{line}\n" for line in kept))

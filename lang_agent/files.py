@@ -1,0 +1,198 @@
+"""Files and folders that are written whole or not at all, and sentences for what stands in the way.
+
+What is written goes to a place beside its own (``.<name>.<host>.<pid>.partial``), is put on the
+disk, and is renamed: whoever is killed on the way leaves such a leftover and never half a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import re
+import shutil
+import socket
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lang_agent.errors import LangAgentError
+
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>\d+)\.partial")
+_ADVICE = {
+    "free some space there or choose another place": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "choose a place that may be written to": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "something else is there by that name: choose another": (
+        errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP,
+    ),
+}  # fmt: skip
+
+
+class TellWarning(UserWarning):
+    """Something that was found wrong and could be got over, said in one sentence."""
+
+
+def tell(sentence: str) -> None:
+    """Warn of what was found wrong and got over (:class:`TellWarning`)."""
+    warnings.warn(sentence, TellWarning, stacklevel=2)
+
+
+def cannot_write(path: Path, error: OSError) -> LangAgentError:
+    """The sentence for a file or folder that cannot be written."""
+    reason = error.strerror or str(error)
+    hints = [hint for hint, codes in _ADVICE.items() if error.errno in codes]
+    return LangAgentError(f"Cannot write '{path}': {'; '.join([reason, *hints])}.")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within, an operating system's error is one sentence about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside ``path`` for a file or a folder that takes its place at the end.
+
+    Nothing is left where the block raises. Raises :class:`LangAgentError` where the disk or the
+    place stands in the way; the block's own errors pass.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, only=path.name)
+    beside = _beside(path)
+    remove(beside)
+    try:
+        yield beside
+        with writing(path):
+            _to_disk(beside)
+            beside.replace(path)
+            _sync(path.parent)
+    finally:
+        remove(beside)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, which appears or is replaced whole; its folders are made."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with writing(path), whole(path) as beside:
+        beside.write_bytes(data)
+
+
+def try_place(path: Path) -> None:
+    """Make the folders of a file that is to be written later and try whether it can be.
+
+    Raises :class:`LangAgentError` before the work is done rather than after.
+    """
+    if path.is_dir():
+        raise cannot_write(path, IsADirectoryError(errno.EISDIR, "it is a folder"))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
+        trial.touch()
+        trial.unlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Remove a folder that is there, which disappears whole: half of it never looks like it."""
+    if path.exists() or path.is_symlink():
+        beside = _beside(path)
+        remove(beside)
+        with writing(path):
+            path.rename(beside)
+        remove(beside)
+
+
+def partials(folder: Path, name: str = "") -> list[Path]:
+    """What unfinished writing has left in a folder: of the file or folder ``name``, or of any."""
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _PARTIAL.fullmatch(path.name)
+        if match and name in ("", match["name"]):
+            found.append(path)
+    return found
+
+
+def sweep(folder: Path, only: str = "") -> None:
+    """Remove what processes of this machine that are no more have left half-written."""
+    for path in partials(folder, only):
+        match = _PARTIAL.fullmatch(path.name)
+        if match and match["host"] == _host() and not _alive(int(match["pid"])):
+            remove(path)
+
+
+def aside_name(path: Path, word: str = "damaged") -> Path:
+    """A free name beside ``path`` for what cannot be used and shall not be lost."""
+    names = (f"{path.name}-{word}{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
+    return next(name for name in map(path.with_name, names) if not name.exists())
+
+
+def set_aside(path: Path, word: str = "damaged") -> Path:
+    """Rename a file or folder that cannot be used; returns the new name."""
+    aside = aside_name(path, word)
+    with writing(aside):
+        path.rename(aside)
+    return aside
+
+
+def json_lines(lines: Iterable[str]) -> Iterator[tuple[int, Any, str]]:
+    """(number from 1, value, reason) of each line that is not blank.
+
+    The reason, in a few words, is why the line is no JSON; it is empty where it is.
+    """
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line), ""
+        except (ValueError, RecursionError) as error:
+            yield number, None, f"no JSON: {error}"
+
+
+def _to_disk(path: Path) -> None:
+    for part in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        _sync(part)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what was written; a place that cannot promise it is left as it is."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.partial")
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "_", socket.gethostname()) or "_"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
