@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ def save_checkpoint(
         save_file(tensors, beside / TENSOR_FILE)
         (beside / STATE_FILE).write_text(json.dumps({"format": FORMAT, **record}, indent=1) + "\n")
 
-    _write_sealed(place, write)
+    write_sealed(place, write)
     for old in list_checkpoints(run)[:-keep]:
         discard(old)
     return place
@@ -63,11 +65,14 @@ def save_checkpoint(
 def save_whole(policy: LanguagePolicy, folder: Path, *, half: bool = False) -> None:
     """Write a policy to ``folder``, which appears whole or not at all."""
     discard(folder)
-    _write_sealed(folder, lambda beside: policy.save_pretrained(beside, half=half))
+    write_sealed(folder, lambda beside: policy.save_pretrained(beside, half=half))
 
 
-def _write_sealed(place: Path, write: Any) -> None:
-    """Have ``write`` fill a folder, and add the checksums of its files."""
+def write_sealed(place: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` fill a new folder, which appears whole and with the checksums of its files.
+
+    Raises :class:`LangAgentError` where the disk or the place stands in the way.
+    """
     try:
         with writing(place), whole(place) as beside:
             beside.mkdir()
@@ -75,13 +80,13 @@ def _write_sealed(place: Path, write: Any) -> None:
             seal(beside)
     except SafetensorError as error:  # how its writer tells of a full disk
         number = re.search(r"os error (\d+)", str(error))
-        code = int(number[1]) if number else 0
-        raise cannot_write(place, OSError(code, str(error))) from None
+        known = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(error)
+        raise cannot_write(place, known) from None
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of a folder's files."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    """Write the checksums of a folder's files, save of the configuration: a person may edit it."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "config.yaml")
     lines = [f"{_digest(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / SUMS_FILE).write_text("".join(lines))
 
@@ -201,13 +206,18 @@ def load_policy(path: str | Path, device: str | None = None) -> LanguagePolicy:
     """
     folder = model_folder(path)
     if folder == shipped(path) and (Path(folder) / SUMS_FILE).is_file():
-        reason = damage(Path(folder))
-        if reason:
-            raise LangAgentError(
-                f"The model in '{folder}' is damaged: {reason}. If that was you, remove its "
-                f"{SUMS_FILE}."
-            )
+        refuse_damaged(Path(folder))
     return LanguagePolicy.from_pretrained(folder, device=device)
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raise :class:`LangAgentError` unless a sealed folder's files are what was written."""
+    reason = damage(folder)
+    if reason:
+        raise LangAgentError(
+            f"The model in '{folder}' is damaged: {reason}. Put back what it was, or (if you "
+            f"changed it) remove its {SUMS_FILE}, where no run goes on from it."
+        )
 
 
 def read_record(checkpoint: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from lang_agent.cli_options import Bench, Envs, Evaluate, Export, Play, ShowProm
 from lang_agent.cli_text import Generate, Pretrain, generate, pretrain
 from lang_agent.config import DecideConfig, TrainConfig, load_config
 from lang_agent.errors import LangAgentError
-from lang_agent.files import TellWarning, try_place, whole, write_whole
+from lang_agent.files import TellWarning, try_place, write_whole
 
 if TYPE_CHECKING:
     from lang_agent.trainer import Trainer
@@ -206,7 +206,7 @@ def bench(args: Bench) -> None:
 
 def export(args: Export) -> None:
     """Copy a run's model and its words into a folder of their own."""
-    from lang_agent.checkpoint import load_policy, save_whole
+    from lang_agent.checkpoint import load_policy, write_sealed
     from lang_agent.config import save_config
     from lang_agent.run_folder import CONFIG_FILE
 
@@ -214,9 +214,13 @@ def export(args: Export) -> None:
     if folder.exists() or folder.is_symlink():
         raise LangAgentError(f"'{folder}' is there already: choose another folder.")
     config = load_config(Path(args.run) / CONFIG_FILE, TrainConfig)
-    with whole(folder) as beside:
-        save_whole(load_policy(args.run), beside, half=args.half)
+    policy = load_policy(args.run)
+
+    def write(beside: Path) -> None:
+        policy.save_pretrained(beside, half=args.half)
         save_config(config, beside / CONFIG_FILE)
+
+    write_sealed(folder, write)
     size = sum(file.stat().st_size for file in folder.iterdir())
     console.print(f"{folder}: {size / 2**20:.1f} MiB", soft_wrap=True)
 

@@ -54,6 +54,12 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_write(path, error) from None
+    except ValueError as error:
+        if "null byte" in str(error):
+            raise LangAgentError(
+                f"{str(path)!r} is no name of a file: it has a null byte."
+            ) from None
+        raise
 
 
 @contextmanager
@@ -90,11 +96,12 @@ def try_place(path: Path) -> None:
 
     Raises :class:`LangAgentError` before the work is done rather than after.
     """
-    if path.is_dir():
-        raise cannot_write(path, IsADirectoryError(errno.EISDIR, "it is a folder"))
     with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
+        sweep(path.parent, only=path.name)
+        trial = _beside(path)
         trial.touch()
         trial.unlink()
 

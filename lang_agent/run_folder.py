@@ -117,8 +117,8 @@ def beginning(folder: Path, config: TrainConfig) -> Iterator[RunLock]:
     Where the block raises, what it made is removed again. Raises :class:`LangAgentError` for a
     folder that holds a run or the remains of one, and for a place that cannot be written to.
     """
-    new = not folder.exists()
     with writing(folder):
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
     lock = RunLock(folder)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 
 from lang_agent.algorithms import ALGORITHMS
-from lang_agent.checkpoint import load_policy, model_folder, save_whole
+from lang_agent.checkpoint import load_policy, model_folder, refuse_damaged, save_whole
 from lang_agent.config import TrainConfig
 from lang_agent.errors import LangAgentError
 from lang_agent.lora import add_lora, base_of, has_lora
@@ -57,6 +57,8 @@ def first_policy(
     """The policy to go on with from a checkpoint, or to begin with: the one given, or the
     configuration's; with the layers frozen and the adapter that the configuration asks for."""
     if checkpoint is not None:
+        if (folder / BASE_FOLDER).exists():
+            refuse_damaged(folder / BASE_FOLDER)
         policy = load_policy(checkpoint)
     elif given is not None:
         policy = given

@@ -73,7 +73,7 @@ def env_name(env: gymnasium.Env) -> str:
         spec = getattr(one, "spec", None)
         if spec is not None:
             return str(spec.id).removeprefix("lang_agent/")
-    return type(whole).__name__
+    return type(getattr(whole, "env", whole).unwrapped).__name__
 
 
 def describe(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
 from lang_agent.checkpoint import (
     load_policy,
     read_record,
+    refuse_damaged,
     restore,
     save_checkpoint,
     save_whole,
@@ -135,6 +137,7 @@ class Trainer:
         folder = self.folder / REFERENCE_FOLDER
         if not resumed:
             save_whole(self.policy, folder)
+        refuse_damaged(folder)
         frozen = load_policy(folder).to(self.policy.device)
         frozen.precision = self.policy.precision
         return Reference(frozen)
@@ -351,7 +354,7 @@ def resume(folder: Path, *, as_edited: bool = False, on_env_error: str | None = 
             refused otherwise.
         on_env_error: in place of the configuration's, from now on.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise LangAgentError(f"'{folder}' is no run folder: it has no {CONFIG_FILE}.")
     lock = RunLock(folder)
     with lock:

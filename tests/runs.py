@@ -207,11 +207,11 @@ def _kill_at(count: int, run: str) -> None:
         nonlocal left
         if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & flags):
             return
-        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
-            if run in str(arguments[0]):
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+        changes = event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+        if changes and run in str(arguments[0]):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
 

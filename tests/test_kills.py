@@ -41,9 +41,7 @@ def survive(runs: Runs, whole, kind: str, kills: int, folder: Path, seed: int) -
     run = folder / f"run-{begun}"
     while True:
         left = kills - done
-        attempt = runs.attempt(
-            run, kind, kill_after=draw.uniform(0, seconds) if left else None
-        )
+        attempt = runs.attempt(run, kind, kill_after=draw.uniform(0, seconds) if left else None)
         assert attempt.status in (0, -9), attempt.said
         if attempt.status == 0:
             assert outcome(run) == expected
