@@ -86,7 +86,8 @@ def write_sealed(place: Path, write: Callable[[Path], object]) -> None:
 
 def seal(folder: Path) -> None:
     """Write the checksums of a folder's files, save of the configuration: a person may edit it."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != "config.yaml")
+    left_out = (SUMS_FILE, "config.yaml")
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in left_out)
     lines = [f"{_digest(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / SUMS_FILE).write_text("".join(lines))
 

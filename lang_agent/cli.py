@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -41,7 +42,9 @@ def train(config: TrainConfig, resume: Path | None = None, **going_on: Any) -> N
         run = trainer.resume(resume, **going_on)
         console.print(f"Going on from {run.progress.steps} steps in {resume}")
     else:
-        name = f"{config.env.split('/')[-1]}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        # Of module:Env-v0 the last part: a colon in a folder's name means something to other tools.
+        env = "mixture" if config.mixture else re.split("[/:]", config.env)[-1]
+        name = f"{env}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run = trainer.start(config, Path(config.out or f"runs/{name}"))
     with run.lock:
         _train(run)

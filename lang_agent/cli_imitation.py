@@ -54,6 +54,8 @@ class Demos:
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
+    on_env_error: str = "stop"
+    """What becomes of an episode whose environment raises: stop, skip or retry."""
     out: str = "demonstrations.jsonl.gz"
     """The file; .gz compresses it."""
 
@@ -88,6 +90,7 @@ def demos(args: Demos) -> None:
             seed=args.seed,
             noise=args.noise,
             workers=args.workers,
+            on_env_error=args.on_env_error,
         )
     else:
         played = _played(args)
@@ -99,7 +102,8 @@ def demos(args: Demos) -> None:
             yield episode
 
     write_demonstrations(file, args.env, noted())
-    console.print(as_table([summarise(args.env, seen)], title=args.agent))
+    if seen:
+        console.print(as_table([summarise(args.env, seen)], title=args.agent))
     steps = sum(len(episode.steps) for episode in seen)
     console.print(f"{len(seen)} episodes, {steps} decisions: {file}", soft_wrap=True)
 
@@ -108,8 +112,10 @@ def _played(args: Demos) -> Iterator[Episode]:
     from lang_agent.cli import make_agent
     from lang_agent.demonstrations import label_own
     from lang_agent.rollout import play
+    from lang_agent.stepping import EnvErrors
 
     envs = [args.text.make(args.env) for _ in range(min(16, args.episodes))]
     agent = make_agent(args.agent, len(envs), args.seed, args.decide, args.precision)
-    for episode in play(agent, envs, range(args.seed, args.seed + args.episodes)):
+    seeds, errors = range(args.seed, args.seed + args.episodes), EnvErrors(args.on_env_error)
+    for episode in play(agent, envs, seeds, errors=errors):
         yield label_own(episode)

@@ -31,7 +31,7 @@ from lang_agent.evaluation import EVALUATION_SEED
 from lang_agent.files import json_lines, whole, writing
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import NO_LABEL, Decision, Episode, Step, TextObservation, play
-from lang_agent.stepping import as_reward
+from lang_agent.stepping import EnvErrors, as_reward
 
 
 def write_demonstrations(path: Path, env_id: str, episodes: Iterable[Episode]) -> int:
@@ -185,14 +185,16 @@ def demonstrate(
     seed: int = 0,
     noise: float = 0.0,
     workers: int = 1,
+    on_env_error: str = "stop",
 ) -> Iterator[Episode]:
     """Episodes of the expert, those that succeed or not, in the order of their seeds.
 
-    The same seeds give the same episodes however many ``workers`` there are.
+    The same seeds give the same episodes however many ``workers`` there are. What becomes of those
+    whose environment raises is said by ``on_env_error`` (:class:`lang_agent.stepping.EnvErrors`).
     """
     parts = [range(first, min(first + PART, seed + episodes)) for first in
              range(seed, seed + episodes, PART)]  # fmt: skip
-    work = partial(_play_part, env_id, text, noise)
+    work = partial(_play_part, env_id, text, noise, on_env_error)
     if workers == 1:
         for part in parts:
             yield from work(part)
@@ -205,7 +207,10 @@ def demonstrate(
 PART = 50  # episodes that a worker plays before it reports
 
 
-def _play_part(env_id: str, text: TextConfig, noise: float, seeds: Sequence[int]) -> list[Episode]:
+def _play_part(
+    env_id: str, text: TextConfig, noise: float, on_env_error: str, seeds: Sequence[int]
+) -> list[Episode]:
     generator = torch.Generator().manual_seed(seeds[0])
-    played = play(BotAgent(noise, generator), [text.make(env_id)], seeds)
+    errors = EnvErrors(on_env_error)
+    played = play(BotAgent(noise, generator), [text.make(env_id)], seeds, errors=errors)
     return sorted(played, key=lambda episode: episode.index)

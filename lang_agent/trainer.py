@@ -374,7 +374,13 @@ def resume(folder: Path, *, as_edited: bool = False, on_env_error: str | None = 
 
 
 def read_progress(checkpoint: Path) -> Progress:
-    """A checkpoint's progress."""
+    """A checkpoint's progress; raises :class:`LangAgentError` for another version's."""
     record = dict(read_record(checkpoint)["progress"])
-    learning, watch = LearnState(**record.pop("learning")), Watch(**record.pop("watch"))
-    return Progress(**record, learning=learning, watch=watch)
+    try:
+        learning, watch = LearnState(**record.pop("learning")), Watch(**record.pop("watch"))
+        return Progress(**record, learning=learning, watch=watch)
+    except (TypeError, KeyError) as error:
+        raise LangAgentError(
+            f"The checkpoint '{checkpoint}' is of another version of lang_agent ({error}): go on "
+            "with that one, or begin a new run with its model."
+        ) from None

@@ -142,6 +142,7 @@ def outcome(run: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
+    assert len(events.Scalars("return")) == len(lines)
     return {
         "files": {
             file.name: file.read_bytes()

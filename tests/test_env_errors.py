@@ -308,6 +308,20 @@ def test_an_evaluation_keeps_what_was_finished(capsys, tmp_path, world):
     assert "errors" in capsys.readouterr().out
 
 
+def test_demonstrations_leave_out_what_cannot_be_played(tmp_path):
+    gymnasium.register(
+        "FragileDemos-v0",
+        entry_point=lambda **options: TextEnv(Fragile(third), BANDIT, **options),
+    )
+    asked = ["demos", "FragileDemos-v0", "--agent", "random", "--episodes", "7"]
+    with pytest.raises(EnvError, match="seed 2"):
+        cli.run([*asked, "--out", str(tmp_path / "d.jsonl")])
+    assert list(tmp_path.iterdir()) == []
+    cli.run([*asked, "--out", str(tmp_path / "d.jsonl"), "--on-env-error", "skip"])
+    lines = (tmp_path / "d.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["seed"] for line in lines) == [0, 1, 3, 4, 6]
+
+
 def test_more_environments_than_the_agent_has_slots_are_refused(policy):
     envs = [make_bandit() for _ in range(3)]
     with pytest.raises(LangAgentError, match="3 environments, and the agent acts in 2"):

@@ -300,6 +300,19 @@ def test_a_mistake_in_demonstrations_of_a_run_leaves_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_is_named_without_colons(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = []
+    monkeypatch.setattr(
+        "lang_agent.trainer.start", lambda config, folder: made.append(folder) or 1 / 0
+    )
+    for config in (replace(BASE, env="my_lake:TextLake-v0"), replace(BASE, env="a/Lake-v0"),
+                   replace(BASE, mixture=("a:b", "c"))):  # fmt: skip
+        with pytest.raises(ZeroDivisionError):
+            cli.train(config)
+    assert [folder.name.split("-")[0] for folder in made] == ["TextLake", "Lake", "mixture"]
+
+
 def demonstrations_config(file: Path):
     from lang_agent.config import ImitationConfig
 

@@ -180,7 +180,8 @@ def end(pid: int) -> None:
 
 
 def test_a_second_process_is_refused_until_the_first_is_dead(copy):
-    pid = in_a_fork(lambda: RunLock(copy).__enter__())
+    lock = RunLock(copy)
+    pid = in_a_fork(lock.__enter__)
     try:
         with pytest.raises(LangAgentError, match=f"in use by process {pid} on"):
             resume(copy)
@@ -349,6 +350,16 @@ def test_what_is_wrong_with_a_checkpoint_is_said(copy, change, message):
     for place in list_checkpoints(copy):
         change(place)
     with pytest.raises(LangAgentError, match=message):
+        resume(copy)
+
+
+def test_progress_that_another_version_wrote_is_one_sentence(copy):
+    for place in list_checkpoints(copy):
+        record = json.loads((place / "trainer.json").read_text())
+        record["progress"]["learning"]["momentum"] = 1
+        (place / "trainer.json").write_text(json.dumps(record))
+        checkpoint.seal(place)
+    with pytest.raises(LangAgentError, match=r"another version of lang_agent.*momentum"):
         resume(copy)
 
 
