@@ -16,6 +16,7 @@ from gymnasium import spaces
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.rubric import Part, Rubric, Writing
+from lang_agent.seeding import derive
 from lang_agent.text_env import CHARSET, load_function
 
 PROMPTS = (
@@ -216,17 +217,26 @@ class DialogueEnv(WritingEnv):
 
 
 class PolicyPartner:
-    """Another policy as the partner of a dialogue: it goes on with the dialogue as it sees it."""
+    """Another policy as the partner of a dialogue: it goes on with the dialogue as it sees it.
+
+    Its draws are seeded by what was said so far: the same dialogue has the same answer, and no two
+    lines share their random numbers.
+    """
 
     def __init__(self, policy: Any, opening: str = "Hello!", **options: Any) -> None:
         self.policy, self.opening, self.options = policy, opening, options
 
     def __call__(self, said: Sequence[str]) -> str | None:
+        import torch  # only where a policy speaks, so that making a world stays light
+
         if not said:
             return self.opening
         names = ("Me", "You")  # each calls itself so
         lines = [f"{names[turn % 2]}: {line}" for turn, line in enumerate(said)]
-        (answer,) = self.policy.generate(["\n".join([*lines, "Me: "])], **self.options)
+        generator = torch.Generator().manual_seed(derive(0, "partner", *said))
+        (answer,) = self.policy.generate(
+            ["\n".join([*lines, "Me: "])], **{"generator": generator, **self.options}
+        )
         return answer or "..."
 
 

@@ -18,6 +18,7 @@ from gymnasium import spaces
 from lang_agent.action_parser import ParsedAction, parse_action
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.prompt import Prompt, load_template
+from lang_agent.seeding import derive
 from lang_agent.wording import Wording, Wordings
 
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
@@ -197,7 +198,7 @@ class TextEnv(gymnasium.Env[str, str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else derive(seed, "wording"))
         if self._wordings is not None:
             self._wording = self._wordings(self.np_random)
             self._phrases = self._wording.phrases(self._own_phrases)
