@@ -40,6 +40,7 @@ from typing import Literal
 from rapidfuzz.distance import OSA
 
 from lang_agent.errors import LangAgentError
+from lang_agent.words import MARKS, UNSPACED
 
 Verdict = Literal["exact", "normalised", "contained", "near", "invalid"]
 
@@ -75,12 +76,7 @@ NUMBERS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-MARKS = "".join(
-    chr(code) for code in range(0x10000) if unicodedata.category(chr(code)).startswith("M")
-)
-"""What is written on or around a letter and is no letter itself: accents, vowel signs."""
 MOST_MARKS = 30  # on a letter, as in Unicode's stream-safe format (UAX 15); sorting more is slow
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # fmt: skip  # noqa: E501
 _MANY_MARKS = re.compile(rf"([{MARKS}]{{{MOST_MARKS}}})[{MARKS}]+")
 _NEGATED = re.compile(
     r"n['’ʼ]t\b|[≠¬❌✗✘🚫⛔]|(?<!\w)!=?(?=\w)|~~(?=\w)|\b(?:un|dis|de|anti|mis)-(?=\w)"
