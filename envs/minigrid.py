@@ -172,7 +172,7 @@ def structured(image: np.ndarray) -> dict[str, Any]:
 def _renderer(lines: Callable[[np.ndarray], list[str]]) -> Callable[[Any, Any], dict[str, Any]]:
     def render(observation: Any, env: gymnasium.Env) -> dict[str, Any]:
         image = observation["image"]
-        return {"mission": observation["mission"], "descriptions": lines(image), "image": image}
+        return {"mission": observation["mission"], "descriptions": lines(image)}
 
     return render
 

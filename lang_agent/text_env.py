@@ -17,6 +17,7 @@ from gymnasium import spaces
 
 from lang_agent.action_parser import ParsedAction, parse_action
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.plain import plain
 from lang_agent.prompt import Prompt, load_template
 from lang_agent.seeding import derive
 from lang_agent.wording import Wording, Wordings
@@ -256,7 +257,8 @@ class TextEnv(gymnasium.Env[str, str]):
         """Render what is seen into fields; without a new observation the old ones stand."""
         fields: Mapping[str, Any] = self._fields
         if observation is not None:
-            fields = self._wording.fields(self._renderer(observation, self.env))
+            rendered = self._wording.fields(self._renderer(observation, self.env))
+            fields = {name: plain(value, name) for name, value in rendered.items()}
         if "descriptions" not in fields:
             raise LangAgentError(
                 f"The renderer {_name(self._renderer)} returned no 'descriptions' (a list of "
