@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-from gymnasium import spaces
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.rubric import Part, Rubric, Writing
 from lang_agent.seeding import derive
-from lang_agent.text_env import CHARSET, load_function
+from lang_agent.spaces import AnyText
+from lang_agent.text_env import load_function
 
 PROMPTS = (
     "Today I",
@@ -76,8 +76,7 @@ class WritingEnv(gymnasium.Env[str, str]):
         self.prompts = load_prompts(prompts)
         self.rubric = rewards if isinstance(rewards, Rubric) else Rubric(rewards, on_error=on_error)
         self.goal = goal
-        self.observation_space = spaces.Text(max_length=1_000_000, min_length=0, charset=CHARSET)
-        self.action_space = spaces.Text(max_length=100_000, min_length=0, charset=CHARSET)
+        self.observation_space, self.action_space = AnyText(), AnyText(max_length=100_000)
         self._prompt = ""
         self._limit: tuple[int, Callable[[str], int]] | None = None
 
@@ -92,6 +91,8 @@ class WritingEnv(gymnasium.Env[str, str]):
         """As ``step``, with reward 0 and what is to be judged as ``written`` in the info."""
 
     def step(self, action: str) -> Step:
+        if not isinstance(action, str):
+            raise LangAgentError(f"The action {action!r} is no text but {type(action).__name__}.")
         prompt, reward, terminated, truncated, info = self.step_unjudged(action)
         written = info.pop("written", None)
         if written is not None:

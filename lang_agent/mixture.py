@@ -7,11 +7,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
 from lang_agent.config import TextConfig
 from lang_agent.errors import LangAgentError
 from lang_agent.seeding import derive
+from lang_agent.spaces import AnyText
 
 FLOOR = 0.1  # of a part's weight stays however well or badly it goes
 
@@ -36,8 +36,7 @@ class Mixture(gymnasium.Env[str, str]):
         self.envs, self.part_names, self.weights = list(envs), list(names), list(weights)
         self.part = 0
         self.metadata, self.render_mode = envs[0].metadata, envs[0].render_mode
-        self.observation_space: spaces.Space[str] = envs[0].observation_space
-        self.action_space: spaces.Space[str] = envs[0].action_space
+        self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
