@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import gymnasium
 import minigrid
 import minigrid.envs.babyai.core.roomgrid_level as roomgrid_level
 import numpy as np
+from gymnasium.envs.registration import load_env_creator, registry
 from gymnasium.envs.registration import register as register_env
-from gymnasium.envs.registration import registry
-from minigrid.core.constants import IDX_TO_COLOR, IDX_TO_OBJECT
+from minigrid.core.constants import (
+    COLOR_TO_IDX,
+    IDX_TO_COLOR,
+    IDX_TO_OBJECT,
+    OBJECT_TO_IDX,
+    STATE_TO_IDX,
+)
+from minigrid.minigrid_env import MiniGridEnv
 
 from lang_agent.errors import LangAgentError
-from lang_agent.text_env import TextEnv, World
+from lang_agent.text_env import IN_WORDS, TEXT_OPTIONS, TextEnv, World
 
 from .minigrid_bot import expert
+from .minigrid_bounds import bound_drawing, check_numbers
 from .minigrid_view import use_fast_view
 from .minigrid_witness import witness
 
@@ -28,7 +38,6 @@ DONE = 6  # the seventh action of minigrid: nothing happens, except where a leve
 WAITS_FOR_DONE = ("GoToDoorEnv", "GoToObjectEnv")
 
 UNSEEN, EMPTY, WALL, DOOR = 0, 1, 2, 4
-DOOR_STATES = ("open", "closed", "locked")
 FRENCH = {
     "wall": "mur", "floor": "sol", "door": "porte", "key": "clef", "ball": "balle", "box": "boîte",
     "goal": "but", "lava": "lave", "red": "rouge", "green": "verte", "blue": "bleue",
@@ -43,11 +52,16 @@ def describe(image: np.ndarray, language: str = "en") -> list[str]:
     Args:
         image: minigrid's partial view, (width, height, 3) of type, colour and state, column
             first; the agent stands in the middle of the last row and what it carries shows there.
-        language: "en" or "fr". (As in the original, what is carried keeps its English names.)
+            Types and colours of one's own go by their names in minigrid's tables.
+        language: "en" or "fr". (As in the original, what is carried keeps its English names; so
+            do types and colours of one's own.)
+
+    Raises:
+        LangAgentError: an array that is no such view, or a type or colour without a name.
     """
     if language not in ("en", "fr"):
         raise LangAgentError(f"No descriptions in language {language!r}. Choices: en, fr.")
-    width, height, _ = image.shape
+    width, height = _size(image)
     flat = image.tobytes()  # cell (column, row) starts at 3 * (column * height + row)
     column = 3 * height
     agent = (width // 2) * column + 3 * (height - 1)
@@ -73,9 +87,47 @@ def describe(image: np.ndarray, language: str = "en") -> list[str]:
     return sentences
 
 
+def _size(image: Any) -> tuple[int, int]:
+    """Width and height of a partial view."""
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    if len(shape) != 3 or shape[2] != 3 or not shape[0] % 2 or image.dtype != np.uint8:
+        raise LangAgentError(
+            f"An observation of shape {tuple(shape)} is not minigrid's partial view, which is "
+            "(n, n, 3) bytes of type, colour and state with n odd: take off the wrapper that "
+            "changes it, or give renderer=<your own function>."
+        )
+    return shape[0], shape[1]
+
+
+def _named(number: int, names: Mapping[int, str], numbers: Mapping[str, int], what: str) -> str:
+    """The name of a type, a colour or a state, by either of minigrid's two tables."""
+    if number in names:
+        return names[number]
+    for name, other in numbers.items():
+        if other == number:
+            return name
+    raise LangAgentError(
+        f"The observation has an object of {what} {number}, which has no name in minigrid's "
+        f"tables: enter it in minigrid.core.constants, or give renderer=<your own function>."
+    )
+
+
+def _kind(number: int) -> str:
+    return _named(number, IDX_TO_OBJECT, OBJECT_TO_IDX, "type")
+
+
+def _shade(number: int) -> str:
+    return _named(number, IDX_TO_COLOR, COLOR_TO_IDX, "colour")
+
+
+def _state(number: int) -> str:
+    """Of a door."""
+    return _named(number, {}, STATE_TO_IDX, "state")
+
+
 @cache
 def _carrying(kind: int, color: int, language: str) -> str:
-    name, shade = IDX_TO_OBJECT[kind], IDX_TO_COLOR[color]
+    name, shade = _kind(kind), _shade(color)
     return f"You carry a {shade} {name}" if language == "en" else f"Tu portes une {name} {shade}"
 
 
@@ -89,20 +141,21 @@ def _wall(steps: int, direction: str, language: str) -> str:
 
 @cache
 def _object(kind: int, color: int, state: int, right: int, forward: int, language: str) -> str:
-    name, shade = IDX_TO_OBJECT[kind], IDX_TO_COLOR[color]
+    name, shade = _kind(kind), _shade(color)
     where = []
     if language == "fr":
         if right:
             where.append(f"{abs(right)} pas à {'droite' if right > 0 else 'gauche'}")
         if forward:
             where.append(f"{forward} pas devant")
-        door = f" {FRENCH[DOOR_STATES[state]]}" if kind == DOOR else ""
-        return f"Tu vois une {FRENCH[name]} {FRENCH[shade]}{door} {' et '.join(where)}"
+        door = f" {FRENCH.get(_state(state), _state(state))}" if kind == DOOR else ""
+        thing = f"{FRENCH.get(name, name)} {FRENCH.get(shade, shade)}"
+        return f"Tu vois une {thing}{door} {' et '.join(where)}"
     if right:
         where.append(f"{_steps(abs(right))} {'right' if right > 0 else 'left'}")
     if forward:
         where.append(f"{_steps(forward)} forward")
-    door = f"{DOOR_STATES[state]} " if kind == DOOR else ""
+    door = f"{_state(state)} " if kind == DOOR else ""
     return f"You see a {door}{shade} {name} {' and '.join(where)}"
 
 
@@ -111,48 +164,63 @@ def _steps(count: int) -> str:
 
 
 ASCII_SYMBOLS = {"unseen": " ", "empty": ".", "wall": "#", "floor": "_", "key": "k", "ball": "o",
-                 "box": "b", "goal": "g", "lava": "~"}  # fmt: skip
+                 "box": "b", "goal": "g", "lava": "~", "agent": "@"}  # fmt: skip
 ASCII_DOORS = {"open": "/", "closed": "+", "locked": "L"}
+ASCII_COLORS = {"red": "r", "green": "g", "blue": "b", "purple": "p", "yellow": "y", "grey": "e"}
+ASCII_AGENT = "^"
 
 
 def ascii_map(image: np.ndarray) -> list[str]:
     """The view as a map, one line a row, far to near: a symbol and the colour's initial per cell.
 
     ``#`` wall, ``.`` floor, blank not seen, ``k`` key, ``o`` ball, ``b`` box, ``/`` ``+`` ``L``
-    an open, closed or locked door, ``g`` goal, ``~`` lava, ``^`` the agent, who looks up. Colours:
-    r, g, b, p, y, and e for grey.
+    an open, closed or locked door, ``g`` goal, ``~`` lava, ``^`` the agent, who looks up, ``@``
+    another one. Colours: r, g, b, p, y, and e for grey. Types and colours of one's own have the
+    first letter of their names that no other has.
     """
-    width, height, _ = image.shape
-    rows = []
-    for y in range(height):
-        cells = []
-        for x in range(width):
-            kind, color, state = image[x, y].tolist()
-            name = IDX_TO_OBJECT[kind]
-            symbol = ASCII_DOORS[DOOR_STATES[state]] if kind == DOOR else ASCII_SYMBOLS[name]
-            shade = _initial(color) if kind > WALL else symbol
-            cells.append("^^" if (x, y) == (width // 2, height - 1) else symbol + shade)
-        rows.append(" ".join(cells))
-    carried = image[width // 2, height - 1].tolist()
-    if carried[0] > WALL:
-        rows.append(f"carrying {ASCII_SYMBOLS[IDX_TO_OBJECT[carried[0]]]}{_initial(carried[1])}")
+    width, height = _size(image)
+    symbols = _letters(ASCII_SYMBOLS, OBJECT_TO_IDX, (*ASCII_DOORS.values(), ASCII_AGENT))
+    shades = _letters(ASCII_COLORS, COLOR_TO_IDX)
+
+    def drawn(x: int, y: int) -> str:
+        kind, color, state = image[x, y].tolist()
+        symbol = ASCII_DOORS[_state(state)] if kind == DOOR else symbols[_kind(kind)]
+        return symbol + (shades[_shade(color)] if kind > WALL else symbol)
+
+    middle, last = width // 2, height - 1
+    rows = [
+        " ".join(ASCII_AGENT * 2 if (x, y) == (middle, last) else drawn(x, y) for x in range(width))
+        for y in range(height)
+    ]
+    if image[middle, last, 0] > WALL:
+        rows.append(f"carrying {drawn(middle, last)}")
     return rows
 
 
-def _initial(color: int) -> str:
-    name = IDX_TO_COLOR[color]
-    return "e" if name == "grey" else name[0]
+def _letters(
+    fixed: Mapping[str, str], names: Mapping[str, int], taken: Sequence[str] = ()
+) -> dict[str, str]:
+    """One character for each name, that of no other: the first free letter of the name, or else of
+    all letters."""
+    found = dict(fixed)
+    for name in sorted(names, key=lambda name: names[name]):
+        if name not in found and name != "door":
+            used = {*found.values(), *taken}
+            letters = (*name, *name.upper(), *string.ascii_letters, *string.digits)
+            free = (letter for letter in letters if letter.isalnum() and letter not in used)
+            found[name] = next(free, name)
+    return found
 
 
 def structured(image: np.ndarray) -> dict[str, Any]:
     """The view as data: what is carried, the nearest walls, and every object with its offset."""
-    width, height, _ = image.shape
+    width, height = _size(image)
     middle, last = width // 2, height - 1
 
     def thing(x: int, y: int) -> dict[str, Any]:
         kind, color, state = image[x, y].tolist()
-        door = {"state": DOOR_STATES[state]} if kind == DOOR else {}
-        return {"type": IDX_TO_OBJECT[kind], "color": IDX_TO_COLOR[color], **door}
+        door = {"state": _state(state)} if kind == DOOR else {}
+        return {"type": _kind(kind), "color": _shade(color), **door}
 
     objects = [
         {**thing(x, y), "right": x - middle, "forward": last - y}
@@ -171,10 +239,39 @@ def structured(image: np.ndarray) -> dict[str, Any]:
 
 def _renderer(lines: Callable[[np.ndarray], list[str]]) -> Callable[[Any, Any], dict[str, Any]]:
     def render(observation: Any, env: gymnasium.Env) -> dict[str, Any]:
-        image = observation["image"]
-        return {"mission": observation["mission"], "descriptions": lines(image), "image": image}
+        seen = observation if isinstance(observation, Mapping) else {"image": observation}
+        world: Any = env.unwrapped
+        image: Any = seen.get("image")
+        mission = seen.get("mission")
+        if world not in _CHECKED:
+            _check(image, env)
+            _CHECKED.add(world)
+        if not isinstance(mission, str):
+            mission = world.mission
+        return {"mission": mission, "descriptions": lines(image)}
 
     return render
+
+
+_CHECKED: WeakSet[gymnasium.Env] = WeakSet()
+
+
+def _check(image: Any, env: gymnasium.Env) -> None:
+    """Refuse an image that a wrapper made of what the agent sees, though it may have the shape of
+    it: the whole grid, colours of a picture."""
+    size, _ = _size(image)
+    world: Any = env.unwrapped
+    while env is not world and type(env).__module__.startswith("gymnasium."):
+        env = env.env  # type: ignore[attr-defined]
+    if env is world or not isinstance(world, MiniGridEnv):
+        return
+    grid, visible = world.gen_obs_grid(size)
+    if not np.array_equal(image, grid.encode(visible)):
+        raise LangAgentError(
+            f"What {type(env).__name__} makes of the observation is not the agent's partial view "
+            "any more, so that its sentences would be false: take off that wrapper, or give "
+            "renderer=<your own function>."
+        )
 
 
 RENDERERS = {
@@ -189,7 +286,7 @@ def make_world(env: gymnasium.Env) -> World:
     """The phrases, renderers and expert for one minigrid environment."""
     known = int(env.action_space.n)  # type: ignore[attr-defined]
     actions = dict(zip(PHRASES[:known], range(known), strict=False))
-    waits = type(env.unwrapped).__name__ in WAITS_FOR_DONE
+    waits = any(kind.__name__ in WAITS_FOR_DONE for kind in type(env.unwrapped).__mro__)
     if waits:
         actions["done"] = DONE
     noop = DONE if known > DONE and not waits else None
@@ -203,18 +300,18 @@ def make_world(env: gymnasium.Env) -> World:
     )
 
 
-TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
-
-
 def text_env(env: gymnasium.Env, options: dict[str, Any], world: World | None = None) -> TextEnv:
     """``env`` in words, its observation computed the fast way."""
     use_fast_view(env.unwrapped)
+    bound_drawing(env.unwrapped)
     return TextEnv(env, world or make_world(env), **options)
 
 
 def make(env_id: str, **kwargs: Any) -> TextEnv:
     """The minigrid environment ``env_id`` in words; what is no text option goes to minigrid."""
     options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
+    level: Any = load_env_creator(str(gymnasium.spec(env_id).entry_point))
+    check_numbers(level, kwargs)
     return text_env(gymnasium.make(env_id, disable_env_checker=True, **kwargs), options)
 
 
@@ -237,5 +334,6 @@ def minigrid_ids() -> Sequence[str]:
 def register() -> None:
     # Level generation prints every rejected draw; a library has no business on standard output.
     vars(roomgrid_level)["print"] = lambda *args, **kwargs: None
+    IN_WORDS[MiniGridEnv] = text_env  # a user's own levels, too
     for env_id in minigrid_ids():
         register_env(env_id, entry_point=f"{__name__}:make", kwargs={"env_id": env_id})

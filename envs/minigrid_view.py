@@ -12,11 +12,13 @@ from types import MethodType
 from typing import Any
 
 import numpy as np
+from minigrid.core.grid import Grid
 from minigrid.core.world_object import Wall, WorldObj
 from minigrid.minigrid_env import MiniGridEnv
 
 WALL = bytes(Wall().encode())
 EMPTY = bytes((1, 0, 0))
+VIEW = ("gen_obs", "gen_obs_grid", "get_view_exts")  # methods that make it
 DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # facing right, down, left, up
 
 
@@ -79,10 +81,7 @@ def _spread(seen: int, cells: list[Any], size: int) -> tuple[int, int]:
     first left to right, then right to left (the order of minigrid's ``Grid.process_vis``).
     """
     above = 0
-    clear = [
-        cell is None or (cell is not False and (cell.type != "wall" and cell.see_behind()))
-        for cell in cells
-    ]
+    clear = [cell is None or (cell is not False and cell.see_behind()) for cell in cells]
     for column in range(size - 1):
         if seen >> column & 1 and clear[column]:
             seen |= 2 << column
@@ -96,14 +95,14 @@ def _spread(seen: int, cells: list[Any], size: int) -> tuple[int, int]:
 
 def gen_obs(env: MiniGridEnv) -> dict[str, Any]:
     """What ``MiniGridEnv.gen_obs`` returns."""
+    if type(env.grid) is not Grid:  # a grid with ways of its own
+        return MiniGridEnv.gen_obs(env)
     return {"image": encode_view(env), "direction": env.agent_dir, "mission": env.mission}
 
 
 def use_fast_view(env: Any) -> None:
     """Make this environment object compute its view here, unless its class has its own way."""
-    if (
-        isinstance(env, MiniGridEnv)
-        and type(env).gen_obs is MiniGridEnv.gen_obs
-        and type(env).gen_obs_grid is MiniGridEnv.gen_obs_grid
+    if isinstance(env, MiniGridEnv) and all(
+        getattr(type(env), name) is getattr(MiniGridEnv, name) for name in VIEW
     ):
         vars(env)["gen_obs"] = MethodType(gen_obs, env)

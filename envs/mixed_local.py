@@ -30,9 +30,10 @@ from minigrid.envs.babyai.core.verifier import (
 )
 
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.text_env import TextEnv, Witness
+from lang_agent.text_env import TEXT_OPTIONS, TextEnv, Witness
 
-from .minigrid import TEXT_OPTIONS, make_world, text_env
+from .minigrid import make_world, text_env
+from .minigrid_bounds import check_numbers
 from .minigrid_witness import witness
 
 TASKS = ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")
@@ -221,6 +222,7 @@ def _columns(task: str) -> int:
 def make(**kwargs: Any) -> TextEnv:
     """MixedLocal in words; what is no text option goes to :class:`MixedLocal`."""
     options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
+    check_numbers(MixedLocal, kwargs)
     level = MixedLocal(**kwargs)
 
     def of_this_split(env: gymnasium.Env) -> Witness:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-from gymnasium import spaces
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.rubric import Part, Rubric, Verdict, Writing
-from lang_agent.text_env import CHARSET, load_function
+from lang_agent.seeding import derive
+from lang_agent.spaces import AnyText
+from lang_agent.text_env import load_function
 
 PROMPTS = (
     "Today I",
@@ -75,8 +76,7 @@ class WritingEnv(gymnasium.Env[str, str]):
         self.rubric = rewards if isinstance(rewards, Rubric) else Rubric(rewards, on_error=on_error)
         self.goal = goal
         self.judge: Callable[[Rubric, Writing], Verdict] | None = None
-        self.observation_space = spaces.Text(max_length=1_000_000, min_length=0, charset=CHARSET)
-        self.action_space = spaces.Text(max_length=100_000, min_length=0, charset=CHARSET)
+        self.observation_space, self.action_space = AnyText(), AnyText(max_length=100_000)
         self._prompt = ""
         self._limit: tuple[int, Callable[[str], int]] | None = None
 
@@ -146,6 +146,7 @@ class TextGenerationEnv(WritingEnv):
         return self._prompt, self._info(self._prompt)
 
     def step(self, action: str) -> Step:
+        _refuse_no_text(action)
         reward, told = self._judged(Writing(self._prompt, action))
         return "", reward, True, False, self._info(self._prompt, **told)
 
@@ -201,6 +202,7 @@ class DialogueEnv(WritingEnv):
         return self._prompt, self._info(self._prompt, line=True)
 
     def step(self, action: str) -> Step:
+        _refuse_no_text(action)
         line = " ".join(action.split())
         asked = self._prompt
         self._said.append(line)
@@ -224,18 +226,32 @@ class DialogueEnv(WritingEnv):
 
 
 class PolicyPartner:
-    """Another policy as the partner of a dialogue: it goes on with the dialogue as it sees it."""
+    """Another policy as the partner of a dialogue: it goes on with the dialogue as it sees it.
+
+    Its draws are seeded by what was said so far: the same dialogue has the same answer, and no two
+    lines share their random numbers.
+    """
 
     def __init__(self, policy: Any, opening: str = "Hello!", **options: Any) -> None:
         self.policy, self.opening, self.options = policy, opening, options
 
     def __call__(self, said: Sequence[str]) -> str | None:
+        import torch  # only where a policy speaks, so that making a world stays light
+
         if not said:
             return self.opening
         names = ("Me", "You")  # each calls itself so
         lines = [f"{names[turn % 2]}: {line}" for turn, line in enumerate(said)]
-        (answer,) = self.policy.generate(["\n".join([*lines, "Me: "])], **self.options)
+        generator = torch.Generator().manual_seed(derive(0, "partner", *said))
+        (answer,) = self.policy.generate(
+            ["\n".join([*lines, "Me: "])], **{"generator": generator, **self.options}
+        )
         return answer or "..."
+
+
+def _refuse_no_text(action: Any) -> None:
+    if not isinstance(action, str):
+        raise LangAgentError(f"The action {action!r} is no text but {type(action).__name__}.")
 
 
 def _partner(partner: str | Sequence[str] | Partner) -> Any:

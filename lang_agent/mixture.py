@@ -7,16 +7,21 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 
 from lang_agent.config import TextConfig
 from lang_agent.errors import LangAgentError
+from lang_agent.seeding import derive
+from lang_agent.spaces import AnyText
 
 FLOOR = 0.1  # of a part's weight stays however well or badly it goes
 
 
 class Mixture(gymnasium.Env[str, str]):
     """Draws one of its text environments at every reset, from the seed and the ``weights`` alone.
+
+    The part has a stream of random numbers of its own and is then reset with the seed as it is, so
+    that an episode reads as it does outside of the mixture. Without a seed, both go on from the
+    last seed given.
 
     ``info`` has ``part``, the index of the one drawn, and ``task``, its name where the environment
     gives none.
@@ -31,15 +36,16 @@ class Mixture(gymnasium.Env[str, str]):
         self.envs, self.part_names, self.weights = list(envs), list(names), list(weights)
         self.part = 0
         self.metadata, self.render_mode = envs[0].metadata, envs[0].render_mode
-        self.observation_space: spaces.Space[str] = envs[0].observation_space
-        self.action_space: spaces.Space[str] = envs[0].action_space
+        self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else derive(seed, "part", *self.part_names))
         share = np.asarray(self.weights) / np.sum(self.weights)
         self.part = int(self.np_random.choice(len(self.envs), p=share))
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
         prompt, info = self._env.reset(seed=seed, options=options)
         return prompt, self._named(info)
 

@@ -9,14 +9,18 @@ Any other template is a *window*: it is rendered anew at every step from what is
 Fields a template can use: ``mission``, ``descriptions``, ``actions``, ``renamed_actions`` (whether
 any is not the world's own phrase), ``step`` (0 at the start), ``feedback`` (what was wrong with the
 last action text, else empty), ``history`` (windows only: the earlier turns' fields, each with its
-``action``), and whatever else the renderer returns.
+``action``), and whatever else the renderer returns, as plain data (:mod:`lang_agent.plain`).
+
+A template may extend another, include it or import from it, its own neighbours and those that ship
+alike: whatever of a transcript's blocks it overrides, it stays a transcript.
 """
 
 from __future__ import annotations
 
+import threading
 import traceback
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +29,14 @@ from jinja2 import (
     ChoiceLoader,
     FileSystemLoader,
     PackageLoader,
-    StrictUndefined,
     Template,
-    TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
+    nodes,
 )
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.sandbox import BoundedSandbox, Sandbox
 
 Fields = Mapping[str, Any]
 SUFFIX = ".jinja"
@@ -44,70 +47,163 @@ class PromptError(LangAgentError):
 
 
 def load_template(name: str, folder: str | Path | None = None) -> Template:
-    """The template called ``name`` (or a path to a ``.jinja`` file).
+    """The template called ``name`` (or a path to a ``.jinja`` file), as it reads now.
 
-    ``folder`` is looked in before the templates that ship with the package.
-    Raises :class:`PromptError` with the line for a template that does not parse.
+    ``folder`` is looked in before the templates that ship with the package; the folder of a path,
+    before both. Raises :class:`PromptError` with the line for a template that does not parse.
     """
+    folders = [] if folder is None else [Path(folder).resolve()]
     path = Path(name)
     if path.suffix == SUFFIX and path.is_file():
-        folder, name = path.parent, path.stem
-    return _load(name.removesuffix(SUFFIX), None if folder is None else Path(folder).resolve())
-
-
-@lru_cache(maxsize=64)
-def _load(name: str, folder: Path | None) -> Template:
-    if folder is not None and not folder.is_dir():
-        raise PromptError(f"The template folder '{folder}' does not exist.")
-    loaders: list[BaseLoader] = [PackageLoader("lang_agent.prompts", "")]
-    if folder is not None:
-        loaders.insert(0, FileSystemLoader(folder))
-    jinja = ImmutableSandboxedEnvironment(
-        loader=ChoiceLoader(loaders),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-    )
+        folders.insert(0, path.parent.resolve())
+        name = path.stem
+    for where in folders:
+        if not where.is_dir():
+            raise PromptError(f"The template folder '{where}' does not exist.")
+    name = name.removesuffix(SUFFIX)
+    sandbox = _sandbox(tuple(folders))
+    sandbox.start()
     try:
-        template = jinja.get_template(name + SUFFIX)
+        template = sandbox.get_template(name + SUFFIX)
+        blocks = _chain(template).blocks
+    except PromptError:
+        raise
     except TemplateSyntaxError as error:
         raise PromptError(
             f"Template '{error.name or name}', line {error.lineno}: {error.message}."
         ) from None
-    except TemplateNotFound:
-        names = (listed.removesuffix(SUFFIX) for listed in jinja.list_templates([SUFFIX[1:]]))
-        raise unknown("prompt template", name, names) from None
-    if "turn" in template.blocks and "intro" not in template.blocks:
+    except TemplateNotFound as error:
+        names = (listed.removesuffix(SUFFIX) for listed in sandbox.list_templates([SUFFIX[1:]]))
+        raise unknown("prompt template", str(error).removesuffix(SUFFIX), names) from None
+    except UnicodeDecodeError as error:
+        raise PromptError(f"Template '{name}' is not UTF-8 text: {error.reason}.") from None
+    except OSError as error:
+        raise PromptError(f"Template '{name}' cannot be read: {error.strerror}.") from None
+    except Exception as error:  # too deep or too large for the parser, or for the sandbox
+        raise PromptError(f"Template '{name}' cannot be used: {_reason(error)}.") from None
+    if "turn" in blocks and "intro" not in blocks:
         raise PromptError(
             f"Template '{name}' has a 'turn' block but no 'intro' block: a transcript needs both."
         )
     return template
 
 
+_sandboxes: dict[tuple[Path, ...], Sandbox] = {}
+_lock = threading.Lock()
+
+
+def _sandbox(folders: tuple[Path, ...]) -> Sandbox:
+    """The sandbox of these folders' templates; a new one once a template reads otherwise, so that
+    prompts that were made before keep their words."""
+    with _lock:
+        sandbox = _sandboxes.get(folders)
+        if sandbox is None or sandbox.is_stale():
+            loaders: list[BaseLoader] = [
+                FileSystemLoader(folder, encoding="utf-8-sig") for folder in folders
+            ]
+            loaders.append(PackageLoader("lang_agent.prompts", ""))
+            kind = BoundedSandbox if folders else Sandbox
+            sandbox = _sandboxes[folders] = kind(ChoiceLoader(loaders))
+        return sandbox
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What a template and those that it extends consist of."""
+
+    blocks: frozenset[str]
+    alone: bool
+    """Whether it extends none and has nothing outside of its blocks that they could notice."""
+
+
+def _chain(template: Template) -> Chain:
+    """The blocks of a template and of those that it extends."""
+    sandbox: Any = template.environment
+    name = template.name or ""
+    if name in sandbox.chains:
+        return sandbox.chains[name]
+    blocks: set[str] = set()
+    trees: dict[str, nodes.Template] = {}
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one in trees:
+            raise PromptError(f"Template '{one}' extends itself.")
+        sandbox.get_template(one)
+        tree = trees[one] = sandbox.parse(sandbox.sources[one], one)
+        blocks |= {block.name for block in tree.find_all(nodes.Block)}
+        for extends in tree.find_all(nodes.Extends):
+            if not isinstance(extends.template, nodes.Const):
+                raise TemplateSyntaxError(
+                    "it must extend a template by its name, not by an expression",
+                    extends.lineno,
+                    one,
+                )
+            waiting.append(extends.template.value)
+    alone = all(_is_quiet(node) for tree in trees.values() for node in tree.body)
+    chain = sandbox.chains[name] = Chain(frozenset(blocks), alone)
+    return chain
+
+
+def _is_quiet(node: nodes.Node) -> bool:
+    """Whether a node outside of blocks is nothing that a block could notice."""
+    if isinstance(node, nodes.Output):
+        return all(isinstance(child, nodes.TemplateData) for child in node.nodes)
+    return isinstance(node, nodes.Block)
+
+
 def render(template: Template, fields: Fields, block: str | None = None) -> str:
-    """The text of ``template``, or of one of its blocks; errors name template, line and field."""
+    """The text of ``template``, or what one of its blocks adds to that; errors name template, line
+    and field."""
+    sandbox: Any = template.environment
+    sandbox.start()
     try:
-        if block is None:
-            return template.render(fields)
-        return _render_block(template, fields, block)
-    except (TemplateError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        return _render(template, template.new_context(dict(fields)), block)
+    except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == template.filename]
-        where = f", line {lines[-1]}" if lines else ""
+        lines = [frame for frame in frames if frame.filename in sandbox.files]
+        name = sandbox.files[lines[-1].filename] if lines else template.name
+        where = f", line {lines[-1].lineno}" if lines else ""
         raise PromptError(
-            f"Template '{template.name}'{where}: {error}. "
+            f"Template '{name}'{where}: {_reason(error)}. "
             f"The fields given are: {', '.join(sorted(fields))}."
         ) from None
 
 
-def _render_block(template: Template, fields: Fields, block: str) -> str:
+def _render(template: Template, context: Any, block: str | None) -> str:
     try:
-        context = template.new_context(dict(fields))
-        return "".join(template.blocks[block](context))
+        if block is None:
+            return "".join(template.root_render_func(context))
+        if _chain(template).alone:
+            return "".join(template.blocks[block](context))
+        return _captured(template, context, block)
     except Exception:
-        # As Template.render does it: raise again with the template's own lines in the traceback.
+        # As Template.render does it: raise again with the templates' own lines in the traceback.
         template.environment.handle_exception()
+
+
+def _captured(template: Template, context: Any, block: str) -> str:
+    """What the block writes while the whole template is rendered: with what is set, imported or
+    defined around it, there and in the templates that it extends."""
+    pieces: list[str] = []
+
+    def capture(context: Any) -> Iterator[str]:
+        for piece in context.blocks[block][1](context):
+            pieces.append(piece)
+            yield piece
+
+    context.blocks[block] = [capture, *context.blocks.get(block, ())]
+    for _ in template.root_render_func(context):
+        pass
+    return "".join(pieces)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it includes, imports or calls itself without end, or is nested too deep"
+    if isinstance(error, TemplateNotFound):
+        return f"there is no template '{error}'"
+    return str(error).strip().rstrip(".") or type(error).__name__
 
 
 class Prompt:
@@ -120,14 +216,14 @@ class Prompt:
 
     def __init__(self, template: Template) -> None:
         self.template = template
-        self.is_transcript = "turn" in template.blocks
+        self.is_transcript = "turn" in _chain(template).blocks
         self._max_tokens: int | None = None
         self._count: Callable[[str], int] = len
         self._intro, self._intro_size = "", 0
         self._pieces: list[tuple[str, str]] = []  # transcript: (the action before it, the turn)
         self._sizes: list[int] = []  # tokens of each piece
         self._text = ""
-        self._turns: list[dict[str, Any]] = []  # window: the fields of every turn so far
+        self._turns: list[dict[str, Any]] = []  # window: the fields of the turns that are told
 
     def limit(self, max_tokens: int, count_tokens: Callable[[str], int]) -> None:
         """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``."""
@@ -193,17 +289,33 @@ class Prompt:
         return self._count((f" {action}" if action else "") + turn.rstrip(" "))
 
     def _window(self) -> str:
-        fields, history = self._turns[-1], self._turns[:-1]
-        while True:
-            text = render(self.template, {**fields, "history": history})
-            if self._max_tokens is None:
-                return text
-            size = self._count(text)
-            if size <= self._max_tokens:
-                return text
-            if not history:
-                self._refuse(size, self._max_tokens)
-            history = history[1:]
+        text = self._without(0)
+        if self._fits(text):
+            return text
+        # The fewest of the oldest turns leave, for good: one by one would cost the square of them.
+        most = len(self._turns) - 1
+        kept, gone, step = 0, min(1, most), 1
+        while not self._fits(text := self._without(gone)):
+            if gone == most:
+                self._refuse(self._count(text), self._max_tokens or 0)
+            step *= 2
+            kept, gone = gone, min(gone + step, most)
+        while gone - kept > 1:
+            middle = (kept + gone) // 2
+            shorter = self._without(middle)
+            if self._fits(shorter):
+                gone, text = middle, shorter
+            else:
+                kept = middle
+        del self._turns[:gone]
+        return text
+
+    def _without(self, gone: int) -> str:
+        """The window without so many of its oldest turns."""
+        return render(self.template, {**self._turns[-1], "history": self._turns[gone:-1]})
+
+    def _fits(self, text: str) -> bool:
+        return self._max_tokens is None or self._count(text) <= self._max_tokens
 
     def _refuse(self, size: int, max_tokens: int) -> None:
         raise PromptError(

@@ -66,7 +66,8 @@ class Rubric:
     A reward is a function that names what it wants: ``prompt``, ``text``, ``tokens``, ``info`` of
     one text, or ``prompts``, ``texts``, ``tokens_of``, ``infos`` of a whole group; it may be async.
     It returns a number, None (not judged: it counts as nothing), or a list with a number for each
-    token; for a group, a list with one of these for each text.
+    token; for a group, a list with one of these for each text. Arrays and tensors of NumPy and
+    torch are numbers (of no dimension) and lists (of one) as well.
 
     Args:
         parts: name -> weight, or name -> ``{weight: ..., option: ...}``, where a name is that of a
@@ -123,7 +124,8 @@ class Rubric:
             said = _call(part.reward, [lists])[0]
             if isinstance(said, Exception):
                 return [said] * len(writings)
-            if not isinstance(said, Sequence) or len(said) != len(writings):
+            said = _plain(said)
+            if not isinstance(said, (list, tuple)) or len(said) != len(writings):
                 raise LangAgentError(
                     f"The reward {part.name!r} was given {len(writings)} texts and returned "
                     f"{said!r}: it must return a list with an entry for each."
@@ -136,13 +138,14 @@ class Rubric:
 
     def _add(self, part: Part, writing: Writing, verdict: Verdict, value: Any) -> None:
         """Add what a reward said of a text to the verdict on it."""
-        if value is None:
-            return
         try:
             if isinstance(value, Exception):
                 raise value
+            value = _plain(value)
+            if value is None:
+                return
             by_token = isinstance(value, (list, tuple))
-            numbers = [float(one) for one in (value if by_token else (value,))]
+            numbers = [_number(one) for one in (value if by_token else (value,))]
             if not all(map(math.isfinite, numbers)):
                 raise ValueError(f"it came to {value}")
             if by_token and len(numbers) != len(writing.tokens):
@@ -153,7 +156,7 @@ class Rubric:
             if self.on_error == "stop":
                 raise NotJudgedError(
                     f"The reward {part.name!r} failed at {writing.text!r}: {error!r}."
-                ) from None
+                ) from error
             verdict.judged = False
             return
         verdict.parts[part.name] = sum(numbers)
@@ -163,6 +166,21 @@ class Rubric:
             verdict.token_rewards = [
                 b + part.weight * n for b, n in zip(before, numbers, strict=True)
             ]
+
+
+def _plain(value: Any) -> Any:
+    """Arrays, tensors and their scalars as lists and numbers; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _number(value: Any) -> float:
+    value = _plain(value)
+    if not hasattr(value, "__float__"):
+        raise TypeError(
+            f"it returned {value!r}, but a reward is a number, None, or a list with a number for "
+            "each token"
+        )
+    return float(value)
 
 
 def _call(reward: Reward, given: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -7,17 +7,18 @@ A world tells in a :class:`World` what its phrases mean and how its observations
 from __future__ import annotations
 
 import importlib
-import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
-from gymnasium import spaces
 
 from lang_agent.action_parser import ParsedAction, parse_action
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.plain import plain
 from lang_agent.prompt import Prompt, load_template
+from lang_agent.seeding import derive
+from lang_agent.spaces import AnyText
 from lang_agent.stepping import as_reward
 from lang_agent.wording import Wording, Wordings
 
@@ -42,16 +43,21 @@ Witness = Callable[[Any], Sequence[Achieved]]
 """The environment action just taken (None: none was) -> what has been fulfilled with it."""
 
 Expert = Callable[[Any], Any]
-"""The environment action taken last (None at the start) -> the action it would take now; raises
-:class:`ExpertLostError` where it knows no more."""
+"""The environment action really taken last (None at the start) -> the action it would take now;
+raises :class:`ExpertLostError` where it knows no more."""
 
 
 class ExpertLostError(LangAgentError):
     """The expert cannot say what to do any more, after what was done."""
 
 
-# Prompts may hold any printable character of ASCII and of the Latin alphabets of Europe.
-CHARSET = string.printable + "".join(map(chr, range(0xA0, 0x180)))
+TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
+"""What :class:`TextEnv` takes beside a world."""
+
+IN_WORDS: dict[type[gymnasium.Env], Callable[[gymnasium.Env, dict[str, Any]], gymnasium.Env]] = {}
+"""Classes of environments -> what puts an environment of them into words, given text options. A
+world enters its own, so that environments that others derive from them speak too."""
+
 MAX_IDLE = 100  # steps in a row in which an invalid action left the world where it was
 
 
@@ -143,8 +149,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self.env, self.world = env, world
         self.metadata = env.metadata
         self.render_mode = env.render_mode
-        self.observation_space = spaces.Text(max_length=1_000_000, min_length=0, charset=CHARSET)
-        self.action_space = spaces.Text(max_length=1024, min_length=0, charset=CHARSET)
+        self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
         self._renderer = find_renderer(renderer, world)
         self._wordings = load_function(wording) if isinstance(wording, str) else wording
         self._wording = Wording()
@@ -159,6 +164,8 @@ class TextEnv(gymnasium.Env[str, str]):
         self._fields: dict[str, Any] = {}
         self._world_info: dict[str, Any] = {}
         self._retries = self._idle = self._steps = 0
+        self._taken: Any = None  # the environment action of the last step; None where it stayed
+        self._wanted: Any = None  # the environment action that the expert named last
         self.achieved: list[Achieved] = []
         """What the episode has fulfilled so far, where it is watched (:meth:`watch`): each mission
         once, when it was first done. Told every time, a thing picked up and dropped again and again
@@ -193,12 +200,14 @@ class TextEnv(gymnasium.Env[str, str]):
     @property
     def actions(self) -> tuple[str, ...]:
         """The admissible phrases of the current state."""
+        if not self._fields:
+            raise LangAgentError("There is no episode yet: call reset() before step().")
         return self._fields["actions"]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else derive(seed, "wording"))
         if self._wordings is not None:
             self._wording = self._wordings(self.np_random)
             self._phrases = self._wording.phrases(self._own_phrases)
@@ -214,6 +223,7 @@ class TextEnv(gymnasium.Env[str, str]):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         parsed = parse_action(action, self.actions)
         chosen, stay, penalty = self._decide(parsed)
+        self._taken = None if stay else chosen
         if stay:
             observation, reward = None, 0.0
             self._idle += 1
@@ -229,7 +239,7 @@ class TextEnv(gymnasium.Env[str, str]):
         )
         if self._witness is not None:
             self._turns.append((action, self._fields))
-            for one in self._witness(None if stay else chosen):
+            for one in self._witness(self._taken):
                 if all(one.mission != known.mission for known in self.achieved):
                     self.achieved.append(one)
         prompt = self.prompt.step(action, self._fields)
@@ -256,7 +266,8 @@ class TextEnv(gymnasium.Env[str, str]):
         """Render what is seen into fields; without a new observation the old ones stand."""
         fields: Mapping[str, Any] = self._fields
         if observation is not None:
-            fields = self._wording.fields(self._renderer(observation, self.env))
+            rendered = self._wording.fields(self._renderer(observation, self.env))
+            fields = {name: plain(value, name) for name, value in rendered.items()}
         if "descriptions" not in fields:
             raise LangAgentError(
                 f"The renderer {_name(self._renderer)} returned no 'descriptions' (a list of "
@@ -309,21 +320,23 @@ class TextEnv(gymnasium.Env[str, str]):
             yield prompt.reset(seen) if action is None else prompt.step(action, seen)
 
     def expert_action(self, last_action: str | None) -> str:
-        """The phrase the world's expert would say now, given the phrase taken last.
+        """The phrase the world's expert would say now.
 
-        Call it at every step from the start of an episode (``last_action=None``): the expert
-        follows what really happens. Raises :class:`LangAgentError` where there is none, and
-        :class:`ExpertLostError` once it knows no more.
+        Call it at every step, with ``last_action=None`` at the start of an episode and then with
+        what was said: the expert is told what was really done, which may be another action
+        (``invalid_action=default``) or nothing.
+
+        Raises :class:`LangAgentError` where there is no expert, and :class:`ExpertLostError` once
+        it knows no more.
         """
         if self.world.expert is None:
             raise LangAgentError(f"There is no expert for {self.env.spec and self.env.spec.id}.")
         if last_action is None or self.expert is None:
             self.expert = self.world.expert(self.env, self._wording)
-        taken = None
-        if last_action is not None:
-            phrase = parse_action(last_action, self.phrases).action
-            taken = self.world.noop if phrase is None else self._phrases[phrase]
-        wanted = self.expert(taken)
+            self._wanted = self.expert(None)
+        elif self._taken is not None:  # else nothing has happened that could change its mind
+            self._wanted = self.expert(self._taken)
+        wanted = self._wanted
         for phrase, env_action in self._phrases.items():
             if env_action == wanted:
                 return phrase

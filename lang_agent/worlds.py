@@ -6,9 +6,11 @@ environments there is asked to do so once. (Gymnasium itself stopped loading tha
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -17,7 +19,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import namespace, registry
 
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.text_env import Renderer, TextEnv, World
+from lang_agent.text_env import IN_WORDS, TEXT_OPTIONS, Renderer, TextEnv, World
 from lang_agent.wording import Wordings
 
 NAMESPACE = "lang_agent"
@@ -55,8 +57,9 @@ def make(
     """A text environment by its Gymnasium id.
 
     Args:
-        env_id: ``BabyAI-GoToLocal-v0``, ``lang_agent/BabyAI-GoToLocal-v0``, ``module:Env-v0``, the
-            id of an environment that speaks text already, or any id together with ``world``.
+        env_id: ``BabyAI-GoToLocal-v0``, ``lang_agent/BabyAI-GoToLocal-v0``, ``module:Env-v0`` or
+            ``module:Class``, the id of an environment that speaks text already or is derived from
+            one of minigrid's, or any id together with ``world``.
         world: phrases and renderers for an environment that has none; for a quick trial
             ``renderer`` (a callable) and ``actions`` (phrase -> environment action) do.
         renderer: by name, ``module:function``, or a callable.
@@ -82,25 +85,99 @@ def make(
     given = {name: value for name, value in options.items() if value is not None}
     if world is None and callable(renderer) and isinstance(actions, Mapping):
         world = World(actions=given.pop("actions"), renderers={"given": renderer})
+    if world is not None:
+        return TextEnv(_construct(env_id, env_kwargs), world, **given)
+    full_id = f"{NAMESPACE}/{env_id}"
     try:
-        if world is not None:
-            env = gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
-            return TextEnv(env, world, **given)
-        full_id = f"{NAMESPACE}/{env_id}"
-        known = full_id if full_id in registry else env_id
-        env = gymnasium.make(known, disable_env_checker=True, **given, **env_kwargs)
-    except gymnasium.error.UnregisteredEnv as error:
-        if ":" in env_id:
-            raise LangAgentError(f"Cannot make {env_id!r}: {error}") from None
-        raise unknown("environment", env_id, text_env_ids()) from None
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise LangAgentError(f"Cannot make {env_id!r}: {error}") from None
-    if not isinstance(env.observation_space, spaces.Text):
+        env = _construct(full_id if full_id in registry else env_id, {**given, **env_kwargs})
+    except _RefusedError as refused:  # it knows nothing of words, and may yet be put into them
+        if refused.argument not in given:
+            raise
+        env = _construct(env_id, env_kwargs)
+        if _speaks(env) or _in_words(env) is None:
+            raise
+    if _speaks(env):
+        return env
+    put = _in_words(env)
+    if put is None:
         raise LangAgentError(
             f"{env_id!r} does not speak text, and no world is known for it: give "
             "world=World(...), or renderer=<function> and actions={phrase: environment action}."
         )
-    return env
+    return put(env, given)
+
+
+def _speaks(env: gymnasium.Env) -> bool:
+    return isinstance(env.observation_space, spaces.Text)
+
+
+def _in_words(env: gymnasium.Env) -> Callable[..., gymnasium.Env[str, str]] | None:
+    """What puts an environment of this class into words."""
+    kinds = type(env.unwrapped).__mro__
+    return next((IN_WORDS[kind] for kind in kinds if kind in IN_WORDS), None)
+
+
+class _RefusedError(LangAgentError):
+    """An environment that does not take an argument."""
+
+    argument = ""
+
+
+def _construct(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
+    """The environment as it is. Arguments that it cannot be made with are one sentence; whatever
+    else goes wrong inside of it keeps its traceback."""
+    try:
+        return _make_plain(env_id, kwargs)
+    except LangAgentError:
+        raise
+    except gymnasium.error.UnregisteredEnv as error:
+        if ":" in env_id:
+            raise LangAgentError(f"Cannot make {env_id!r}: {error}") from None
+        raise unknown("environment", env_id, text_env_ids()) from None
+    except gymnasium.error.Error as error:
+        raise LangAgentError(f"Cannot make {env_id!r}: {error}") from None
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if found and found[1] in kwargs:
+            refused = _RefusedError(f"Cannot make {env_id!r}: it takes no argument {found[1]!r}.")
+            refused.argument = found[1]
+            raise refused from None
+        _blame_arguments(env_id, kwargs, error)
+        raise
+    except (AssertionError, ValueError, LookupError, AttributeError) as error:
+        _blame_arguments(env_id, kwargs, error)
+        raise
+
+
+def _blame_arguments(env_id: str, kwargs: Mapping[str, Any], error: Exception) -> None:
+    """Raise a sentence about the arguments if the environment can be made without them."""
+    world = {name: value for name, value in kwargs.items() if name not in TEXT_OPTIONS}
+    if not world:
+        return
+    try:
+        _make_plain(env_id, {}).close()
+    except Exception:
+        return
+    told = ", ".join(f"{name}={value!r}" for name, value in world.items())
+    said = str(error).partition(" was raised from the environment creator")[0]
+    reason = " ".join(said.split()).rstrip(".") or "it does not take this value"
+    raise LangAgentError(f"Cannot make {env_id!r} with {told}: {reason}.") from error
+
+
+def _make_plain(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
+    """By id, or a class or function by ``module:name``."""
+    module_name, _, name = env_id.partition(":")
+    if name:
+        try:
+            module = import_module(module_name)
+        except ImportError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise  # of something that the module itself imports
+            raise LangAgentError(f"Cannot make {env_id!r}: {error}.") from None
+        made = getattr(module, name, None)
+        if callable(made):
+            return made(**kwargs)
+    return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
 
 
 def text_env_ids() -> list[str]:

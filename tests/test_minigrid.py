@@ -12,9 +12,21 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from lang_agent.envs.minigrid import ascii_map, describe, minigrid_ids, structured
+from lang_agent.envs.minigrid import (
+    RENDERERS,
+    ascii_map,
+    describe,
+    minigrid_ids,
+    structured,
+    text_env,
+)
 from lang_agent.envs.minigrid_view import encode_view
 from lang_agent.envs.mixed_local import HELD_OUT, TASKS
+from minigrid import wrappers
+from minigrid.core import constants
+from minigrid.core.grid import Grid
+from minigrid.core.mission import MissionSpace
+from minigrid.core.world_object import Ball, Key, Wall, WorldObj
 from minigrid.minigrid_env import MiniGridEnv
 
 import lang_agent
@@ -182,3 +194,265 @@ def test_the_bot_solves_mixed_local_in_words():
     envs = [lang_agent.make("BabyAI-MixedLocal-v0", num_dists=4) for _ in range(2)]
     episodes = list(play(BotAgent(), envs, range(20)))
     assert sum(episode.success for episode in episodes) == 20
+
+
+# -- what is described is true, or refused -----------------------------------------------------
+
+
+def wrapped(wrapper, **options):
+    level = wrapper(gymnasium.make("BabyAI-GoToLocal-v0"))
+    return text_env(level, options)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        wrappers.FullyObsWrapper,
+        wrappers.OneHotPartialObsWrapper,
+        wrappers.RGBImgObsWrapper,
+        wrappers.RGBImgPartialObsWrapper,
+        lambda env: wrappers.RGBImgPartialObsWrapper(env, tile_size=1),
+        lambda env: wrappers.ImgObsWrapper(wrappers.FullyObsWrapper(env)),
+        lambda env: gymnasium.wrappers.TransformObservation(
+            env, lambda seen: {**seen, "image": seen["image"].astype(np.int64)}, None
+        ),
+        wrappers.FlatObsWrapper,
+    ],
+)
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_what_is_not_the_agents_view_is_refused(wrapper, renderer):
+    with pytest.raises(LangAgentError, match="partial view"):
+        wrapped(wrapper, renderer=renderer).reset(seed=0)
+
+
+def test_a_whole_grid_of_the_views_size_is_refused():
+    level = wrappers.FullyObsWrapper(gymnasium.make("MiniGrid-Empty-5x5-v0", agent_view_size=5))
+    assert level.reset(seed=0)[0]["image"].shape == (5, 5, 3)
+    with pytest.raises(LangAgentError, match="FullyObsWrapper makes of the observation"):
+        text_env(level, {}).reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        wrappers.ImgObsWrapper,
+        lambda env: wrappers.ViewSizeWrapper(env, 5),
+        lambda env: wrappers.ViewSizeWrapper(env, 11),
+        wrappers.PositionBonus,
+    ],
+)
+def test_wrappers_that_leave_the_view_are_described(wrapper):
+    env = wrapped(wrapper)
+    level = env.env.unwrapped
+    for seed in range(5):
+        _, info = env.reset(seed=seed)
+        size = getattr(env.env, "agent_view_size", 7)
+        grid, visible = level.gen_obs_grid(size)
+        assert info["descriptions"] == describe(grid.encode(visible))
+        assert info["mission"] == level.mission
+
+
+@pytest.mark.parametrize("size", [3, 5, 9, 11])
+def test_any_view_size(size):
+    env = lang_agent.make("BabyAI-GoToLocal-v0", agent_view_size=size)
+    _, info = env.reset(seed=3)
+    level = env.unwrapped.env.unwrapped
+    assert np.array_equal(encode_view(level), MiniGridEnv.gen_obs(level)["image"])
+    assert info["descriptions"] == describe(MiniGridEnv.gen_obs(level)["image"])
+
+
+class GlassWall(Wall):
+    def see_behind(self):
+        return True
+
+
+class Apple(WorldObj):
+    def __init__(self, color):
+        super().__init__("apple", color)
+
+    def can_pickup(self):
+        return True
+
+
+@pytest.fixture
+def own_things(monkeypatch):
+    """A kind and two colours of one's own, entered in one table or in both."""
+    monkeypatch.setitem(constants.OBJECT_TO_IDX, "apple", 40)
+    monkeypatch.setitem(constants.COLOR_TO_IDX, "gold", 40)
+    monkeypatch.setitem(constants.COLOR_TO_IDX, "olive", 41)
+    monkeypatch.setitem(constants.IDX_TO_COLOR, 41, "olive")
+
+
+class Orchard(MiniGridEnv):
+    """A level of one's own: golden apples behind glass."""
+
+    def __init__(self, size=7, **kwargs):
+        space = MissionSpace(mission_func=lambda: "eat a golden apple")
+        super().__init__(mission_space=space, grid_size=size, max_steps=20, **kwargs)
+
+    def _gen_grid(self, width, height):
+        self.grid = Grid(width, height)
+        self.grid.wall_rect(0, 0, width, height)
+        self.put_obj(GlassWall(), 3, 3)
+        self.put_obj(Apple("gold"), 3, 1)
+        self.put_obj(Ball("gold"), 2, 2)
+        self.put_obj(Ball("green"), 4, 2)
+        self.put_obj(Key("olive"), 1, 1)
+        self.agent_pos, self.agent_dir = (3, 5), 3
+        self.mission = "eat a golden apple"
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated or action == 3, truncated, info
+
+
+SEEN = [
+    "You see a wall 2 steps forward",
+    "You see a olive key 2 steps left and 4 steps forward",
+    "You see a gold ball 1 step left and 3 steps forward",
+    "You see a gold apple 4 steps forward",
+    "You see a green ball 1 step right and 3 steps forward",
+]
+
+
+def test_things_of_ones_own_go_by_their_names(own_things):
+    level = Orchard()
+    level.reset(seed=0)
+    image = encode_view(level)
+    assert np.array_equal(image, MiniGridEnv.gen_obs(level)["image"])  # through the glass
+    told = [line for line in describe(image) if "wall" not in line]
+    assert told == [line for line in SEEN if "wall" not in line]
+    assert "Tu vois une apple gold 4 pas devant" in describe(image, "fr")
+    things = structured(image)["objects"]
+    assert {"type": "apple", "color": "gold", "right": 0, "forward": 4} in things
+    cells = [cell for row in ascii_map(image) for cell in row.split(" ")]
+    drawn = [cell for cell in cells if cell and cell[0] in "oak"]
+    assert len(set(drawn)) == len(drawn) == 4  # gold and green, ball and apple: all different
+
+
+def test_ascii_symbols_are_of_one_thing_each(monkeypatch):
+    for at, name in enumerate(("goblin", "gnome", "gold", "ground", "glob", "boggle")):
+        monkeypatch.setitem(constants.OBJECT_TO_IDX, name, 50 + at)
+        monkeypatch.setitem(constants.COLOR_TO_IDX, name, 50 + at)
+    cells = set()
+    for kind in [*range(5, 10), *range(50, 56)]:
+        for color in [*range(6), *range(50, 56)]:
+            image = np.zeros((3, 3, 3), np.uint8)
+            image[0, 0] = kind, color, 0
+            cells.add(ascii_map(image)[0].split(" ")[0])
+    assert len(cells) == 11 * 12
+    assert all(len(cell) == 2 for cell in cells)
+
+
+@pytest.mark.parametrize("renderer", [describe, ascii_map, structured])
+@pytest.mark.parametrize("cell", [(77, 0, 0), (5, 77, 0), (4, 0, 77)])
+def test_what_has_no_name_is_refused(renderer, cell):
+    image = np.zeros((3, 3, 3), np.uint8)
+    image[0, 0] = cell
+    with pytest.raises(LangAgentError, match="77, which has no name in minigrid's tables"):
+        renderer(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((7, 7, 20), np.uint8), np.zeros((56, 56, 3), np.uint8), np.zeros((7, 7, 3)), None,
+     np.zeros(147, np.uint8), [[1]]],
+)  # fmt: skip
+@pytest.mark.parametrize("renderer", [describe, ascii_map, structured])
+def test_what_is_no_view_is_refused(renderer, image):
+    with pytest.raises(LangAgentError, match="not minigrid's partial view"):
+        renderer(image)
+
+
+# -- levels of one's own -----------------------------------------------------------------------
+
+ORCHARD = """
+import gymnasium
+from minigrid.core.grid import Grid
+from minigrid.core.mission import MissionSpace
+from minigrid.core.world_object import Ball
+from minigrid.minigrid_env import MiniGridEnv
+
+
+class Orchard(MiniGridEnv):
+    def __init__(self, size=6, **kwargs):
+        space = MissionSpace(mission_func=lambda: "find the ball")
+        super().__init__(mission_space=space, grid_size=size, max_steps=20, **kwargs)
+
+    def _gen_grid(self, width, height):
+        self.grid = Grid(width, height)
+        self.grid.wall_rect(0, 0, width, height)
+        self.place_agent()
+        self.place_obj(Ball("red"))
+        self.mission = "find the ball"
+
+
+def plain(**kwargs):
+    return Orchard(**kwargs)
+
+
+gymnasium.register("Orchard-v0", entry_point=Orchard)
+gymnasium.register("PlainOrchard-v0", entry_point=plain)
+"""
+
+
+@pytest.fixture
+def orchard(tmp_path, monkeypatch):
+    (tmp_path / "my_orchard.py").write_text(ORCHARD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in ("Orchard-v0", "PlainOrchard-v0"):
+        gymnasium.registry.pop(name, None)
+    sys.modules.pop("my_orchard", None)
+
+
+@pytest.mark.parametrize(
+    "name", ["my_orchard:Orchard-v0", "my_orchard:PlainOrchard-v0", "my_orchard:Orchard",
+             "my_orchard:plain"]
+)  # fmt: skip
+def test_a_level_of_ones_own_speaks(orchard, name):
+    env = lang_agent.make(name, size=8, prompt="minimal", actions=["turn left", "go forward"])
+    prompt, info = env.reset(seed=0)
+    assert prompt.startswith("Goal: find the ball\nSee: ")
+    assert info["actions"] == ("turn left", "go forward")
+    assert env.unwrapped.env.unwrapped.width == 8
+    assert env.step("turn left")[4]["verdict"] == "exact"
+    assert lang_agent.make(name).reset(seed=0)[0].endswith("Action: ")
+    with pytest.raises(LangAgentError, match="colour"):
+        lang_agent.make(name, colour="red", prompt="minimal")
+
+
+def test_the_command_line_plays_a_level_of_ones_own(orchard, capsys):
+    from lang_agent.cli import run
+
+    run(["prompt", "my_orchard:Orchard-v0", "--do", "turn left"])
+    assert "find the ball" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options"),
+    [
+        ("BabyAI-MixedLocal-v0", {"num_dists": 30}),
+        ("BabyAI-GoToObjDoor-v0", {"room_size": 4, "num_dists": 30}),
+        ("BabyAI-GoToLocal-v0", {"num_dists": 40}),
+        ("BabyAI-PickupDist-v0", {"room_size": 4}),
+    ],
+)
+def test_a_level_that_cannot_be_drawn_is_one_sentence(env_id, options, monkeypatch, capsys):
+    monkeypatch.setattr("lang_agent.envs.minigrid_bounds.MOST_DRAWS", 20_000)
+    try:
+        env = lang_agent.make(env_id, **options)
+    except LangAgentError:
+        pytest.skip("the level takes no such option")
+    with pytest.raises(LangAgentError, match="could be drawn: none of 20,000 random draws"):
+        env.reset(seed=0)
+    with pytest.raises(LangAgentError, match="could be drawn"):
+        env.reset(seed=1)
+    assert capsys.readouterr().out == ""
+
+
+def test_draws_are_counted_for_each_level_alone(monkeypatch):
+    monkeypatch.setattr("lang_agent.envs.minigrid_bounds.MOST_DRAWS", 3_000)
+    env = lang_agent.make("BabyAI-GoToLocal-v0")
+    for seed in range(100):
+        env.reset(seed=seed)

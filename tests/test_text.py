@@ -7,8 +7,12 @@ import copy
 import importlib.util
 import json
 import math
+import traceback
+from decimal import Decimal
+from fractions import Fraction
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
@@ -65,6 +69,98 @@ def test_keywords_patterns_sentences_and_rudeness():
         rewards.matches("x", pattern="(")
     assert [rewards.sentences(text) for text in ("A day.", "a day.", "a day")] == [1.0, 0.5, 0.0]
     assert rewards.rudeness("you fool") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 0),
+        ("don't", 1),
+        ("don’t", 1),
+        ("l’été à la mer", 4),
+        ("我要向左转。", 5),
+        ("私は左へ行く", 6),
+        ("ไปซ้าย", 5),
+        ("हिन्दी में लिखो", 3),
+        ("café cafe\u0301", 2),
+        ("well-known, 3.5 times", 4),
+        ("왼쪽으로 돌아", 2),
+        ("это не так", 3),
+    ],
+)
+def test_words_are_counted_in_any_script(text, count):
+    assert len(rewards.words_of(text)) == count
+    if count:
+        assert rewards.length(text, target=count) == 1.0
+
+
+def test_one_word_has_one_spelling():
+    assert rewards.diversity("don't café don’t cafe\u0301", n=1) == 0.5
+    assert rewards.rudeness("you’re a fool", words=["you're"]) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "met"),
+    [
+        ("I write C.", "C++", False),
+        ("I write C++.", "C++", True),
+        ("I write C++.", "C", False),
+        ("I write C#, not C.", "C", True),
+        ("the net", ".NET", False),
+        ("the .net runtime", ".NET", True),
+        ("it is 3.5", "3", False),
+        ("it is -3", "3", False),
+        ("it is 3, or so", "3", True),
+        ("A RED, ball!", "red ball", True),
+        ("reddish ball", "red", False),
+        ("the dog's bone", "dog", False),
+        ("it doesn’t", "doesn't", True),
+        ("我要向左转。", "左转", True),
+        ("Straße", "STRASSE", True),
+        ("50 people", "50%", False),
+        ("50% of people", "50%", True),
+    ],
+)
+def test_a_keyword_is_met_as_a_whole_word(text, word, met):
+    assert rewards.keywords(text, words=[word]) == float(met)
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("", 0.0),
+        ("   ", 0.0),
+        ("...", 0.5),
+        ("“A day.”", 1.0),
+        ("(A day)", 0.5),
+        ("¿Qué?", 1.0),
+        ("今天很好。", 1.0),
+        ("Ärger!", 1.0),
+        ("3 cats", 0.0),
+        ("Well…", 1.0),
+    ],
+)
+def test_the_form_of_prose_in_any_script(text, form):
+    assert rewards.sentences(text) == form
+
+
+@pytest.mark.parametrize(
+    ("reward", "options"),
+    [
+        ("length", {"target": 0}),
+        ("length", {"tolerance": -1}),
+        ("diversity", {"n": 0}),
+        ("repetition", {"n": -1}),
+        ("keywords", {"words": "ball"}),
+        ("keywords", {"words": [" "]}),
+        ("matches", {}),
+    ],
+)
+def test_options_that_make_no_sense_are_one_sentence(reward, options):
+    with pytest.raises(
+        LangAgentError, match=f"The reward '{'diversity' if 'n' in options else reward}'"
+    ):
+        Rubric({reward: options}).judge([Writing("p", "some words")])
 
 
 def test_sentiment_is_vaders():
@@ -161,6 +257,46 @@ def test_rewards_of_tokens_add_up():
     assert verdict.reward == 3.0 + 2.0
     with pytest.raises(NotJudgedError, match="2 rewards for 1 tokens"):
         Rubric([Part("pair", lambda text: [1.0, 2.0])]).judge([Writing("p", "x", tokens=(1,))])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5, requires_grad=True), Fraction(1, 2),
+     Decimal("0.5"), [0.25, 0.25], (0.25, 0.25), np.array([0.25, 0.25]),
+     torch.tensor([0.25, 0.25], dtype=torch.bfloat16), [np.float64(0.25), torch.tensor(0.25)]],
+)  # fmt: skip
+def test_numbers_of_any_kind_are_rewards_of_a_text_or_of_its_tokens(value):
+    rubric = Rubric([Part("one", lambda text: value)])
+    (verdict,) = rubric.judge([Writing("p", "x", tokens=(1, 2))])
+    assert verdict.reward == 0.5
+    assert type(verdict.reward) is float
+    assert verdict.token_rewards in ([], [0.25, 0.25])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[0.5, 1.0], np.array([0.5, 1.0]), torch.tensor([0.5, 1.0]), (np.float32(0.5), 1),
+     [torch.tensor([0.25, 0.25]), np.array([0.5, 0.5])], torch.tensor([[0.25] * 2, [0.5] * 2])],
+)  # fmt: skip
+def test_numbers_of_any_kind_are_rewards_of_a_group(value):
+    rubric = Rubric([Part("all", lambda texts: value)])
+    verdicts = rubric.judge([Writing("p", "x", tokens=(1, 2))] * 2)
+    assert [verdict.reward for verdict in verdicts] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "value", ["0.5", [[0.1, 0.2]], {"a": 1}, np.zeros((2, 2)), object(), 1j, "ab"]
+)
+def test_anything_else_is_no_reward(value):
+    with pytest.raises(NotJudgedError, match="a reward is a number, None, or a list"):
+        Rubric([Part("odd", lambda text: value)]).judge([Writing("p", "x", tokens=(1, 2))])
+
+
+def test_a_rewards_own_bug_keeps_its_traceback():
+    with pytest.raises(NotJudgedError) as caught:
+        Rubric([Part("fails", fails)]).judge([Writing("p", "bad")])
+    frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+    assert frames[-1].name == "fails"
 
 
 def fails(text):

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
+import random
+import subprocess
+import sys
+import traceback
+import warnings
+from dataclasses import replace
+
+import gymnasium
 import pytest
 from conftest import BANDIT, Bandit, make_bandit
+from gymnasium.utils.env_checker import check_env
 
 import lang_agent
 from lang_agent import LangAgentError, TextEnv, World
+from lang_agent.mixture import Mixture
 from lang_agent.text_env import MAX_IDLE
 
 
@@ -143,3 +154,210 @@ def test_a_foreign_environment_needs_a_world_or_a_renderer_with_actions():
 def test_mistakes_are_one_clear_sentence(options, message):
     with pytest.raises(LangAgentError, match=message):
         lang_agent.make(**{"env_id": "BabyAI-GoToLocal-v0", **options})
+
+
+# -- the expert is told what was done ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "said", "told"),
+    [
+        ("default:go forward", "gibberish", [2]),
+        ("noop", "gibberish", [6]),
+        ("penalty:0.1", "gibberish", [6]),
+        ("retry:1", "gibberish", []),
+        ("noop", "I turn left", [0]),
+        ("noop", "trun right", [1]),
+    ],
+)
+def test_the_expert_is_told_what_was_really_done(rule, said, told):
+    env = lang_agent.make("BabyAI-GoToLocal-v0", invalid_action=rule).unwrapped
+    heard = []
+
+    def expert(world, wording):
+        return lambda action: (heard.append(action), 0)[1]
+
+    env.world = replace(env.world, expert=expert)
+    env.reset(seed=0)
+    env.expert_action(None)
+    env.step(said)
+    assert env.expert_action(said) == "turn left"
+    assert heard == [None, *told]
+
+
+@pytest.mark.parametrize("rule", ["default:turn left", "noop", "retry:2"])
+def test_the_bot_recovers_from_what_was_really_done(rule):
+    env = lang_agent.make("BabyAI-MixedLocal-v0", num_dists=2, invalid_action=rule)
+    draw, wins = random.Random(0), 0
+    for seed in range(20):
+        env.reset(seed=seed)
+        said, over = None, False
+        while not over:
+            wanted = env.unwrapped.expert_action(said)
+            said = "gibberish" if draw.random() < 0.2 else wanted
+            _, _, terminated, truncated, info = env.step(said)
+            over = terminated or truncated
+        wins += info["success"]
+    assert wins == 20
+
+
+# -- spaces ------------------------------------------------------------------------------------
+
+TEXTS = (
+    "向左转，然后向前走。",
+    "Поверни налево",
+    "👍🏽 left",
+    "it’s “here”",
+    "سر إلى اليسار",
+    "à gauche",
+    "ไปซ้าย",
+)
+
+
+def speaking(text):
+    render = {"r": lambda *_: {"mission": text, "descriptions": [text]}}
+    return TextEnv(Bandit(), World({text: 0, f"{text}!": 1}, render))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_gymnasiums_checker_passes_for_any_script(text, mixed):
+    env = speaking(text)
+    if mixed:
+        env = Mixture([make_bandit(), env], ["one", "two"], [1.0, 1.0])
+    prompts = [env.reset(seed=seed)[0] for seed in range(6)]
+    assert any(text in prompt for prompt in prompts)
+    assert all(prompt in env.observation_space for prompt in prompts)
+    assert text in env.action_space
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*render.*|.*spec.*")
+        check_env(env, skip_render_check=True)
+
+
+def test_any_text_is_a_member_and_samples_are_texts():
+    space = make_bandit().action_space
+    assert "x" * 2_000_000 in space
+    assert "" in space
+    assert None not in space
+    assert 3 not in space
+    assert b"x" not in space
+    space.seed(0)
+    samples = [space.sample() for _ in range(20)]
+    assert all(isinstance(sample, str) and len(sample) <= 1024 for sample in samples)
+    assert len(set(samples)) > 10
+    assert space == make_bandit().action_space
+    again = pickle.loads(pickle.dumps(space))
+    space.seed(1)
+    again.seed(1)
+    assert again.sample() == space.sample()
+
+
+@pytest.mark.parametrize("action", [None, 3, b"go left", ["go left"]])
+def test_an_action_that_is_no_text_is_one_sentence(action):
+    env = make_bandit()
+    env.reset(seed=0)
+    with pytest.raises(LangAgentError, match="is no text but"):
+        env.step(action)
+    writing = lang_agent.make("TextGeneration-v0").unwrapped
+    writing.reset(seed=0)
+    with pytest.raises(LangAgentError, match="is no text but"):
+        writing.step(action)
+
+
+def test_a_step_before_the_first_reset_is_one_sentence():
+    with pytest.raises(LangAgentError, match="call reset"):
+        make_bandit().step("go left")
+
+
+# -- arguments, and bugs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"agent_view_size": 6}, "with agent_view_size=6: it does not take this value"),
+        ({"agent_view_size": "wide"}, "agent_view_size='wide' must be a number"),
+        ({"max_steps": "abc"}, "max_steps='abc' must be a number"),
+        ({"max_steps": 2.5}, "max_steps=2.5 must be a number"),
+        ({"max_steps": 0}, "max_steps=0 must be 1 or more"),
+        ({"room_size": None}, "room_size=None must be a number"),
+        ({"num_dists": "many"}, "num_dists='many' must be a number"),
+        ({"num_dists": True}, "num_dists=True must be a number"),
+        ({"colour": "red"}, "takes no argument 'colour'"),
+        ({"colour": "red", "prompt": "minimal"}, "takes no argument 'colour'"),
+    ],
+)
+@pytest.mark.parametrize("env_id", ["BabyAI-GoToLocal-v0", "BabyAI-MixedLocal-v0"])
+def test_a_mistaken_argument_is_one_sentence(env_id, options, message):
+    if env_id == "BabyAI-MixedLocal-v0" and "room_size" in options:
+        pytest.skip("has one room size")
+    with pytest.raises(LangAgentError) as caught:
+        lang_agent.make(env_id, **options).reset(seed=0)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def broken(**kwargs):
+    return len(5)
+
+
+def broken_helper(**kwargs):
+    return helper(shade="red")
+
+
+def helper(color):
+    return color
+
+
+@pytest.mark.parametrize("options", [{}, {"size": 3}, {"prompt": "minimal"}])
+@pytest.mark.parametrize("bug", [broken, broken_helper])
+def test_a_bug_inside_a_world_keeps_its_traceback(bug, options):
+    gymnasium.register("Broken-v0", entry_point=bug)
+    try:
+        with pytest.raises(TypeError) as caught:
+            lang_agent.make("Broken-v0", **options)
+    finally:
+        gymnasium.registry.pop("Broken-v0")
+    told = "".join(traceback.format_exception(caught.value))
+    assert f"in {bug.__name__}\n" in told
+
+
+def test_a_module_that_is_not_there_is_a_sentence_and_one_that_fails_is_a_traceback(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_broken_world.py").write_text("import no_such_thing_at_all")
+    with pytest.raises(LangAgentError, match="No module named 'no_such_world'"):
+        lang_agent.make("no_such_world:World-v0")
+    with pytest.raises(ModuleNotFoundError, match="no_such_thing_at_all"):
+        lang_agent.make("my_broken_world:World-v0")
+
+
+def test_one_broken_world_file_leaves_the_others(tmp_path):
+    """In a process of its own, with a file in the worlds' folder that cannot be imported and one
+    that cannot be registered."""
+    (tmp_path / "aaa_broken.py").write_text("raise RuntimeError('no good')")
+    (tmp_path / "aab_broken.py").write_text("def register(): raise KeyError('worse')")
+    code = f"""
+import pkgutil, warnings
+import importlib.machinery
+real = pkgutil.iter_modules
+def iter_modules(path=None, prefix=''):
+    import lang_agent
+    if path and str(list(path)[0]).endswith('envs'):
+        import sys
+        sys.modules['lang_agent.envs'].__path__.append({str(tmp_path)!r})
+        return [*real([{str(tmp_path)!r}]), *real(path)]
+    return real(path, prefix)
+pkgutil.iter_modules = iter_modules
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter('always')
+    import lang_agent
+    print([str(w.message) for w in told if 'world file' in str(w.message)])
+lang_agent.make('BabyAI-GoToLocal-v0').reset(seed=0)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "'aaa_broken' cannot be used: RuntimeError: no good" in run.stdout
+    assert "aab_broken' cannot be used: KeyError: 'worse'" in run.stdout
