@@ -10,7 +10,7 @@ from lang_agent.algorithms import Algorithm, LearnState, discounted, uses_critic
 from lang_agent.batches import Sample, to_samples
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.policy import LanguagePolicy
-from lang_agent.reference import Reference, adapted, read_reference, read_token_values
+from lang_agent.reference import Reference, read_reference, read_token_values
 from lang_agent.rollout import Decision, Episode
 
 FLAT = 1e-6  # returns of a group within this are all the same
@@ -39,17 +39,13 @@ def assess(
         if reference is not None:
             read_reference(policy, reference, samples, config, decide)
             ratios = [[_log_ratio(step.decision) for step in e.steps] for e in episodes]
-            decisions = sum(map(len, ratios))
-            coefficient = config.kl_coef if state.kl_coef is None else state.kl_coef
-            metrics["reference_kl"] = sum(map(sum, ratios)) / decisions
-            metrics["kl_coef"] = coefficient
+            metrics["reference_kl"] = sum(map(sum, ratios)) / sum(map(len, ratios))
+            metrics["kl_coef"] = config.kl_coef
             if config.kl_in == "reward":
                 rewards = [
-                    [r - coefficient * ratio for r, ratio in zip(ours, theirs, strict=True)]
+                    [r - config.kl_coef * ratio for r, ratio in zip(ours, theirs, strict=True)]
                     for ours, theirs in zip(rewards, ratios, strict=True)
                 ]
-            if config.kl_target is not None:
-                state.kl_coef = adapted(coefficient, metrics["reference_kl"], decisions, config)
     credit, targets = algorithm.credit(episodes, rewards, config, state)
     if uses_critic(config):
         values = [step.decision.value for episode in episodes for step in episode.steps]

@@ -19,7 +19,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.objective import Measured, critic_part, hindsight_loss, total_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
-from lang_agent.reference import Reference
+from lang_agent.reference import Reference, adapted
 from lang_agent.rollout import Episode
 from lang_agent.trust_region import trust_region_step
 
@@ -57,6 +57,9 @@ def update(
             episodes = [episode for episode in episodes if episode.seed not in flat]
             if not episodes:
                 return metrics
+    configured = config
+    if state.kl_coef is not None:
+        config = replace(config, kl_coef=state.kl_coef)
     samples = assess(policy, episodes, algorithm, config, decide, state, reference, metrics)
     policy.model.train(config.recompute_activations)  # dropout is 0: only checkpointing asks for it
     try:
@@ -77,6 +80,10 @@ def update(
             )
     finally:
         policy.model.eval()
+    if "reference_kl" in metrics and config.kl_target is not None:
+        decisions = sum(len(episode.steps) for episode in episodes)
+        divergence = metrics["reference_kl"]
+        state.kl_coef = adapted(config.kl_coef, divergence, decisions, configured)
     return metrics
 
 
@@ -92,14 +99,13 @@ def _epochs(
     state: LearnState,
 ) -> dict[str, float]:
     """Minibatches of all samples, and with each its share of those told in hindsight, several
-    times; ends early past ``target_kl``."""
+    times; ends early past ``target_kl``. Where the loss is right only for the policy that acted,
+    one step on all samples together: after it the policy is another."""
     sums: dict[str, float] = {}
     counts = {"skipped": 0.0}
     seen, total = 0, sum(len(sample.columns) for sample in samples)
     epochs = 1 if algorithm.one_epoch else config.epochs
     stopped = 0.0
-    if state.kl_coef is not None and config.kl_in == "loss":
-        config = replace(config, kl_coef=state.kl_coef)
     for _ in range(epochs):
         parts = list(minibatches(samples, config.minibatch_decisions, generator))
         lessons = deal(told, len(parts), generator)

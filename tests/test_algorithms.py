@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import make_bandit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -136,14 +136,10 @@ def test_entropy_bonus_schedule():
         ({"algorithm": "sarsa"}, "sarsa"),
         ({"algorithm": "grpo", "group_size": 1}, "group_size must be 2"),
         ({"normalise": "group"}, "no groups"),
-        ({"baseline": "moving"}, "is for reinforce"),
-        ({"algorithm": "grpo", "credit": "tokens"}, "needs a critic"),
         ({"algorithm": "trpo", "target_kl": None}, "needs a target_kl"),
-        ({"kl_target": 0.1}, "above 0"),
-        ({"algorithm": "imitation", "kl_coef": 0.1}, "no use"),
     ],
 )
-def test_options_an_algorithm_has_no_use_for_are_refused(options, message):
+def test_what_an_algorithm_needs_must_be_there(options, message):
     with pytest.raises(LangAgentError, match=message):
         settle(LearnConfig(**options))
 
@@ -170,7 +166,10 @@ def policy():
 
 def learn(policy, episodes, state=None, reference=None, decide=DecideConfig(), **options):  # noqa: B008
     optimizer = Optimizer(policy, "muon", options.pop("learning_rate", 1e-3), 0.0)
-    config = LearnConfig(minibatch_decisions=16, **options)
+    row = ALGORITHMS[options.get("algorithm", "ppo")]
+    if "minibatch_decisions" in row.uses:
+        options = {"minibatch_decisions": 16, **options}
+    config = LearnConfig(**options)
     generator = torch.Generator().manual_seed(0)
     return update(policy, optimizer, episodes, config, decide, generator, state, reference)
 
@@ -245,14 +244,56 @@ def test_the_adaptive_coefficient_by_hand():
     config = LearnConfig(kl_coef=0.5, kl_target=0.1, kl_horizon=1000)
     assert adapted(0.5, 0.3, 100, config) == pytest.approx(0.5 * 1.02)  # error held at 0.2
     assert adapted(0.5, 0.09, 100, config) == pytest.approx(0.5 * 0.99)
+    assert adapted(0.5, -3.0, 100, config) == pytest.approx(
+        0.5 * 0.98
+    )  # an estimate can be below 0
+    assert adapted(0.5, 0.0, 6000, config) == pytest.approx(0.5 * 0.8)  # six horizons, one step
+    assert adapted(0.5, 9.0, 6000, config) == pytest.approx(0.5 * 1.2)
     assert adapted(0.5, 9.0, 100, LearnConfig()) == 0.5
 
 
-def test_an_update_moves_the_adaptive_coefficient(policy):
-    state, reference = LearnState(), Reference(copy.deepcopy(policy))
-    options = {"kl_coef": 0.5, "kl_target": 0.1, "kl_horizon": 100}
-    learn(policy, rollout(policy), state, reference, **options)
-    assert state.kl_coef == pytest.approx(0.5 * (1 - 0.2 * 32 / 100))
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(-10, 1e6), st.integers(1, 10**7)), min_size=1, max_size=20))
+def test_the_adaptive_coefficient_stays_positive_and_comes_back(updates):
+    config = LearnConfig(kl_coef=0.1, kl_target=0.5, kl_horizon=1000)
+    coefficient = 0.1
+    for divergence, decisions in updates * 20:
+        coefficient = adapted(coefficient, divergence, decisions, config)
+        assert 1e-4 <= coefficient <= 100
+    replace(config, kl_coef=coefficient)
+    for _ in range(100):
+        coefficient = adapted(coefficient, 5.0, 1000, config)
+    assert coefficient == 100
+
+
+@pytest.mark.parametrize("kl_in", ["loss", "reward"])
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "grpo", "trpo"])
+def test_an_update_uses_the_coefficient_that_it_reports_and_moves_it_for_the_next(
+    policy, algorithm, kl_in
+):
+    frozen = copy.deepcopy(policy)
+    with torch.no_grad():
+        frozen.model.transformer.ln_f.weight.mul_(0.5)
+    episodes = rollout(policy, group_size=4)
+    options = {"algorithm": algorithm, "kl_in": kl_in, "group_size": 4, "target_kl": 0.05}
+    if algorithm == "a2c":
+        del options["target_kl"]
+
+    def update_of(coefficient, state, **more):
+        ours = copy.deepcopy(policy)
+        told = learn(ours, copy.deepcopy(episodes), state, Reference(copy.deepcopy(frozen)),
+                     kl_coef=coefficient, **options, **more)  # fmt: skip
+        return told, torch.cat([p.detach().flatten() for p in ours.parameters()])
+
+    target = {"kl_target": 0.5, "kl_horizon": 100}
+    state = LearnState(kl_coef=3.0)
+    told, moved = update_of(0.5, state, **target)
+    assert told["kl_coef"] == 3.0
+    _, fixed = update_of(3.0, LearnState())
+    assert torch.equal(moved, fixed)
+    assert not torch.equal(moved, update_of(0.5, LearnState())[1])
+    error = min(max(told["reference_kl"] / 0.5 - 1, -0.2), 0.2)
+    assert state.kl_coef == pytest.approx(3.0 * (1 + error * 32 / 100))
 
 
 def test_token_credit_of_written_text_sums_to_its_turns(policy):
