@@ -11,7 +11,7 @@ import gymnasium
 import yaml
 
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.learn_config import ImitationConfig, LearnConfig
+from lang_agent.learn_config import ImitationConfig, LearnConfig, refuse_unused
 from lang_agent.ranges import Range, check_ranges
 from lang_agent.worlds import make
 
@@ -89,6 +89,11 @@ class DecideConfig:
             raise LangAgentError(
                 f"temperature={self.temperature} must be 0 (greedy), or {COLDEST} or more."
             )
+        if self.decide != GENERATE:
+            names = ("max_new_tokens", "top_k", "top_p", "min_p")
+            refuse_unused(
+                self, dict.fromkeys(names, f"with decide={self.decide}: it is for generate")
+            )
 
 
 @dataclass(frozen=True)
@@ -154,12 +159,36 @@ class TrainConfig:
                 f"hindsight={self.hindsight} learns choices among phrases, and decide=generate "
                 "makes none: set one of the two otherwise."
             )
+        self._check_learning()
         require(
             "temperature",
             self.decide.temperature,
             self.decide.temperature > 0,
             "above 0 to train: a greedy policy never tries anything else",
         )
+
+    def _check_learning(self) -> None:
+        """Refuse options of learning that have no use with others of the run."""
+        learn, imitation = self.learn, self.imitation
+        if learn.algorithm != "imitation":
+            reason = f"with {learn.algorithm}: it is for imitation"
+            refuse_unused(
+                imitation, dict.fromkeys((item.name for item in fields(imitation)), reason)
+            )
+        elif self.decide.decide == GENERATE:
+            raise LangAgentError(
+                "imitation learns the expert's choices among phrases, and decide=generate makes "
+                "none: choose another way to decide."
+            )
+        elif imitation.demonstrations is not None:
+            names = ("hand_over", "expert_final", "noise")
+            refuse_unused(imitation, dict.fromkeys(names, "with demonstrations, played already"))
+        elif imitation.expert_final == 1:
+            refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
+        if self.decide.decide != GENERATE:
+            refuse_unused(
+                learn, {"credit": f"with decide={self.decide.decide}: it is for generate"}
+            )
 
 
 def require(name: str, value: object, holds: bool, what: str) -> None:

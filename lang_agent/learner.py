@@ -107,7 +107,9 @@ def _epochs(
     epochs = 1 if algorithm.one_epoch else config.epochs
     stopped = 0.0
     for _ in range(epochs):
-        parts = list(minibatches(samples, config.minibatch_decisions, generator))
+        parts = [list(samples)]
+        if not algorithm.one_epoch:
+            parts = list(minibatches(samples, config.minibatch_decisions, generator))
         lessons = deal(told, len(parts), generator)
         for minibatch, lesson in zip(parts, lessons, strict=True):
             measured = gradient_step(

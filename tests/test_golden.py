@@ -45,6 +45,7 @@ BASE = TrainConfig(
     eval_episodes=0,
     learn=LearnConfig(optimizer="adamw", learning_rate=1e-3, minibatch_decisions=16),
 )
+WHOLE = replace(BASE, learn=replace(BASE.learn, minibatch_decisions=256))  # no minibatches
 WRITING = replace(
     BASE,
     env="TextGeneration-v0",
@@ -59,10 +60,10 @@ def _learn(config: TrainConfig, **options: Any) -> TrainConfig:
 
 
 CASES = {
-    "reinforce": _learn(BASE, algorithm="reinforce"),
-    "reinforce-moving": _learn(BASE, algorithm="reinforce", baseline="moving", normalise="none"),
-    "reinforce-value": _learn(BASE, algorithm="reinforce", baseline="value"),
-    "a2c": _learn(BASE, algorithm="a2c"),
+    "reinforce": _learn(WHOLE, algorithm="reinforce"),
+    "reinforce-moving": _learn(WHOLE, algorithm="reinforce", baseline="moving", normalise="none"),
+    "reinforce-value": _learn(WHOLE, algorithm="reinforce", baseline="value"),
+    "a2c": _learn(WHOLE, algorithm="a2c"),
     "ppo": BASE,
     "ppo-muon": _learn(BASE, optimizer="muon"),
     "ppo-transcript": replace(BASE, text=replace(PHRASES, prompt="transcript")),
@@ -70,8 +71,8 @@ CASES = {
     "ppo-scaled": _learn(BASE, reward_scale=0.5, reward_clip=0.3),
     "grpo": _learn(BASE, algorithm="grpo", group_size=3),
     "grpo-none": _learn(BASE, algorithm="grpo", group_size=3, normalise="none"),
-    "rloo": _learn(BASE, algorithm="rloo", group_size=3),
-    "trpo": _learn(BASE, algorithm="trpo", epochs=1, target_kl=1e-5),
+    "rloo": _learn(WHOLE, algorithm="rloo", group_size=3),
+    "trpo": _learn(BASE, algorithm="trpo", optimizer="muon", epochs=1, target_kl=1e-5),
     "imitation": replace(
         _learn(BASE, algorithm="imitation", entropy_coef=0.0, epochs=1), text=LEVEL
     ),

@@ -374,7 +374,7 @@ def test_a_run_on_a_mixture_follows_its_curriculum(tmp_path):
         envs=4,
         eval_episodes=0,
         learn=LearnConfig(algorithm="imitation", epochs=1, target_kl=None),
-        imitation=ImitationConfig(hand_over=0.0, expert_final=1.0, noise=0.0),
+        imitation=ImitationConfig(noise=0.0),
     )
     trainer = start(config, tmp_path / "run")
     trainer.run()

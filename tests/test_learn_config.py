@@ -61,11 +61,12 @@ def test_a_number_is_taken_up_to_its_border_and_refused_beyond(case):
     kind, name, number, allowed = case
     inside, outside = borders(number, allowed)
     assert outside  # every number has one side at least where it stops making sense
+    others = {"decide": "generate"} if kind is DecideConfig else {}  # where all of them have a use
     for value in inside:
-        kind(**{name: value})
+        kind(**{**others, name: value})
     for value in [*outside, math.nan, math.inf, -math.inf]:
         with pytest.raises(LangAgentError, match=rf"^{name}=\S+ must be .*\.$"):
-            kind(**{name: value})
+            kind(**{**others, name: value})
 
 
 def test_every_number_of_the_settings_has_a_range():
