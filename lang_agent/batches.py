@@ -58,7 +58,8 @@ def to_samples(
     returns: Sequence[Sequence[list[float]]],
     rule: str,
 ) -> list[Sample]:
-    """Gather the steps that share a context into one sample each.
+    """Gather the steps that share a context into one sample each; steps with neither a choice nor
+    written tokens have nothing to learn and are left out.
 
     ``advantages`` and ``returns`` have one number a decision, or one a token, for each episode.
     """
@@ -67,7 +68,7 @@ def to_samples(
         context: list[int] | None = None
         for step, a, r in zip(episode.steps, advantage, target, strict=True):
             decision = step.decision
-            if decision.choice == NO_LABEL:
+            if decision.choice == NO_LABEL and not decision.token_ids:
                 continue
             if decision.context is not context:
                 context = decision.context

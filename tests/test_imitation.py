@@ -286,6 +286,21 @@ def test_demonstrations_come_back_as_they_were_whoever_played_them_and_in_order(
         )
 
 
+def test_an_agent_that_says_nothing_of_what_is_right_demonstrates_nothing(tmp_path):
+    file = tmp_path / "demos.jsonl"
+    played = list(play(RandomAgent(), [make_bandit()], range(20)))
+    assert {step.decision.choice for episode in played for step in episode.steps} == {NO_LABEL}
+    write_demonstrations(file, ENV, played)
+    wanted = [json.loads(line)["steps"][0]["wanted"] for line in file.open()]
+    assert wanted == [None] * 20
+    with pytest.raises(LangAgentError, match="holds no action to learn"):
+        read_demonstrations(file)
+    write_demonstrations(tmp_path / "own.jsonl", ENV, map(label_own, played))
+    for episode in read_demonstrations(tmp_path / "own.jsonl"):
+        (step,) = episode.steps
+        assert step.observation.actions[step.decision.choice] == step.decision.action
+
+
 def test_every_pass_over_a_file_has_each_episode_once_and_contexts_that_grow(tmp_path):
     file = tmp_path / "demos.jsonl"
     growing = TextConfig(env_args=("num_dists=2",))
