@@ -146,6 +146,7 @@ def _clipped(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Tensor:
 
 _GRADIENT = {"optimizer", "max_grad_norm"}
 _ADVANTAGES = {"normalise", "drop_flat_groups", "kl_coef", "kl_in", "kl_target", "kl_horizon"}
+_HINDSIGHT = {"hindsight_coef"}
 _GAE = {"gae_lambda", "credit", "token_gae_lambda"}
 _CLIP = {"clip_low", "clip_high"}
 _EPOCHS = {"epochs", "minibatch_decisions"}
@@ -155,27 +156,33 @@ ALGORITHMS = {
         _returns,
         _policy_gradient,
         one_epoch=True,
-        uses=_GRADIENT | _ADVANTAGES | {"baseline", "value_coef"},
+        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | {"baseline", "value_coef"},
     ),
     "a2c": Algorithm(
         _gae,
         _policy_gradient,
         critic=True,
         one_epoch=True,
-        uses=_GRADIENT | _ADVANTAGES | _GAE | {"value_coef"},
+        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | _GAE | {"value_coef"},
     ),
     "ppo": Algorithm(
         _gae,
         _clipped,
         critic=True,
-        uses=_GRADIENT | _ADVANTAGES | _GAE | _CLIP | _EPOCHS | {"target_kl", "value_coef"},
+        uses=_GRADIENT
+        | _ADVANTAGES
+        | _HINDSIGHT
+        | _GAE
+        | _CLIP
+        | _EPOCHS
+        | {"target_kl", "value_coef"},
     ),
     "grpo": Algorithm(
         _group_mean,
         _clipped,
         grouped=True,
         normalise="group",
-        uses=_GRADIENT | _ADVANTAGES | _CLIP | _EPOCHS | {"target_kl"},
+        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | _CLIP | _EPOCHS | {"target_kl"},
     ),
     "rloo": Algorithm(
         _leave_one_out,
@@ -183,7 +190,7 @@ ALGORITHMS = {
         one_epoch=True,
         grouped=True,
         normalise="none",
-        uses=_GRADIENT | _ADVANTAGES,
+        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT,
     ),
     "trpo": Algorithm(
         _gae,

@@ -185,6 +185,8 @@ class TrainConfig:
             refuse_unused(imitation, dict.fromkeys(names, "with demonstrations, played already"))
         elif imitation.expert_final == 1:
             refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
+        if not self.hindsight:
+            refuse_unused(learn, {"hindsight_coef": "without hindsight"})
         if self.decide.decide != GENERATE:
             refuse_unused(
                 learn, {"credit": f"with decide={self.decide.decide}: it is for generate"}

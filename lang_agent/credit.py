@@ -13,8 +13,6 @@ from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference, read_reference, read_token_values
 from lang_agent.rollout import Decision, Episode
 
-FLAT = 1e-6  # returns of a group within this are all the same
-
 TokenCredit = list[list[list[float]]]
 """Per episode and decision: one number, or one a token."""
 
@@ -30,7 +28,9 @@ def assess(
     metrics: dict[str, float],
 ) -> list[Sample]:
     """Episodes as samples, with an advantage for every decision or token."""
-    rewards = [[_reward(step.reward, config) for step in episode.steps] for episode in episodes]
+    rewards = [
+        [scaled_reward(step.reward, config) for step in episode.steps] for episode in episodes
+    ]
     if reference is not None or config.credit == "tokens":
         blank = [[[0.0]] * len(episode.steps) for episode in episodes]
         samples = to_samples(policy, episodes, blank, blank, decide.decide)
@@ -55,7 +55,8 @@ def assess(
     return to_samples(policy, episodes, scaled, token_targets, decide.decide)
 
 
-def _reward(reward: float, config: LearnConfig) -> float:
+def scaled_reward(reward: float, config: LearnConfig) -> float:
+    """A reward as it is learned from: scaled, then clipped."""
     scaled = reward * config.reward_scale
     clip = config.reward_clip
     return scaled if clip is None else min(max(scaled, -clip), clip)
@@ -122,6 +123,6 @@ def flat_groups(episodes: Sequence[Episode], config: LearnConfig) -> set[int]:
     """The seeds of groups whose episodes all have the same return."""
     returns: dict[int, list[float]] = {}
     for episode in episodes:
-        rewards = [_reward(step.reward, config) for step in episode.steps]
+        rewards = [scaled_reward(step.reward, config) for step in episode.steps]
         returns.setdefault(episode.seed, []).append(discounted([rewards], config)[0])
-    return {seed for seed, group in returns.items() if max(group) - min(group) < FLAT}
+    return {seed for seed, group in returns.items() if advantages.alike(group)}

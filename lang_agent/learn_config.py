@@ -62,6 +62,8 @@ class LearnConfig:
     entropy_final: Annotated[float | None, Range(0)] = None
     """What entropy_coef becomes, linearly, by the end of the run."""
     value_coef: Annotated[float, Range(0)] = 0.5
+    hindsight_coef: Annotated[float, Range(above=0)] = 1.0
+    """What a decision told in hindsight weighs, where any other weighs 1."""
     max_grad_norm: Annotated[float, Range(above=0)] = 0.5
     """Longer gradients are cut to this length. muon and adamw divide a gradient's size out again:
     it is the learning rate that bounds a step, and this what one step adds to their averages."""

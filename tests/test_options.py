@@ -55,6 +55,7 @@ TRIED: dict[str, tuple[dict[str, Any], Any]] = {
     "value_coef": ({}, 5.0),
     "baseline": ({}, "value"),
 }
+HINDSIGHT = "hindsight_coef"  # is tried with what is told in test_hindsight.py
 WRITTEN = {"credit", "token_gae_lambda"}
 
 
@@ -66,7 +67,7 @@ def shared_by_all() -> set[str]:
 
 def test_every_option_that_not_all_share_is_tried_here():
     told = {option for row in ALGORITHMS.values() for option in row.uses}
-    assert told == set(TRIED)
+    assert told == {*TRIED, HINDSIGHT}
     assert set(NEEDS) <= told
     assert {"algorithm", "learning_rate", "discount", "entropy_coef"} <= shared_by_all()
 
@@ -182,6 +183,7 @@ def test_an_option_without_the_one_that_it_serves_is_refused(options, sentence):
                              imitation=ImitationConfig(hand_over=0.5)),
          "hand_over=0.5 has no use where expert_final=1"),
         (lambda: TrainConfig(learn=LearnConfig("imitation"), decide=WRITE), "makes none"),
+        (lambda: TrainConfig(learn=LearnConfig(hindsight_coef=2.0)), "no use without hindsight"),
     ],
 )  # fmt: skip
 def test_options_of_a_run_without_a_use_are_refused(make, message):
