@@ -50,7 +50,7 @@ TRIED: dict[str, tuple[dict[str, Any], Any]] = {
     "clip_high": ({}, 0.001),
     "epochs": ({}, 1),
     "minibatch_decisions": ({}, 8),
-    "target_kl": ({}, 1e-6),
+    "target_kl": ({}, 10.0),
     "fisher_fraction": ({}, 1.0),
     "value_coef": ({}, 5.0),
     "baseline": ({}, "value"),
