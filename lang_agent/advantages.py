@@ -117,9 +117,12 @@ def leave_one_out(returns: Sequence[float], groups: Sequence[Hashable]) -> list[
 def standard_deviations(
     returns: Sequence[float], groups: Sequence[Hashable]
 ) -> dict[Hashable, float]:
-    """The standard deviation of the returns in each group."""
-    members = _members(returns, groups)
-    return {group: float(np.std(values)) for group, values in members.items()}
+    """The standard deviation of the returns in each group, that of a sample (n - 1), as in TRL and
+    verl; the paper leaves it open. 0 where they are alike."""
+    return {
+        group: 0.0 if alike(values) else float(np.std(values, ddof=1))
+        for group, values in _members(returns, groups).items()
+    }
 
 
 def _members(returns: Sequence[float], groups: Sequence[Hashable]) -> dict[Hashable, list[float]]:

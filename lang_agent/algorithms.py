@@ -145,7 +145,8 @@ def _clipped(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Tensor:
 
 
 _GRADIENT = {"optimizer", "max_grad_norm"}
-_ADVANTAGES = {"normalise", "drop_flat_groups", "kl_coef", "kl_in", "kl_target", "kl_horizon"}
+_KL = {"kl_coef", "kl_in", "kl_estimator", "kl_target", "kl_horizon"}
+_ADVANTAGES = {"normalise", "drop_flat_groups", *_KL}
 _HINDSIGHT = {"hindsight_coef"}
 _GAE = {"gae_lambda", "credit", "token_gae_lambda"}
 _CLIP = {"clip_low", "clip_high"}
@@ -223,6 +224,10 @@ NEEDS: dict[str, tuple[str, Callable[[LearnConfig], bool]]] = {
     "token_gae_lambda": ("credit=tokens", lambda config: config.credit == "tokens"),
     "drop_flat_groups": ("groups: set group_size to 2 or more", lambda c: (c.group_size or 1) > 1),
     "kl_in": ("kl_coef above 0", lambda config: config.kl_coef > 0),
+    "kl_estimator": (
+        "kl_coef above 0 and kl_in=loss",
+        lambda config: config.kl_coef > 0 and config.kl_in == "loss",
+    ),
     "kl_target": ("kl_coef above 0", lambda config: config.kl_coef > 0),
     "kl_horizon": ("kl_target", lambda config: config.kl_target is not None),
 }

@@ -53,7 +53,11 @@ class LearnConfig:
     """Of the KL divergence from the reference, the policy that the run began with (with LoRA, the
     model without its adapter); 0 for none."""
     kl_in: str = "loss"
-    """loss (k3, differentiated) or reward (the log-ratio, taken off each decision's reward)."""
+    """loss (an estimate, differentiated) or reward (the log-ratio, taken off each decision's
+    reward, or with credit=tokens each token's)."""
+    kl_estimator: str = "k3"
+    """For kl_in=loss: k3 (GRPO's, which follows the gradient of KL(reference | policy)) or k2
+    (which follows that of KL(policy | reference), the divergence that is reported)."""
     kl_target: Annotated[float | None, Range(above=0)] = None
     """Move kl_coef so that the divergence, in nats a decision, comes to this."""
     kl_horizon: Annotated[int, Range(1)] = 10_000
@@ -86,6 +90,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "baseline": ("none", "moving", "value"),
     "normalise": ("batch", "group", "none", None),
     "kl_in": ("loss", "reward"),
+    "kl_estimator": ("k3", "k2"),
 }
 """What those settings of a :class:`LearnConfig` may be that are words."""
 

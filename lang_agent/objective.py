@@ -79,13 +79,16 @@ def policy_part(
     metrics = {"policy_loss": policy_loss, "entropy": entropy.sum()}
     if not algorithm.imitates:
         log_ratio = (log_probs - batch.log_probs).detach()
-        ratio = log_ratio.exp()
-        clipped = (ratio > 1 + config.clip_high) | (ratio < 1 - config.clip_low)
         metrics["approx_kl"] = (losses.k3(log_ratio) * weight).sum()
-        metrics["clip_fraction"] = (clipped * weight).sum()
+        if "clip_low" in algorithm.uses:
+            ratio = log_ratio.exp()
+            clipped = (ratio > 1 + config.clip_high) | (ratio < 1 - config.clip_low)
+            metrics["clip_fraction"] = (clipped * weight).sum()
     if config.kl_coef and config.kl_in == "loss":
-        # k3 of log(reference / policy) at the policy's samples (GRPO, arXiv 2402.03300, eq. 4)
-        loss = loss + config.kl_coef * (losses.k3(batch.reference - log_probs) * weight).sum()
+        penalty = losses.kl_penalty(
+            log_probs, batch.log_probs, batch.reference, config.kl_estimator
+        )
+        loss = loss + config.kl_coef * (penalty * weight).sum()
     return loss, metrics
 
 

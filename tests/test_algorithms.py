@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -92,7 +94,8 @@ def test_group_baselines_by_hand():
     returns, groups = [1.0, 3.0, 5.0, 2.0], ["a", "a", "a", "b"]
     assert minus_group_mean(returns, groups) == [-2.0, 0.0, 2.0, 0.0]
     assert leave_one_out(returns, groups) == pytest.approx([-3.0, 0.0, 3.0, 0.0])
-    assert standard_deviations([1.0, 3.0], ["a", "a"]) == {"a": 1.0}
+    spread = standard_deviations([1.0, 3.0, 4.0, 4.0, 9.0], ["a", "a", "b", "b", "c"])
+    assert spread == {"a": pytest.approx(2**0.5), "b": 0.0, "c": 0.0}  # (1 + 1) / (2 - 1)
 
 
 def test_credit_of_the_grouped_algorithms():
@@ -100,6 +103,17 @@ def test_credit_of_the_grouped_algorithms():
     # discounted by 1/2: 0.5, 0, 2, 4
     assert credit("grpo", episodes, discount=0.5)[0] == [[0.25, 0.25], [-0.25], [-1.0], [1.0]]
     assert credit("rloo", episodes, discount=0.5)[0] == [[0.5, 0.5], [-0.5], [-2.0], [2.0]]
+
+
+def test_grpo_without_a_discount_compares_what_episodes_were_paid_in_all():
+    """As in the paper; a discount tells a long way to a reward from a short one."""
+    long, short = episode(7, 0.0, 0.0, 1.0), episode(7, 1.0)
+    assert credit("grpo", [long, short], discount=1.0)[0] == [[0.0] * 3, [0.0]]
+    apart = credit("grpo", [long, short], discount=0.5)[0]  # 0.25 and 1
+    assert apart == [[-0.375] * 3, [0.375]]
+    for discount in (0.5, 1.0):  # one decision, as a text is, has nothing to discount
+        one = credit("grpo", [episode(7, 0.0), episode(7, 1.0)], discount=discount)[0]
+        assert one == [[-0.5], [0.5]]
 
 
 def test_reinforce_has_three_baselines():
@@ -167,7 +181,7 @@ def texts(prompt="minimal"):
 
 
 def rollout(policy, seed=0, count=32, group_size=1, **options):
-    envs = [make_bandit(prompt="minimal") for _ in range(16)]
+    envs = [make_bandit(prompt="minimal", invalid_action="end") for _ in range(16)]
     generator = torch.Generator().manual_seed(seed)
     agent = PolicyAgent(policy, 16, DecideConfig(**options), generator=generator)
     played = play(agent, envs, range(count // group_size), group_size=group_size)
@@ -238,22 +252,130 @@ def assess_samples(policy, episodes, reference=None, state=None, **options):
     return assess(policy, episodes, row, config, DecideConfig(), state, reference, {})
 
 
-def test_a_penalty_in_the_reward_is_taken_off_it(policy):
-    class Uniform(Reference):
-        pass
-
+def uniform(policy):
+    """A reference by which every phrase is as likely as any other."""
     frozen = copy.deepcopy(policy)
     with torch.no_grad():
         frozen.model.transformer.ln_f.weight.zero_()  # every score is 0: half and half
         frozen.model.transformer.ln_f.bias.zero_()
+    return Reference(frozen)
+
+
+def assessed(policy, episodes, **options):
+    """(advantage, log-ratio to the uniform reference) of the bandit's only decision, by episode."""
+    samples = assess_samples(policy, episodes, uniform(policy), **options)
+    found = {id(s.decisions[0]): s.advantages[0][0] for s in samples}
+    steps = [e.steps[0] for e in episodes]
+    ratios = [step.decision.log_probs[0] - math.log(0.5) for step in steps]
+    return [found[id(step.decision)] for step in steps], ratios
+
+
+def test_a_penalty_in_the_reward_is_taken_off_it(policy):
     episodes = rollout(policy, count=8)
     options = {"algorithm": "reinforce", "kl_coef": 2.0, "kl_in": "reward", "normalise": "none"}
-    samples = assess_samples(policy, episodes, Uniform(frozen), **options)
-    credit = {id(s.decisions[0]): s.advantages[0][0] for s in samples}
+    found, ratios = assessed(policy, episodes, **options)
+    rewards = [e.steps[0].reward for e in episodes]
+    wanted = [reward - 2.0 * ratio for reward, ratio in zip(rewards, ratios, strict=True)]
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("rewards", [[1.0] * 4, [0.0, 1.0, 1.0, 0.0], [0.1, 0.1, 0.1, 0.1000001]])
+@pytest.mark.parametrize("algorithm", ["grpo", "reinforce", "ppo", "rloo"])
+def test_a_penalty_in_the_reward_keeps_its_size_however_rewards_are_normalised(
+    policy, algorithm, rewards
+):
+    """By hand: the rewards' own advantages, normalised, and -kl_coef times the log-ratio, less the
+    group's mean of it where the algorithm compares groups."""
+    with torch.no_grad():
+        policy.model.transformer.ln_f.weight.mul_(2.0)
+    episodes = rollout(policy, count=8, group_size=4)
+    for at, e in enumerate(episodes):
+        e.steps[0].reward, e.steps[0].decision.value = rewards[at % 4], 0.0
+    options = {"algorithm": algorithm, "kl_coef": 0.01, "kl_in": "reward"}
+    if algorithm != "rloo":
+        options["normalise"] = "group" if algorithm == "grpo" else "batch"
+    found, ratios = assessed(policy, episodes, **options)
+    assert max(ratios) - min(ratios) > 0.05
+    paid = [reward for _ in range(2) for reward in rewards]
+    groups = [e.seed for e in episodes]
+    penalties = [-0.01 * ratio for ratio in ratios]
+    if algorithm in ("reinforce", "ppo"):
+        own = standardise(paid)
+    elif algorithm == "grpo":
+        spread = statistics.stdev(rewards) if not alike(rewards) else 1.0
+        own = [a / spread for a in minus_group_mean(paid, groups)]
+        penalties = minus_group_mean(penalties, groups)
+    else:
+        own, penalties = leave_one_out(paid, groups), leave_one_out(penalties, groups)
+    wanted = [a + p for a, p in zip(own, penalties, strict=True)]
+    assert found == pytest.approx(wanted, abs=2e-5)
+    if alike(rewards):
+        assert max(map(abs, found)) < 0.01
+
+
+def test_a_group_without_a_spread_is_not_divided_by_it(policy):
+    """PPO normalised by group: advantages are the critic's errors, and some remain."""
+    episodes = rollout(policy, count=8, group_size=4)
+    for at, e in enumerate(episodes):
+        e.steps[0].reward, e.steps[0].decision.value = 1.0, 0.25 * (at % 4)
+    samples = assess_samples(policy, episodes, normalise="group", group_size=4)
+    found = {id(s.decisions[0]): s.advantages[0][0] for s in samples}
+    assert [found[id(e.steps[0].decision)] for e in episodes] == [1.0, 0.75, 0.5, 0.25] * 2
+
+
+def written(policy, count=8):
+    return rollout(policy, count=count, decide="generate", max_new_tokens=3)
+
+
+def token_credit(policy, episodes, reference=None, **options):
+    """(advantages, returns) of each episode's tokens, where each has its own."""
+    options = {"credit": "tokens", "normalise": "none", **options}
+    config, decide = settle(LearnConfig(**options)), DecideConfig("generate", max_new_tokens=3)
+    row = ALGORITHMS["ppo"]
+    samples = assess(policy, episodes, row, config, decide, LearnState(), reference, {})
+    found = {id(s.decisions[0]): (s.advantages[0], s.returns[0]) for s in samples}
+    return [found[id(e.steps[0].decision)] for e in episodes]
+
+
+@pytest.mark.parametrize(
+    ("clip", "scale", "kept"),
+    [(None, 1.0, 1.0), (1.5, 1.0, 0.5), (1.5, 2.0, 0.25), (9.0, 2.0, 1.0)],
+)
+def test_what_is_clipped_off_a_turn_is_taken_off_its_tokens_in_proportion(
+    policy, clip, scale, kept
+):
+    """Tokens paid 0, 1, 2... and the turn 3 in all, V = 0: a token's advantage is what it and those
+    after it were paid."""
+    with torch.no_grad():
+        policy.value_head.weight.zero_()
+    episodes = [e for e in written(policy) if len(e.steps[0].decision.token_ids) == 3]
+    assert episodes
     for e in episodes:
-        (step,) = e.steps
-        ratio = step.decision.log_probs[0] - torch.tensor(0.5).log().item()
-        assert credit[id(step.decision)] == pytest.approx(step.reward - 2.0 * ratio, abs=1e-4)
+        e.steps[0].token_rewards, e.steps[0].reward = [0.0, 1.0, 2.0], 3.0
+    options = {"reward_clip": clip, "reward_scale": scale}
+    for credit, returns in token_credit(policy, episodes, **options):
+        by = kept * scale
+        assert credit == pytest.approx([3 * by, 3 * by, 2 * by], abs=1e-6)
+        assert returns == pytest.approx(credit, abs=1e-6)
+
+
+def test_with_token_credit_each_token_bears_its_own_part_of_the_penalty(policy):
+    with torch.no_grad():
+        policy.value_head.weight.zero_()
+    frozen = copy.deepcopy(policy)
+    with torch.no_grad():
+        frozen.model.transformer.ln_f.weight.mul_(4.0)
+    episodes = written(policy)
+    for e in episodes:
+        e.steps[0].reward, e.steps[0].token_rewards = 1.0, []
+    found = token_credit(policy, episodes, Reference(frozen), kl_coef=0.5, kl_in="reward")
+    for e, (credit, returns) in zip(episodes, found, strict=True):
+        decision = e.steps[0].decision
+        taken = [0.5 * (p - q) for p, q in zip(decision.log_probs, decision.reference, strict=True)]
+        assert sum(map(abs, taken)) > 0.01
+        wanted = [1.0 - sum(taken[at:]) for at in range(len(taken))]
+        assert credit == pytest.approx(wanted, abs=1e-5)
+        assert returns == pytest.approx(wanted, abs=1e-5)
 
 
 def test_the_adaptive_coefficient_by_hand():

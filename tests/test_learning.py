@@ -58,6 +58,43 @@ def test_entropy_and_k3_by_hand():
                                torch.tensor([0.0, 1 - math.log(2)]))  # fmt: skip
 
 
+def test_kl_penalty_by_hand():
+    pi, old, reference = (torch.tensor([p]).log() for p in (0.6, 0.5, 0.3))
+    torch.testing.assert_close(  # 1/2 - 1 - log(1/2)
+        losses.kl_penalty(pi, old, reference, "k3"), torch.tensor([math.log(2) - 0.5])
+    )
+    torch.testing.assert_close(  # 0.6 / 0.5 * log(2)^2 / 2
+        losses.kl_penalty(pi, old, reference, "k2"), torch.tensor([0.6 * math.log(2) ** 2])
+    )
+
+
+def gradient_of(value, logits):
+    return torch.autograd.grad(value, logits)[0]
+
+
+@pytest.mark.parametrize("moved", [0.0, 1.0])
+def test_which_divergence_each_estimator_follows(moved):
+    """Expectations over all five actions of pi_old, against the divergences' own gradients."""
+    torch.manual_seed(0)
+    logits = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    reference = torch.randn(5, dtype=torch.float64).log_softmax(0)
+    old = (logits.detach() + moved * torch.randn(5, dtype=torch.float64)).log_softmax(0)
+
+    def expected(estimator):
+        pi = logits.log_softmax(0)
+        return gradient_of(
+            (old.exp() * losses.kl_penalty(pi, old, reference, estimator)).sum(), logits
+        )
+
+    pi = logits.log_softmax(0)
+    forward = gradient_of((pi.exp() * (pi - reference)).sum(), logits)  # of KL(pi | reference)
+    pi = logits.log_softmax(0)
+    backward = gradient_of((reference.exp() * (reference - pi)).sum(), logits)
+    torch.testing.assert_close(expected("k2"), forward)
+    assert not torch.allclose(forward, backward, atol=1e-2)
+    assert torch.allclose(expected("k3"), backward) is (moved == 0)  # without a ratio only at first
+
+
 def test_entropy_has_a_finite_gradient_where_actions_are_padded():
     logits = torch.tensor([[0.3, 0.1, -torch.inf]], requires_grad=True)
     losses.entropy(logits.log_softmax(-1)).sum().backward()

@@ -41,6 +41,7 @@ TRIED: dict[str, tuple[dict[str, Any], Any]] = {
     "drop_flat_groups": ({"group_size": 4}, True),
     "kl_coef": ({}, 0.5),
     "kl_in": ({"kl_coef": 0.5}, "reward"),
+    "kl_estimator": ({"kl_coef": 0.5}, "k2"),
     "kl_target": ({"kl_coef": 0.5}, 0.001),
     "kl_horizon": ({"kl_coef": 0.5, "kl_target": 0.001}, 50),
     "gae_lambda": ({}, 0.3),
@@ -50,7 +51,7 @@ TRIED: dict[str, tuple[dict[str, Any], Any]] = {
     "clip_high": ({}, 0.001),
     "epochs": ({}, 1),
     "minibatch_decisions": ({}, 8),
-    "target_kl": ({}, 10.0),
+    "target_kl": ({}, 1e-6),
     "fisher_fraction": ({}, 1.0),
     "value_coef": ({}, 5.0),
     "baseline": ({}, "value"),
@@ -105,6 +106,8 @@ def rollouts() -> dict[bool, list[Episode]]:
 def learned(episodes: list[Episode], written: bool, **options: Any) -> torch.Tensor:
     """The parameters after two updates from the episodes."""
     policy, reference = make_policy(prose=written), None
+    if "epochs" in ALGORITHMS[options["algorithm"]].uses and options["algorithm"] != "trpo":
+        options = {"target_kl": None, **options}  # all epochs are learned, unless it is tried
     config = LearnConfig(learning_rate=1e-2, **options)
     if config.kl_coef:
         other = make_policy(prose=written)
@@ -150,6 +153,8 @@ def test_an_option_moves_the_parameters_or_is_refused(option, algorithm, rollout
         ({"kl_horizon": 5, "kl_coef": 0.1},
          "kl_horizon=5 has no use without kl_target; leave it at 10000."),
         ({"kl_in": "reward"}, "kl_in=reward has no use without kl_coef above 0; leave it at loss."),
+        ({"kl_estimator": "k2", "kl_in": "reward", "kl_coef": 0.1},
+         "kl_estimator=k2 has no use without kl_coef above 0 and kl_in=loss; leave it at k3."),
         ({"kl_target": 0.1}, "kl_target=0.1 has no use without kl_coef above 0; leave it at None."),
         ({"token_gae_lambda": 0.5},
          "token_gae_lambda=0.5 has no use without credit=tokens; leave it at 1.0."),
