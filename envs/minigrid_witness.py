@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -66,7 +67,8 @@ class BabyAIWitness:
                 first, steps = self._name(before), (self._since, now)
                 found.append(Achieved("sequence", f"pick up {first}, then go to {name}", steps))
                 found.append(Achieved("sequence", f"go to {name} after you pick up {first}", steps))
-        return sorted(found, key=lambda one: one.mission)
+        paid = self.env._reward()  # less the later: what success at this step brings
+        return sorted((replace(one, reward=paid) for one in found), key=lambda one: one.mission)
 
     def _in_front(self) -> WorldObj | None:
         cell = self.env.grid.get(*self.env.front_pos)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class ActionTree:
     edge_node: np.ndarray  # (E,) the edge's upper end: 0 for the root, m + 1 for node m
     edge_token: np.ndarray  # (E,) the token at its lower end
     uses: np.ndarray  # (A, E) float32: 1 where the phrase passes the edge
-    path: np.ndarray  # (A, L) the phrase's edges in order, -1 where padded
+    path: np.ndarray  # (A, L) the edges that choose the phrase, in order, -1 where padded
     divisor: np.ndarray  # (A,) float32: what a phrase's log-probability is divided by
     rule: str = "sum"
 
@@ -37,7 +38,9 @@ def build_tree(
     """The tree of A token sequences under one of ``config.RULES``.
 
     Equal phrases, and one inside another, keep a score each. In constrained decoding they cannot:
-    there a phrase that begins another is followed by the token ``end``, and none may be equal.
+    there a phrase that begins another is followed by the token ``end``, and none may be equal. A
+    token that is the only one to follow decides nothing there, and is left out of ``path``; a
+    phrase that is the only one keeps its first.
 
     Args:
         words: A counts, for the rule ``word-mean``.
@@ -57,10 +60,17 @@ def build_tree(
     ]
     uses = np.zeros((len(phrases), len(edges)), dtype=np.float32)
     lengths = [len(phrase) for phrase in phrases]
-    path = np.full((len(phrases), max(lengths, default=0)), -1, dtype=np.int64)
+    siblings = Counter(path[:-1] for path in edges)
+    paths = []
     for row, phrase in enumerate(phrases):
-        path[row, : len(phrase)] = [edges[tuple(phrase[: i + 1])] for i in range(len(phrase))]
-        uses[row, path[row, : len(phrase)]] = 1.0
+        passed = [tuple(phrase[:stop]) for stop in range(1, len(phrase) + 1)]
+        uses[row, [edges[prefix] for prefix in passed]] = 1.0
+        if rule == "constrained":
+            passed = [prefix for prefix in passed if siblings[prefix[:-1]] > 1] or passed[:1]
+        paths.append([edges[prefix] for prefix in passed])
+    path = np.full((len(phrases), max(map(len, paths), default=0)), -1, dtype=np.int64)
+    for row, chosen in enumerate(paths):
+        path[row, : len(chosen)] = chosen
     divisors = {"token-mean": lengths, "word-mean": words}.get(rule) or [1] * len(phrases)
     return ActionTree(
         tokens=np.array([path[-1] for path in inner], dtype=np.int64),
@@ -76,7 +86,8 @@ def build_tree(
 
 
 def decisions_in(tree: ActionTree, choice: int) -> int:
-    """How many decisions a phrase is: one, or one a token in constrained decoding."""
+    """How many decisions a phrase is: one, or in constrained decoding one for each token that had
+    others beside it."""
     return int((tree.path[choice] >= 0).sum()) if tree.rule == "constrained" else 1
 
 
@@ -108,7 +119,7 @@ class Forest:
     edge_token: Tensor  # (U, E) int64
     is_edge: Tensor  # (U, E) bool
     uses: Tensor  # (U, A, E) float32, 0 where padded
-    path: Tensor  # (U, A, L) int64, -1 where padded
+    path: Tensor  # (U, A, L) int64, as in ActionTree
     divisor: Tensor  # (U, A) float32, 1 where padded
     is_action: Tensor  # (U, A) bool
     rule: str

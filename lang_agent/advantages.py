@@ -7,6 +7,13 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 EPSILON = 1e-8
+ALIKE = 1e-6  # numbers within this part of their size are the same number
+
+
+def alike(numbers: Sequence[float]) -> bool:
+    """Whether the numbers do not differ but for rounding."""
+    most = max(map(abs, numbers), default=0.0)
+    return not numbers or max(numbers) - min(numbers) <= ALIKE * most
 
 
 def gae(
@@ -87,9 +94,15 @@ def token_gae(
 
 def minus_group_mean(returns: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
     """(N,) each episode's return minus its group's mean (GRPO, Shao et al. 2024, arXiv 2402.03300,
-    sec. 4.1.2, before its division by the standard deviation)."""
-    means = {group: np.mean(members) for group, members in _members(returns, groups).items()}
-    return [float(value - means[group]) for value, group in zip(returns, groups, strict=True)]
+    sec. 4.1.2, before its division by the standard deviation); 0 where all of a group's are alike.
+    """
+    members = _members(returns, groups)
+    means = {group: np.mean(values) for group, values in members.items()}
+    flat = {group for group, values in members.items() if alike(values)}
+    return [
+        0.0 if group in flat else float(value - means[group])
+        for value, group in zip(returns, groups, strict=True)
+    ]
 
 
 def leave_one_out(returns: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
@@ -104,9 +117,12 @@ def leave_one_out(returns: Sequence[float], groups: Sequence[Hashable]) -> list[
 def standard_deviations(
     returns: Sequence[float], groups: Sequence[Hashable]
 ) -> dict[Hashable, float]:
-    """The standard deviation of the returns in each group."""
-    members = _members(returns, groups)
-    return {group: float(np.std(values)) for group, values in members.items()}
+    """The standard deviation of the returns in each group, that of a sample (n - 1), as in TRL and
+    verl; the paper leaves it open. 0 where they are alike."""
+    return {
+        group: 0.0 if alike(values) else float(np.std(values, ddof=1))
+        for group, values in _members(returns, groups).items()
+    }
 
 
 def _members(returns: Sequence[float], groups: Sequence[Hashable]) -> dict[Hashable, list[float]]:
@@ -117,7 +133,10 @@ def _members(returns: Sequence[float], groups: Sequence[Hashable]) -> dict[Hasha
 
 
 def standardise(numbers: Sequence[float]) -> list[float]:
-    """(N,) numbers moved and scaled to mean 0 and standard deviation 1; all 0 where all are one."""
+    """(N,) numbers moved and scaled to mean 0 and the standard deviation 1 of a population; all 0
+    where they are alike."""
+    if alike(numbers):
+        return [0.0] * len(numbers)
     array = np.asarray(numbers, dtype=np.float64)
     scaled: list[float] = ((array - array.mean()) / (array.std() + EPSILON)).tolist()
     return scaled

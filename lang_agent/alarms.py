@@ -37,7 +37,7 @@ def alarms(watch: Watch, metrics: Mapping[str, Any]) -> list[str]:
     if unsolved and metrics.get("flat_groups", 0.0) > FLAT:
         found.append(f"{metrics['flat_groups']:.0%} of the groups have returns that do not vary")
     norm = metrics.get("grad_norm")
-    if norm is not None:
+    if norm:  # 0 where no step was taken
         if len(watch.grad_norms) >= 5 and norm > SPIKE * statistics.median(watch.grad_norms):
             found.append(f"gradient norm jumped to {norm:.2g}")
         watch.grad_norms = [*watch.grad_norms, norm][-MEMORY:]

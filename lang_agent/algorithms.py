@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from lang_agent import advantages, losses
 from lang_agent.batches import Batch
 from lang_agent.config import LearnConfig
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.learn_config import refuse_unused
 from lang_agent.rollout import Episode
 
 
@@ -40,7 +41,8 @@ class Algorithm:
     """(new log-probabilities (D, L), batch, config) -> (D, L) losses"""
     critic: bool = False
     one_epoch: bool = False
-    """True where the loss is right only for the policy that acted."""
+    """True where the loss is right only for the policy that acted: a rollout then makes one
+    gradient step, on all of its decisions together."""
     normalise: str = "batch"
     """How advantages are scaled unless told otherwise."""
     grouped: bool = False
@@ -49,6 +51,8 @@ class Algorithm:
     """Steps by conjugate gradients within a bound on the KL divergence."""
     imitates: bool = False
     """Learns what the expert chose, whoever acted."""
+    uses: Set[str] = frozenset()
+    """Which of the options that not all algorithms share it reads; others are refused."""
 
 
 def _gae(
@@ -140,22 +144,94 @@ def _clipped(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Tensor:
     )
 
 
+_GRADIENT = {"optimizer", "max_grad_norm"}
+_KL = {"kl_coef", "kl_in", "kl_estimator", "kl_target", "kl_horizon"}
+_ADVANTAGES = {"normalise", "drop_flat_groups", *_KL}
+_HINDSIGHT = {"hindsight_coef"}
+_GAE = {"gae_lambda", "credit", "token_gae_lambda"}
+_CLIP = {"clip_low", "clip_high"}
+_EPOCHS = {"epochs", "minibatch_decisions"}
+
 ALGORITHMS = {
-    "reinforce": Algorithm(_returns, _policy_gradient, one_epoch=True),
-    "a2c": Algorithm(_gae, _policy_gradient, critic=True, one_epoch=True),
-    "ppo": Algorithm(_gae, _clipped, critic=True),
-    "grpo": Algorithm(_group_mean, _clipped, grouped=True, normalise="group"),
-    "rloo": Algorithm(
-        _leave_one_out, _policy_gradient, one_epoch=True, grouped=True, normalise="none"
+    "reinforce": Algorithm(
+        _returns,
+        _policy_gradient,
+        one_epoch=True,
+        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | {"baseline", "value_coef"},
     ),
-    "trpo": Algorithm(_gae, _surrogate, critic=True, trust_region=True),
-    "imitation": Algorithm(_returns, _likelihood, critic=True, imitates=True),
+    "a2c": Algorithm(
+        _gae,
+        _policy_gradient,
+        critic=True,
+        one_epoch=True,
+        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | _GAE | {"value_coef"},
+    ),
+    "ppo": Algorithm(
+        _gae,
+        _clipped,
+        critic=True,
+        uses=_GRADIENT
+        | _ADVANTAGES
+        | _HINDSIGHT
+        | _GAE
+        | _CLIP
+        | _EPOCHS
+        | {"target_kl", "value_coef"},
+    ),
+    "grpo": Algorithm(
+        _group_mean,
+        _clipped,
+        grouped=True,
+        normalise="group",
+        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | _CLIP | _EPOCHS | {"target_kl"},
+    ),
+    "rloo": Algorithm(
+        _leave_one_out,
+        _policy_gradient,
+        one_epoch=True,
+        grouped=True,
+        normalise="none",
+        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT,
+    ),
+    "trpo": Algorithm(
+        _gae,
+        _surrogate,
+        critic=True,
+        trust_region=True,
+        uses=_ADVANTAGES | _GAE | _EPOCHS | {"target_kl", "fisher_fraction"},
+    ),
+    "imitation": Algorithm(
+        _returns,
+        _likelihood,
+        critic=True,
+        imitates=True,
+        uses=_GRADIENT | _EPOCHS | {"value_coef"},
+    ),
 }
 
 
 def uses_critic(config: LearnConfig) -> bool:
     """Whether a value head is learned."""
     return ALGORITHMS[config.algorithm].critic or config.baseline == "value"
+
+
+NEEDS: dict[str, tuple[str, Callable[[LearnConfig], bool]]] = {
+    "value_coef": ("a critic: set baseline=value", uses_critic),
+    "baseline": (
+        "normalise=group or none: a constant is no baseline where the batch's mean is taken off",
+        lambda config: config.baseline == "value" or config.normalise != "batch",
+    ),
+    "token_gae_lambda": ("credit=tokens", lambda config: config.credit == "tokens"),
+    "drop_flat_groups": ("groups: set group_size to 2 or more", lambda c: (c.group_size or 1) > 1),
+    "kl_in": ("kl_coef above 0", lambda config: config.kl_coef > 0),
+    "kl_estimator": (
+        "kl_coef above 0 and kl_in=loss",
+        lambda config: config.kl_coef > 0 and config.kl_in == "loss",
+    ),
+    "kl_target": ("kl_coef above 0", lambda config: config.kl_coef > 0),
+    "kl_horizon": ("kl_target", lambda config: config.kl_target is not None),
+}
+"""Options that are read only where another one is set: what that is, and whether it is."""
 
 
 def settle(config: LearnConfig) -> LearnConfig:
@@ -166,23 +242,35 @@ def settle(config: LearnConfig) -> LearnConfig:
     if config.algorithm not in ALGORITHMS:
         raise unknown("algorithm", config.algorithm, ALGORITHMS)
     row, name = ALGORITHMS[config.algorithm], config.algorithm
+    refuse_unused(config, {
+        option: f"with {name}: it is for {', '.join(users)}"
+        for option, users in _users().items()
+        if option not in row.uses
+    })  # fmt: skip
     size = config.group_size or (4 if row.grouped else 1)
-    normalise = config.normalise or row.normalise
     if row.grouped and size < 2:
         raise LangAgentError(f"{name} compares episodes of one seed: group_size must be 2 or more.")
-    if size < 2 and (normalise == "group" or config.drop_flat_groups):
+    own = "none" if config.baseline == "moving" else row.normalise
+    normalise = (config.normalise or own) if "normalise" in row.uses else None
+    if size < 2 and normalise == "group":
         raise LangAgentError("There are no groups: set group_size to 2 or more.")
-    if config.baseline != "none" and name != "reinforce":
-        raise LangAgentError(f"baseline={config.baseline} is for reinforce, not {name}.")
-    if config.credit == "tokens" and not (row.critic and not row.imitates):
-        raise LangAgentError(f"credit=tokens needs a critic, which {name} does not have.")
     if row.trust_region and config.target_kl is None:
         raise LangAgentError("trpo needs a target_kl: it is the bound on its steps.")
-    if config.kl_target is not None and not config.kl_coef:
-        raise LangAgentError("kl_target moves kl_coef, which must be above 0 to begin with.")
-    if row.imitates and config.kl_coef:
-        raise LangAgentError("imitation has no use for kl_coef.")
-    return replace(config, group_size=size, normalise=normalise)
+    settled = replace(config, group_size=size, normalise=normalise)
+    refuse_unused(
+        settled,
+        {option: f"without {what}" for option, (what, met) in NEEDS.items() if not met(settled)},
+    )
+    return settled
+
+
+def _users() -> dict[str, list[str]]:
+    """The algorithms that read each option which not all of them share."""
+    users: dict[str, list[str]] = {}
+    for name, row in ALGORITHMS.items():
+        for option in row.uses:
+            users.setdefault(option, []).append(name)
+    return users
 
 
 def at_progress(config: LearnConfig, done: float) -> LearnConfig:

@@ -58,7 +58,8 @@ def to_samples(
     returns: Sequence[Sequence[list[float]]],
     rule: str,
 ) -> list[Sample]:
-    """Gather the steps that share a context into one sample each.
+    """Gather the steps that share a context into one sample each; steps with neither a choice nor
+    written tokens have nothing to learn and are left out.
 
     ``advantages`` and ``returns`` have one number a decision, or one a token, for each episode.
     """
@@ -67,7 +68,7 @@ def to_samples(
         context: list[int] | None = None
         for step, a, r in zip(episode.steps, advantage, target, strict=True):
             decision = step.decision
-            if decision.choice == NO_LABEL:
+            if decision.choice == NO_LABEL and not decision.token_ids:
                 continue
             if decision.context is not context:
                 context = decision.context
@@ -93,12 +94,23 @@ def to_samples(
     return samples
 
 
+def decisions_of(samples: Sequence[Sample]) -> int:
+    """How many decisions the samples have."""
+    return sum(len(sample.columns) for sample in samples)
+
+
+def tokens_weight(samples: Sequence[Sample]) -> float:
+    """What a token weighs where the samples' tokens together weigh as much as their decisions."""
+    tokens = sum(len(entries) for sample in samples for entries in sample.log_probs)
+    return decisions_of(samples) / max(tokens, 1)
+
+
 def minibatches(
     samples: Sequence[Sample], decisions: int, generator: torch.Generator
 ) -> Iterator[list[Sample]]:
     """Random parts of about ``decisions`` decisions each; a small remainder joins the last."""
     order = torch.randperm(len(samples), generator=generator).tolist()
-    left = sum(len(sample.columns) for sample in samples)
+    left = decisions_of(samples)
     batch: list[Sample] = []
     size = 0
     for index in order:

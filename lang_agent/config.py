@@ -12,6 +12,7 @@ import yaml
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.files import write_whole
+from lang_agent.learn_config import ImitationConfig, LearnConfig, refuse_unused
 from lang_agent.ranges import Range, check_ranges
 from lang_agent.stepping import RULES as RULES_FOR_ERRORS
 from lang_agent.worlds import make
@@ -60,6 +61,7 @@ def _argument(text: str) -> tuple[str, Any]:
 
 RULES = ("sum", "token-mean", "word-mean", "constrained")  # by which tokens make phrases
 GENERATE = "generate"
+COLDEST = 0.01  # a lower temperature than this overflows float32 where logits are divided by it
 
 
 @dataclass(frozen=True)
@@ -70,131 +72,30 @@ class DecideConfig:
     """sum, token-mean or word-mean (weigh every admissible phrase by its log-probability, or by
     that divided by its tokens or words), constrained (a token at a time among those that still
     lead to a phrase) or generate (free text, parsed)."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(0)] = 1.0
     """Of the draws; 0 takes the most likely, which training refuses."""
-    max_new_tokens: int = 32
+    max_new_tokens: Annotated[int, Range(1)] = 32
     """The most to write for one decision, for generate."""
-    top_k: int = 0
+    top_k: Annotated[int, Range(0)] = 0
     """Write with the k most likely tokens alone; 0 for all."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Range(above=0, high=1)] = 1.0
     """Write with the most likely tokens that have this probability together (nucleus)."""
-    min_p: float = 0.0
+    min_p: Annotated[float, Range(0, 1)] = 0.0
     """Leave out tokens below this part of the most likely one's probability."""
 
     def __post_init__(self) -> None:
         if self.decide not in (*RULES, GENERATE):
             raise unknown("way to decide", self.decide, (*RULES, GENERATE))
-        positive = self.temperature >= 0
-        require("temperature", self.temperature, positive, "0 (greedy) or more")
-        require("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
-        require("top_k", self.top_k, self.top_k >= 0, "0 or more")
-        require("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
-        require("min_p", self.min_p, 0 <= self.min_p <= 1, "between 0 and 1")
-
-
-@dataclass(frozen=True)
-class LearnConfig:
-    """How the policy is learned."""
-
-    algorithm: str = "ppo"
-    """reinforce, a2c, ppo, grpo, rloo, trpo, or imitation (which `lang-agent imitate` sets)."""
-    optimizer: str = "muon"
-    """muon (with AdamW for embeddings, norms and heads) or adamw (for everything)."""
-    learning_rate: float = 2e-3
-    lr_final: float = 0.1
-    """The learning rate falls linearly, to this fraction of itself at the end of the run."""
-    discount: float = 0.95
-    """Of the next decision's return."""
-    gae_lambda: float = 0.9
-    credit: str = "turns"
-    """turns, or tokens: with free text every token has an advantage of its own."""
-    token_gae_lambda: float = 1.0
-    """Inside a turn, for tokens."""
-    baseline: str = "none"
-    """reinforce's: none, moving (a mean of late returns) or value (a critic)."""
-    normalise: str | None = None
-    """Advantages: batch (mean 0, deviation 1), group (by the group's deviation) or none; the
-    algorithm's own unless told."""
-    group_size: int | None = None
-    """How many episodes are played of each seed; grpo and rloo compare them (4 unless told)."""
-    drop_flat_groups: bool = False
-    """Learn nothing from groups whose episodes all have the same return."""
-    reward_scale: float = 1.0
-    reward_clip: float | None = None
-    """Scaled rewards are kept between minus this and this."""
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    epochs: int = 3
-    """Passes over each rollout (one where the algorithm allows no more)."""
-    minibatch_decisions: int = 256
-    target_kl: float | None = 0.05
-    """An update stops early once approx_kl passes this; trpo's steps are bounded by it."""
-    fisher_fraction: float = 0.2
-    """trpo: the part of the decisions that the curvature is estimated from."""
-    kl_coef: float = 0.0
-    """Of the KL divergence from the reference, the policy that the run began with (with LoRA, the
-    model without its adapter); 0 for none."""
-    kl_in: str = "loss"
-    """loss (k3, differentiated) or reward (the log-ratio, taken off each decision's reward)."""
-    kl_target: float | None = None
-    """Move kl_coef so that the divergence, in nats a decision, comes to this."""
-    kl_horizon: int = 10_000
-    """Decisions in which kl_coef may move by a fifth of its size."""
-    entropy_coef: float = 0.02
-    entropy_final: float | None = None
-    """What entropy_coef becomes, linearly, by the end of the run."""
-    value_coef: float = 0.5
-    max_grad_norm: float = 0.5
-    weight_decay: float = 0.0
-    batch_tokens: int = 8192
-    """The most tokens in one forward pass; larger minibatches are accumulated."""
-    recompute_activations: bool = False
-    """Keep only each layer's input for the backward pass: less memory, a third more time."""
-
-    def __post_init__(self) -> None:
-        require("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
-        if self.optimizer not in ("muon", "adamw"):
-            raise unknown("optimizer", self.optimizer, ("muon", "adamw"))
-        require("discount", self.discount, 0 <= self.discount <= 1, "between 0 and 1")
-        require("gae_lambda", self.gae_lambda, 0 <= self.gae_lambda <= 1, "between 0 and 1")
-        require("epochs", self.epochs, self.epochs >= 1, "1 or more")
-        for name, choices in (
-            ("credit", ("turns", "tokens")),
-            ("baseline", ("none", "moving", "value")),
-            ("normalise", ("batch", "group", "none", None)),
-            ("kl_in", ("loss", "reward")),
-        ):
-            if getattr(self, name) not in choices:
-                raise unknown(name, str(getattr(self, name)), [c for c in choices if c])
-        between = 0 < self.fisher_fraction <= 1
-        require("fisher_fraction", self.fisher_fraction, between, "above 0, at most 1")
-        require("kl_coef", self.kl_coef, self.kl_coef >= 0, "0 or more")
-        require("kl_horizon", self.kl_horizon, self.kl_horizon >= 1, "1 or more")
-        size = self.group_size
-        require("group_size", size, size is None or size >= 1, "1 or more")
-        clip = self.reward_clip
-        require("reward_clip", clip, clip is None or clip > 0, "above 0")
-        enough = self.minibatch_decisions >= 1
-        require("minibatch_decisions", self.minibatch_decisions, enough, "1 or more")
-
-
-@dataclass(frozen=True)
-class ImitationConfig:
-    """Who plays while the expert's choices are learned (algorithm imitation)."""
-
-    hand_over: float = 0.3
-    """The part of the run within which play passes from the expert to the policy."""
-    expert_final: float = 1.0
-    """The share of the episodes that the expert plays at the end; below 1 is DAgger."""
-    noise: float = 0.3
-    """Where the expert plays: the share of its actions replaced by the policy's own."""
-    demonstrations: str | None = None
-    """Learn from the episodes in this file instead of playing any."""
-
-    def __post_init__(self) -> None:
-        for name in ("hand_over", "expert_final", "noise"):
-            value = getattr(self, name)
-            require(name, value, 0 <= value <= 1, "between 0 and 1")
+        check_ranges(self)
+        if 0 < self.temperature < COLDEST:
+            raise LangAgentError(
+                f"temperature={self.temperature} must be 0 (greedy), or {COLDEST} or more."
+            )
+        if self.decide != GENERATE:
+            names = ("max_new_tokens", "top_k", "top_p", "min_p")
+            refuse_unused(
+                self, dict.fromkeys(names, f"with decide={self.decide}: it is for generate")
+            )
 
 
 @dataclass(frozen=True)
@@ -213,11 +114,11 @@ class TrainConfig:
     smollm2 (its extra), a run or model folder, or a hub id."""
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
-    lora_rank: int = 0
+    lora_rank: Annotated[int, Range(0)] = 0
     """Train a LoRA adapter of this rank instead of the model; 0 for none."""
-    freeze_layers: int = 0
+    freeze_layers: Annotated[int, Range(0)] = 0
     """Train neither the embeddings nor the first so many layers; 0 trains all."""
-    context: int | None = None
+    context: Annotated[int | None, Range(1)] = None
     """Of a new model: the most tokens it reads, its memory of a transcript. Less is faster."""
     value_layer: int = -1
     """The layer whose output the value head of a new policy reads; -1 is the last."""
@@ -225,39 +126,36 @@ class TrainConfig:
     vocabulary_from: tuple[str, ...] = ()
     """Further environments whose words a new model's tokenizer shall know, for later training."""
     learn: LearnConfig = field(default_factory=LearnConfig)
-    hindsight: float = 0.0
+    hindsight: Annotated[float, Range(0, below=1)] = 0.0
     """Learn from what episodes did fulfil too, whatever they were told to do: the last steps on
     the way there, each further one with this probability; 0 for none."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
-    steps: int = 100_000
+    steps: Annotated[int, Range(1)] = 100_000
     """Environment steps to learn from."""
-    rollout_steps: int = 512
+    rollout_steps: Annotated[int, Range(1)] = 512
     """Environment steps before each update; the episodes under way are finished."""
-    envs: int = 16
+    envs: Annotated[int, Range(1)] = 16
     """Episodes played at once."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     out: str | None = None
     """Run folder; runs/<env>-<seed>-<time> unless told."""
-    checkpoint_every: int = 20
+    checkpoint_every: Annotated[int, Range(1)] = 20
     """Updates between checkpoints."""
     checkpoint_minutes: Annotated[float, Range(above=0)] = 10.0
     """Minutes after which the next update is followed by one anyway."""
     on_env_error: str = "stop"
     """What becomes of an episode whose environment raises: stop (what is learned is saved), skip
     (it is left out and counted) or retry (it is played anew, three times at most)."""
-    eval_episodes: int = 200
+    eval_episodes: Annotated[int, Range(0)] = 200
     """Held-out episodes played before and after training; 0 for none."""
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
-    threads: int | None = None
+    threads: Annotated[int | None, Range(1, 1024)] = None
     """Processor threads of torch."""
     device: str | None = None
     """cuda where there is one, else cpu."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "rollout_steps", "envs", "checkpoint_every"):
-            value = getattr(self, name)
-            require(name, value, value >= 1, "1 or more")
         check_ranges(self)
         if self.on_env_error not in RULES_FOR_ERRORS:
             raise unknown("on_env_error", self.on_env_error, RULES_FOR_ERRORS)
@@ -265,21 +163,43 @@ class TrainConfig:
             raise unknown("curriculum", self.curriculum, ("fixed", "learnable"))
         if self.curriculum == "learnable" and len(self.mixture) < 2:
             raise LangAgentError("curriculum=learnable needs a mixture of at least two parts.")
-        require("hindsight", self.hindsight, 0 <= self.hindsight < 1, "0 or more, below 1")
         if self.hindsight and self.decide.decide == GENERATE:
             raise LangAgentError(
                 f"hindsight={self.hindsight} learns choices among phrases, and decide=generate "
                 "makes none: set one of the two otherwise."
             )
-        for name in ("eval_episodes", "lora_rank", "freeze_layers"):
-            value = getattr(self, name)
-            require(name, value, value >= 0, "0 or more")
+        self._check_learning()
         require(
             "temperature",
             self.decide.temperature,
             self.decide.temperature > 0,
             "above 0 to train: a greedy policy never tries anything else",
         )
+
+    def _check_learning(self) -> None:
+        """Refuse options of learning that have no use with others of the run."""
+        learn, imitation = self.learn, self.imitation
+        if learn.algorithm != "imitation":
+            reason = f"with {learn.algorithm}: it is for imitation"
+            refuse_unused(
+                imitation, dict.fromkeys((item.name for item in fields(imitation)), reason)
+            )
+        elif self.decide.decide == GENERATE:
+            raise LangAgentError(
+                "imitation learns the expert's choices among phrases, and decide=generate makes "
+                "none: choose another way to decide."
+            )
+        elif imitation.demonstrations is not None:
+            names = ("hand_over", "expert_final", "noise")
+            refuse_unused(imitation, dict.fromkeys(names, "with demonstrations, played already"))
+        elif imitation.expert_final == 1:
+            refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
+        if not self.hindsight:
+            refuse_unused(learn, {"hindsight_coef": "without hindsight"})
+        if self.decide.decide != GENERATE:
+            refuse_unused(
+                learn, {"credit": f"with decide={self.decide.decide}: it is for generate"}
+            )
 
 
 def require(name: str, value: object, holds: bool, what: str) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from lang_agent import advantages
 from lang_agent.algorithms import Algorithm, LearnState, discounted, uses_critic
 from lang_agent.batches import Sample, to_samples
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.policy import LanguagePolicy
-from lang_agent.reference import Reference, adapted, read_reference, read_token_values
-from lang_agent.rollout import Decision, Episode
-
-FLAT = 1e-6  # returns of a group within this are all the same
+from lang_agent.reference import Reference, read_reference, read_token_values
+from lang_agent.rollout import Decision, Episode, Step
 
 TokenCredit = list[list[list[float]]]
 """Per episode and decision: one number, or one a token."""
@@ -29,77 +29,119 @@ def assess(
     reference: Reference | None,
     metrics: dict[str, float],
 ) -> list[Sample]:
-    """Episodes as samples, with an advantage for every decision or token."""
-    rewards = [[_reward(step.reward, config) for step in episode.steps] for episode in episodes]
-    if reference is not None or config.credit == "tokens":
-        blank = [[[0.0]] * len(episode.steps) for episode in episodes]
-        samples = to_samples(policy, episodes, blank, blank, decide.decide)
-        if config.credit == "tokens":
-            read_token_values(policy, samples, config)
-        if reference is not None:
-            read_reference(policy, reference, samples, config, decide)
-            ratios = [[_log_ratio(step.decision) for step in e.steps] for e in episodes]
-            decisions = sum(map(len, ratios))
-            coefficient = config.kl_coef if state.kl_coef is None else state.kl_coef
-            metrics["reference_kl"] = sum(map(sum, ratios)) / decisions
-            metrics["kl_coef"] = coefficient
-            if config.kl_in == "reward":
-                rewards = [
-                    [r - coefficient * ratio for r, ratio in zip(ours, theirs, strict=True)]
-                    for ours, theirs in zip(rewards, ratios, strict=True)
-                ]
-            if config.kl_target is not None:
-                state.kl_coef = adapted(coefficient, metrics["reference_kl"], decisions, config)
-    credit, targets = algorithm.credit(episodes, rewards, config, state)
+    """Episodes as samples, with an advantage for every decision or token.
+
+    What a KL penalty in the reward (``kl_in=reward``) adds to the advantages joins them after they
+    are normalised, and so keeps its size, as a penalty in the loss does: normalised together, where
+    rewards hardly differ the penalty's noise would become as large as any advantage. A critic
+    learns the returns with the penalty taken off (Ziegler et al. 2019, arXiv 1909.08593, eq. 2).
+    """
+    _read(policy, episodes, config, decide, reference, metrics)
+    rewards = [[scaled_reward(step.reward, config) for step in e.steps] for e in episodes]
+    given = [[_token_rewards(step, config) for step in e.steps] for e in episodes]
+    penalised = reference is not None and config.kl_in == "reward"
+    aside = replace(state) if penalised else state  # a moving baseline is of what is paid
+    own, targets = _credit(algorithm, episodes, rewards, given, config, aside)
+    whole, scaled = own, _normalised(own, episodes, rewards, config)
+    if penalised:
+        penalties = [[_penalties(step.decision, config) for step in e.steps] for e in episodes]
+        paid = _each(lambda reward, taken: reward + sum(taken), rewards, penalties)
+        given = _each(_added, given, penalties)
+        whole, targets = _credit(algorithm, episodes, paid, given, config, state)
+        scaled = _each(_added, scaled, _each(_less, whole, own))
     if uses_critic(config):
         values = [step.decision.value for episode in episodes for step in episode.steps]
         metrics["explained_variance"] = advantages.explained_variance(values, [*chain(*targets)])
-    by_token, token_targets = _by_token(episodes, credit, targets, config)
-    scaled = _normalised(by_token, episodes, rewards, config)
-    return to_samples(policy, episodes, scaled, token_targets, decide.decide)
+    returns = [[[target] for target in e] for e in targets]
+    if config.credit == "tokens":
+        token_values = [[step.decision.token_values for step in e.steps] for e in episodes]
+        returns = _each(_added, whole, token_values)
+    return to_samples(policy, episodes, scaled, returns, decide.decide)
 
 
-def _reward(reward: float, config: LearnConfig) -> float:
+def _read(
+    policy: LanguagePolicy,
+    episodes: Sequence[Episode],
+    config: LearnConfig,
+    decide: DecideConfig,
+    reference: Reference | None,
+    metrics: dict[str, float],
+) -> None:
+    """Write beside each decision what the reference, and where tokens have credit the critic, says
+    of its tokens."""
+    if reference is None and config.credit != "tokens":
+        return
+    blank = [[[0.0]] * len(episode.steps) for episode in episodes]
+    samples = to_samples(policy, episodes, blank, blank, decide.decide)
+    if config.credit == "tokens":
+        read_token_values(policy, samples, config)
+    if reference is not None:
+        read_reference(policy, reference, samples, config, decide)
+        ratios = [sum(_log_ratios(step.decision)) for e in episodes for step in e.steps]
+        metrics["reference_kl"] = sum(ratios) / len(ratios)
+        metrics["kl_coef"] = config.kl_coef
+
+
+def scaled_reward(reward: float, config: LearnConfig) -> float:
+    """A reward as it is learned from: scaled, then clipped."""
     scaled = reward * config.reward_scale
     clip = config.reward_clip
     return scaled if clip is None else min(max(scaled, -clip), clip)
 
 
-def _log_ratio(decision: Decision) -> float:
-    """log(pi / reference) of what was decided: at the policy's samples an estimate of their KL."""
-    ours, theirs = decision.log_probs, decision.reference
-    return sum(p - q for p, q in zip(ours, theirs, strict=True))
+def _token_rewards(step: Step, config: LearnConfig) -> list[float]:
+    """(L,) what a turn's tokens were rewarded apart, scaled; of what is clipped off the turn's
+    reward each bears its part. 0 where none was."""
+    whole = step.reward * config.reward_scale
+    kept = scaled_reward(step.reward, config) / whole if whole else 1.0
+    given = step.token_rewards or [0.0] * len(step.decision.log_probs)
+    return [reward * config.reward_scale * kept for reward in given]
 
 
-def _by_token(
+def _log_ratios(decision: Decision) -> list[float]:
+    """(L,) log(pi / reference) of what was decided: at the policy's samples their sum estimates
+    KL(pi | reference)."""
+    return _less(decision.log_probs, decision.reference)
+
+
+def _penalties(decision: Decision, config: LearnConfig) -> list[float]:
+    """(L,) what the KL penalty adds to a decision's reward, token by token."""
+    return [-config.kl_coef * ratio for ratio in _log_ratios(decision)]
+
+
+def _credit(
+    algorithm: Algorithm,
     episodes: Sequence[Episode],
-    credit: list[list[float]],
-    targets: list[list[float]],
+    rewards: list[list[float]],
+    given: list[list[list[float]]],
     config: LearnConfig,
-) -> tuple[TokenCredit, TokenCredit]:
-    """Credit and targets of every token, where tokens have their own."""
+    state: LearnState,
+) -> tuple[TokenCredit, list[list[float]]]:
+    """The advantages of each decision, or of its tokens, and the returns of the decisions."""
+    credit, targets = algorithm.credit(episodes, rewards, config, state)
     if config.credit != "tokens":
-        return [[[a] for a in e] for e in credit], [[[r] for r in e] for e in targets]
-    by_token = [
-        [
-            advantages.token_gae(
-                a,
-                step.decision.token_values,
-                config.token_gae_lambda,
-                [config.reward_scale * reward for reward in step.token_rewards],
-            )
-            for a, step in zip(advantage, episode.steps, strict=True)
-        ]
-        for advantage, episode in zip(credit, episodes, strict=True)
+        return [[[a] for a in episode] for episode in credit], targets
+    values = [[step.decision.token_values for step in e.steps] for e in episodes]
+    trace = config.token_gae_lambda
+    return _each(
+        lambda a, v, r: advantages.token_gae(a, v, trace, r), credit, values, given
+    ), targets
+
+
+def _each(function: Callable[..., Any], *episodes: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """``function`` of what belongs to the same step, for every step of every episode."""
+    return [
+        [function(*step) for step in zip(*same, strict=True)]
+        for same in zip(*episodes, strict=True)
     ]
-    token_targets = [
-        [
-            [a + v for a, v in zip(entries, step.decision.token_values, strict=True)]
-            for entries, step in zip(turns, episode.steps, strict=True)
-        ]
-        for turns, episode in zip(by_token, episodes, strict=True)
-    ]
-    return by_token, token_targets
+
+
+def _added(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [a + b for a, b in zip(one, other, strict=True)]
+
+
+def _less(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(one, other, strict=True)]
 
 
 def _normalised(
@@ -108,15 +150,17 @@ def _normalised(
     rewards: list[list[float]],
     config: LearnConfig,
 ) -> TokenCredit:
-    """Advantages scaled over the batch, or by the deviation of their group's returns."""
+    """Advantages scaled over the rollout, or by the deviation of their group's returns, of which a
+    group whose returns are alike has none: its advantages stay as they are."""
     if config.normalise == "batch":
         scaled = iter(advantages.standardise([a for e in credit for turn in e for a in turn]))
         return [[[next(scaled) for _ in turn] for turn in episode] for episode in credit]
     if config.normalise == "group":
         groups = [episode.seed for episode in episodes]
         spread = advantages.standard_deviations(discounted(rewards, config), groups)
+        by = {group: one + advantages.EPSILON if one else 1.0 for group, one in spread.items()}
         return [
-            [[a / (spread[group] + advantages.EPSILON) for a in turn] for turn in episode]
+            [[a / by[group] for a in turn] for turn in episode]
             for episode, group in zip(credit, groups, strict=True)
         ]
     return credit
@@ -126,6 +170,6 @@ def flat_groups(episodes: Sequence[Episode], config: LearnConfig) -> set[int]:
     """The seeds of groups whose episodes all have the same return."""
     returns: dict[int, list[float]] = {}
     for episode in episodes:
-        rewards = [_reward(step.reward, config) for step in episode.steps]
+        rewards = [scaled_reward(step.reward, config) for step in episode.steps]
         returns.setdefault(episode.seed, []).append(discounted([rewards], config)[0])
-    return {seed for seed, group in returns.items() if max(group) - min(group) < FLAT}
+    return {seed for seed, group in returns.items() if advantages.alike(group)}

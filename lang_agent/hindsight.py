@@ -9,7 +9,9 @@ This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495)
 (ACTRCE: Chan et al. 2019, arXiv 1902.04546). Unlike there nothing is replayed from a buffer, near
 steps are taken more often than far ones, and in place of a Q-function the actions themselves are
 learned, as in goal-conditioned supervised learning (Ghosh et al. 2019, arXiv 1912.06088), by as
-much as they brought above the critic's value (:func:`lang_agent.objective.hindsight_loss`).
+much as they brought above the critic's value (:func:`lang_agent.objective.hindsight_loss`). A
+mission that is told pays what the world would have paid for it at that step, discounted back from
+there, also to the end of the part that is told.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from itertools import islice
 import torch
 
 from lang_agent.agents import PolicyAgent
+from lang_agent.config import LearnConfig
+from lang_agent.credit import scaled_reward
 from lang_agent.rollout import Episode, Step
 from lang_agent.text_env import Achieved, TextEnv
 
@@ -32,7 +36,7 @@ def retell(
     env: TextEnv,
     scribe: PolicyAgent,
     reach: float,
-    discount: float,
+    config: LearnConfig,
     generator: torch.Generator,
 ) -> list[Episode]:
     """The episode that ``env`` has just ended, told with missions that it fulfilled.
@@ -43,6 +47,7 @@ def retell(
 
     Args:
         scribe: puts prompts and actions into tokens.
+        config: how rewards are scaled, clipped and discounted.
     """
     tasks: dict[str, list[Achieved]] = {}
     for achieved in env.achieved:
@@ -62,9 +67,20 @@ def retell(
             seen = replace(step.observation, prompt=prompt)
             done = scribe.record(0, seen, step.decision.action, step.decision.choice)
             steps.append(Step(seen, done, 0.0, {}))
-        steps[-1].reward = discount ** (chosen.steps[-1] - last)
-        retold.append(Episode(episode.index, episode.seed, steps, terminated=True))
+        retold.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
     return retold
+
+
+def _paid(
+    episode: Episode, steps: list[Step], reward: float, later: int, config: LearnConfig
+) -> Episode:
+    """The steps as an episode that is paid with the last of them, or so many steps ``later``: then
+    what follows is its last value, which like a critic's is of rewards as they are learned."""
+    if later:
+        follows = scaled_reward(reward, config) * config.discount ** (later - 1)
+        return Episode(episode.index, episode.seed, steps, truncated=True, last_value=follows)
+    steps[-1].reward = reward
+    return Episode(episode.index, episode.seed, steps, terminated=True)
 
 
 def _draw(count: int, generator: torch.Generator) -> int:

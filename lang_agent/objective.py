@@ -45,8 +45,11 @@ def hindsight_loss(
     """The loss of decisions told in hindsight, and what is watched, summed over a batch.
 
     What was done is learned by likelihood, by as much as it led to more than the critic expects
-    there: -log pi(a | s) (R - V(s))+ (self-imitation: Oh et al. 2018, arXiv 1806.05635, eq. 2).
-    Their loss of the values (eq. 3) is left out, and without a critic V is 0.
+    there: -log pi(a | s) (R - V(s))+ (self-imitation: Oh et al. 2018, arXiv 1806.05635, eq. 2),
+    times ``hindsight_coef``. Departures: their loss of the values (eq. 3) is left out, because it
+    would raise V above what the policy reaches, and V is GAE's baseline too; so V has learned only
+    the missions that were given, and judges those that are told by what it makes of their words.
+    Without a critic V is 0.
     """
     states = policy.hidden_states(batch.layout)
     log_probs, _ = decision_log_probs(policy, states, batch, decide, learn_entropy=False)
@@ -55,7 +58,8 @@ def hindsight_loss(
         gain = (gain - policy.values(states, batch.layout).detach()).clamp(min=0)
     told = -(log_probs * batch.mask).sum(1)
     loss = (told * gain).sum()
-    return loss, {"hindsight_loss": loss, "hindsight_gain": gain.sum()}
+    measured = {"hindsight_loss": loss, "hindsight_gain": gain.sum()}
+    return config.hindsight_coef * loss, measured
 
 
 def policy_part(
@@ -75,13 +79,16 @@ def policy_part(
     metrics = {"policy_loss": policy_loss, "entropy": entropy.sum()}
     if not algorithm.imitates:
         log_ratio = (log_probs - batch.log_probs).detach()
-        ratio = log_ratio.exp()
-        clipped = (ratio > 1 + config.clip_high) | (ratio < 1 - config.clip_low)
         metrics["approx_kl"] = (losses.k3(log_ratio) * weight).sum()
-        metrics["clip_fraction"] = (clipped * weight).sum()
+        if "clip_low" in algorithm.uses:
+            ratio = log_ratio.exp()
+            clipped = (ratio > 1 + config.clip_high) | (ratio < 1 - config.clip_low)
+            metrics["clip_fraction"] = (clipped * weight).sum()
     if config.kl_coef and config.kl_in == "loss":
-        # k3 of log(reference / policy) at the policy's samples (GRPO, arXiv 2402.03300, eq. 4)
-        loss = loss + config.kl_coef * (losses.k3(batch.reference - log_probs) * weight).sum()
+        penalty = losses.kl_penalty(
+            log_probs, batch.log_probs, batch.reference, config.kl_estimator
+        )
+        loss = loss + config.kl_coef * (penalty * weight).sum()
     return loss, metrics
 
 

@@ -63,13 +63,24 @@ def read_token_values(
                 decision.token_values = next(rows)[: len(decision.log_probs)]
 
 
-def adapted(coefficient: float, divergence: float, decisions: int, config: LearnConfig) -> float:
-    """The KL coefficient after an update (Ziegler et al. 2019, arXiv 1909.08593, sec. 2.2).
+COEFFICIENT_RANGE = 1000.0  # times what it began with, and that part of it
 
-    It moves by the relative error of the divergence, at most a fifth for every ``kl_horizon``
-    decisions.
+
+def adapted(coefficient: float, divergence: float, decisions: int, config: LearnConfig) -> float:
+    """The KL coefficient for the next update (Ziegler et al. 2019, arXiv 1909.08593, sec. 2.2).
+
+    It is multiplied by 1 + e * decisions / ``kl_horizon``, where e, the relative error of the
+    divergence, is held between -0.2 and 0.2. Departures: an update of more decisions than the
+    horizon moves it as one of so many, or the factor would become negative; and it stays within a
+    factor of ``COEFFICIENT_RANGE`` of ``kl_coef``, so that it can come back.
+
+    Args:
+        divergence: KL(policy | reference) in nats a decision, measured over the update.
+        decisions: how many it had.
     """
     if config.kl_target is None:
         return coefficient
     error = min(max(divergence / config.kl_target - 1, -0.2), 0.2)
-    return coefficient * (1 + error * decisions / config.kl_horizon)
+    moved = coefficient * (1 + error * min(decisions / config.kl_horizon, 1.0))
+    least, most = config.kl_coef / COEFFICIENT_RANGE, config.kl_coef * COEFFICIENT_RANGE
+    return min(max(moved, least), most)

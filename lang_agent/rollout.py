@@ -30,7 +30,7 @@ class TextObservation:
     """Of free text, whether one line is asked for."""
 
 
-NO_LABEL = -1  # in place of a choice: there is nothing to learn from a decision
+NO_LABEL = -1  # in place of a choice: no phrase was chosen, or none is known to be right
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Decision:
     action: str
     context: list[int] = field(default_factory=list)  # token ids; shared by steps that extend it
     position: int = 0  # of the prompt's last token in the context
-    choice: int = 0  # index of the action among the admissible phrases
+    choice: int = NO_LABEL  # index among the admissible phrases: of the action, or of the expert's
     token_ids: list[int] = field(default_factory=list)  # L, where free text was written
     log_probs: list[float] = field(default_factory=list)  # L, or one of a phrase; none if not drawn
     value: float = 0.0

@@ -16,7 +16,8 @@ From the tree a policy over the phrases is made by one of the rules in ``config.
 ``word-mean``    by its number of words (Tan et al. 2024, TWOSOME, arXiv 2401.14151, eq. 3-5).
 ``constrained``  a token at a time among those that still lead to an admissible phrase: at every
                  node a softmax over its edges, so that a phrase's probability is the product of
-                 its tokens' (grammar-constrained decoding). Each token is a decision of its own.
+                 its tokens' (grammar-constrained decoding). Each token is a decision of its own,
+                 where there is more than one edge.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Scores:
 
     log_policy: Tensor  # (D, A) normalised over each decision's phrases; -inf where padded
     tokens: Tensor | None  # (D, E) an edge's log-probability, where each token is a decision
-    path: Tensor  # (D, A, L) a phrase's edges, -1 where padded
+    path: Tensor  # (D, A, L) the edges that choose a phrase, -1 where padded
 
     def of(self, choices: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the chosen phrases (D,), one a decision: (D, L) and their mask."""

@@ -37,6 +37,8 @@ class Achieved:
     """In the world's own words."""
     steps: tuple[int, ...]
     """At which steps, from 0, its parts were done; with the last it was fulfilled."""
+    reward: float = 1.0
+    """What the world pays for it with that step."""
 
 
 Witness = Callable[[Any], Sequence[Achieved]]

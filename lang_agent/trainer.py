@@ -280,7 +280,7 @@ class Trainer:
             world = whole.playing if isinstance(whole, Mixture) else whole
             assert isinstance(world, TextEnv)
             self._retold += retell(
-                episode, world, scribe, config.hindsight, self.learn.discount, self.generator
+                episode, world, scribe, config.hindsight, self.learn, self.generator
             )
 
         size = self.learn.group_size or 1

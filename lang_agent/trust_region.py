@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lang_agent import losses
 from lang_agent.algorithms import Algorithm
-from lang_agent.batches import Batch, Sample, by_length, collate
+from lang_agent.batches import Batch, Sample, by_length, collate, decisions_of, tokens_weight
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.errors import LangAgentError
 from lang_agent.objective import decision_log_probs, policy_part
@@ -41,7 +41,7 @@ def trust_region_step(
     if policy.precision != torch.float32:
         raise LangAgentError("trpo's second derivatives need --precision fp32.")
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
-    decisions = _decisions(samples)
+    decisions = decisions_of(samples)
 
     def loss_of(batch: Batch, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         states = policy.hidden_states(batch.layout)
@@ -117,7 +117,7 @@ def _fisher(
             states = policy.hidden_states(batch.layout)
             log_probs, _ = decision_log_probs(policy, states, batch, decide, learn_entropy=False)
             divergence = (losses.k3(log_probs - log_probs.detach()) * weight).sum()
-            divergence = divergence / _decisions(samples)
+            divergence = divergence / decisions_of(samples)
             first = torch.autograd.grad(
                 divergence, parameters, create_graph=True, allow_unused=True
             )
@@ -145,21 +145,17 @@ def _batches(
     policy: LanguagePolicy, samples: Sequence[Sample], config: LearnConfig
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Batches, and the weights of their tokens (D, L), which sum to the number of decisions."""
-    tokens = sum(len(entries) for sample in samples for entries in sample.log_probs)
+    weight = tokens_weight(samples)
     for part in by_length(samples, config.batch_tokens):
         batch = collate(part, policy.device)
-        yield batch, batch.mask * (_decisions(samples) / tokens)
-
-
-def _decisions(samples: Sequence[Sample]) -> int:
-    return sum(len(sample.columns) for sample in samples)
+        yield batch, batch.mask * weight
 
 
 def _subsample(
     samples: Sequence[Sample], fraction: float, generator: torch.Generator
 ) -> list[Sample]:
     """Random samples with at least this fraction of the decisions."""
-    wanted = fraction * _decisions(samples)
+    wanted = fraction * decisions_of(samples)
     chosen: list[Sample] = []
     count = 0
     for index in torch.randperm(len(samples), generator=generator).tolist():

@@ -14,12 +14,14 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import lang_agent
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, evaluate, play
 from lang_agent.action_parser import parse_action
+from lang_agent.action_tree import decisions_in
 from lang_agent.agents import _answer
 from lang_agent.batches import collate
 from lang_agent.config import GENERATE, RULES, DecideConfig, LearnConfig
 from lang_agent.learner import update
 from lang_agent.objective import decision_log_probs
 from lang_agent.optimizer import Optimizer
+from lang_agent.rollout import Episode, Step, TextObservation
 
 PHRASES = ("turn left", "turn right", "go", "go forward", "drop it here", "unfathomably")
 
@@ -88,7 +90,7 @@ def collect(policy, decide, prompt, episodes=6):
 @pytest.mark.parametrize("prompt", ["transcript", "glam"])
 @pytest.mark.parametrize("way", [*RULES, GENERATE])
 def test_ratios_are_one_before_the_first_step(gpt2, way, prompt, temperature):
-    decide = DecideConfig(way, temperature, max_new_tokens=6)
+    decide = DecideConfig(way, temperature, **({"max_new_tokens": 6} if way == GENERATE else {}))
     samples = samples_of(gpt2, collect(gpt2, decide, prompt, 3), decide)
     batch = collate(samples, gpt2.device)
     with torch.no_grad():
@@ -108,6 +110,44 @@ def test_a_batch_may_lack_the_longest_phrase(gpt2):
     with torch.no_grad():
         now, _ = decision_log_probs(gpt2, gpt2.hidden_states(batch.layout), batch, decide)
     torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("phrases", "decisions"),
+    [
+        (("walk onward left", "walk onward right"), [1, 1]),
+        (("left", "right now"), [1, 1]),
+        (("go", "go left", "go right"), [1, 1, 1]),
+        (("go left now", "go left then", "go right"), [2, 2, 1]),
+        (("walk onward left",), [1]),
+    ],
+)  # fmt: skip
+def test_a_token_that_is_forced_is_no_decision(gpt2, phrases, decisions):
+    """What stands before and after the choice must not make its loss weigh less."""
+    tree = gpt2.tree(phrases, "constrained")
+    assert [decisions_in(tree, at) for at in range(len(phrases))] == decisions
+    decide, seen = DecideConfig("constrained"), TextObservation("Goal: a\nAction:", phrases)
+    exact = gpt2.action_log_probs([seen.prompt], phrases, rule="constrained")[0]
+    for seed in range(6):
+        agent = PolicyAgent(gpt2, 1, decide, generator=torch.Generator().manual_seed(seed))
+        (decision,) = agent.act([0], [seen])
+        assert len(decision.log_probs) == decisions[decision.choice]
+        assert sum(decision.log_probs) == pytest.approx(exact[decision.choice].item(), abs=1e-5)
+
+
+def test_a_choice_weighs_the_same_however_many_tokens_are_forced(gpt2):
+    losses = []
+    for phrases in (("left", "right"), ("left", "right of the very old tree over there")):
+        decide, seen = DecideConfig("constrained"), TextObservation("Goal: a\nAction:", phrases)
+        (decision,) = PolicyAgent(gpt2, 1, decide).act([0], [seen])
+        told = replace(decision, choice=1, log_probs=[])
+        episode = Episode(0, 0, [Step(seen, told, 1.0, {})], terminated=True)
+        config = LearnConfig("imitation", entropy_coef=0.0, value_coef=0.0)
+        optimizer = Optimizer(gpt2, "adamw", 1e-30, 0.0)
+        metrics = update(gpt2, optimizer, [episode], config, decide, torch.Generator())
+        exact = gpt2.action_log_probs([seen.prompt], phrases, rule="constrained")[0, 1].item()
+        losses.append(metrics["policy_loss"] / -exact)
+    assert losses == pytest.approx([1, 1], abs=1e-4)
 
 
 def warm_up(policy, texts, steps=60):
@@ -132,7 +172,7 @@ def test_every_way_to_decide_learns_the_bandit(way):
                          if len(policy.encode(f"{text} {name}\n"))
                          == len(policy.encode(f"{prompts[0]} go far left\n"))])  # fmt: skip
     config = LearnConfig(minibatch_decisions=64)
-    decide = DecideConfig(way, max_new_tokens=12)
+    decide = DecideConfig(way, max_new_tokens=12) if way == GENERATE else DecideConfig(way)
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
     generator = torch.Generator().manual_seed(0)
     for round_ in range(120):  # writing takes some seventy

@@ -29,6 +29,7 @@ from lang_agent.trainer import start
 
 FILE = DATA / "golden.json"
 TOLERANCE = 1e-5
+ROUNDED = {"trpo": 1e-3}  # conjugate gradients make rounding larger
 EVERY = 97  # of the parameters, one is kept to compare with
 
 LEVEL = TextConfig(prompt="minimal", env_args=("max_steps=12",))
@@ -45,6 +46,7 @@ BASE = TrainConfig(
     eval_episodes=0,
     learn=LearnConfig(optimizer="adamw", learning_rate=1e-3, minibatch_decisions=16),
 )
+WHOLE = replace(BASE, learn=replace(BASE.learn, minibatch_decisions=256))  # no minibatches
 WRITING = replace(
     BASE,
     env="TextGeneration-v0",
@@ -59,10 +61,10 @@ def _learn(config: TrainConfig, **options: Any) -> TrainConfig:
 
 
 CASES = {
-    "reinforce": _learn(BASE, algorithm="reinforce"),
-    "reinforce-moving": _learn(BASE, algorithm="reinforce", baseline="moving", normalise="none"),
-    "reinforce-value": _learn(BASE, algorithm="reinforce", baseline="value"),
-    "a2c": _learn(BASE, algorithm="a2c"),
+    "reinforce": _learn(WHOLE, algorithm="reinforce"),
+    "reinforce-moving": _learn(WHOLE, algorithm="reinforce", baseline="moving", normalise="none"),
+    "reinforce-value": _learn(WHOLE, algorithm="reinforce", baseline="value"),
+    "a2c": _learn(WHOLE, algorithm="a2c"),
     "ppo": BASE,
     "ppo-muon": _learn(BASE, optimizer="muon"),
     "ppo-transcript": replace(BASE, text=replace(PHRASES, prompt="transcript")),
@@ -70,8 +72,8 @@ CASES = {
     "ppo-scaled": _learn(BASE, reward_scale=0.5, reward_clip=0.3),
     "grpo": _learn(BASE, algorithm="grpo", group_size=3),
     "grpo-none": _learn(BASE, algorithm="grpo", group_size=3, normalise="none"),
-    "rloo": _learn(BASE, algorithm="rloo", group_size=3),
-    "trpo": _learn(BASE, algorithm="trpo", epochs=1, target_kl=1e-5),
+    "rloo": _learn(WHOLE, algorithm="rloo", group_size=3),
+    "trpo": _learn(BASE, algorithm="trpo", optimizer="muon", epochs=1, target_kl=1e-5),
     "imitation": replace(
         _learn(BASE, algorithm="imitation", entropy_coef=0.0, epochs=1), text=LEVEL
     ),
@@ -126,16 +128,16 @@ def as_data(parameters: torch.Tensor) -> dict[str, Any]:
     return {"hash": digest[:16], "count": len(parameters), "values": kept}
 
 
-def differs(found: dict[str, Any], golden: dict[str, Any]) -> str:
+def differs(found: dict[str, Any], golden: dict[str, Any], tolerance: float = TOLERANCE) -> str:
     """How the parameters found differ from the golden ones; nothing where they do not."""
     if found["hash"] == golden["hash"]:
         return ""
     if found["count"] != golden["count"]:
         return f"{found['count']} parameters, {golden['count']} expected"
     apart = [abs(a - b) for a, b in zip(found["values"], golden["values"], strict=True)]
-    if max(apart) <= TOLERANCE:
+    if max(apart) <= tolerance:
         return ""
-    moved = sum(one > TOLERANCE for one in apart)
+    moved = sum(one > tolerance for one in apart)
     return f"{moved} of {len(apart)} values differ, by up to {max(apart):.2g}"
 
 
@@ -143,7 +145,7 @@ def differs(found: dict[str, Any], golden: dict[str, Any]) -> str:
 def test_two_updates_end_with_the_golden_parameters(name, tmp_path):
     golden = json.loads(FILE.read_text())
     found = as_data(parameters_after(name, tmp_path / "run"))
-    assert not differs(found, golden[name])
+    assert not differs(found, golden[name], ROUNDED.get(name, TOLERANCE))
 
 
 def test_the_golden_cases_differ_from_each_other():
@@ -158,7 +160,9 @@ def main(names: list[str]) -> None:
     for name in CASES:
         with tempfile.TemporaryDirectory() as folder:
             found = as_data(parameters_after(name, Path(folder) / "run"))
-        told = differs(found, golden[name]) if name in golden else "new"
+        told = (
+            differs(found, golden[name], ROUNDED.get(name, TOLERANCE)) if name in golden else "new"
+        )
         print(f"{name:<20}{told or ('same' if found == golden[name] else 'within tolerance')}")
         if name in names or "all" in names:
             golden[name] = found

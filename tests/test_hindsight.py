@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 from dataclasses import replace
@@ -13,13 +14,16 @@ import torch
 from conftest import make_bandit
 from lang_agent.envs.mixed_local import HELD_OUT, TASKS
 
-from lang_agent import hindsight
+from lang_agent import hindsight, learner
 from lang_agent.agents import PolicyAgent, RandomAgent
+from lang_agent.algorithms import ALGORITHMS
 from lang_agent.batches import collate, to_samples
 from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
 from lang_agent.errors import LangAgentError
+from lang_agent.learner import gradient_step, update
 from lang_agent.objective import hindsight_loss
-from lang_agent.rollout import Episode, play
+from lang_agent.optimizer import Optimizer
+from lang_agent.rollout import Episode, Step, TextObservation, play
 from lang_agent.text_env import Achieved, TextEnv, World
 from lang_agent.trainer import Trainer, start
 from lang_agent.worlds import make
@@ -129,7 +133,7 @@ def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
     scribe = PolicyAgent(policy, 1)
 
     def on_end(episode: Any, ended: Any) -> None:
-        retold = hindsight.retell(episode, env, scribe, 0.5, 0.9, generator)
+        retold = hindsight.retell(episode, env, scribe, 0.5, LearnConfig(), generator)
         told.append((episode, list(env.achieved), retold))
 
     agent = PolicyAgent(policy, 1)
@@ -156,6 +160,127 @@ def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
     assert 1.3 < sum(lengths) / len(lengths) < 3  # 2, less where the episode's start cuts it
 
 
+PAID = LearnConfig(discount=0.9, reward_scale=3.0, reward_clip=2.5)
+
+
+@pytest.mark.parametrize("task", ["goto", "pickup", "putnext", "open"])
+def test_a_mission_told_pays_what_the_world_pays_for_it(task):
+    env = watched(task=task, num_dists=0)
+    for seed in range(5):
+        _, info = env.reset(seed=seed)
+        action, done = None, False
+        while not done:
+            action = env.expert_action(action)
+            _, reward, terminated, truncated, info = env.step(action)
+            done = terminated or truncated
+        assert info["success"]
+        (own,) = [one for one in env.achieved if one.mission == info["mission"]]
+        assert own.reward == reward < 1
+        for one in env.achieved:
+            steps = one.steps[-1] + 1
+            assert one.reward == pytest.approx(1 - 0.9 * steps / env.env.unwrapped.max_steps)
+
+
+def test_what_is_told_is_scaled_clipped_and_discounted_from_where_it_was_fulfilled(policy):
+    """A mission of two parts, done at steps 2 and 5, that pays 0.9 then: scaled by 3, clipped at
+    2.5, it is 2.5 there, 2.5 * 0.9^3 at the first part, and so on backward."""
+    env = make_doors(prompt="minimal")
+    seen = TextObservation("Goal: take red", tuple(DOORS.actions))
+    agent = PolicyAgent(policy, 1)
+    steps = [Step(seen, agent.record(0, seen, "take red", 0), 0.0, {}) for _ in range(6)]
+    env.retold = lambda mission: iter([f"Goal: {mission}"] * 6)
+    env.achieved = [Achieved("take", "take pink", (2, 5), reward=0.9)]
+    generator = torch.Generator().manual_seed(0)
+    lengths = set()
+    for _ in range(30):
+        for story in hindsight.retell(
+            Episode(0, 0, steps, terminated=True), env, agent, 0.7, PAID, generator
+        ):
+            (told,) = [
+                sample.returns
+                for sample in [merged(learner._told(policy, [story], PAID, DecideConfig()))]
+            ]
+            count = len(told)
+            ends = {2.5 * 0.9**3: 2, 2.5: 5}
+            last = ends[min(ends, key=lambda end: abs(end - told[-1]))]
+            assert count <= last + 1
+            lengths.add((last, count))
+            wanted = [2.5 * 0.9 ** (5 - last + away) for away in range(count)][::-1]
+            assert told == pytest.approx(wanted)
+    assert {last for last, _ in lengths} == {2, 5}
+
+
+def merged(samples):
+    """All decisions' returns in one."""
+    return type("Merged", (), {"returns": [r[0] for s in samples for r in s.returns]})
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_the_gain_is_in_the_units_of_the_critic(policy, scale):
+    """A told reward of 1 where the critic has learned half of it leaves the other half."""
+    policy = copy.deepcopy(policy)
+    seen = TextObservation("Goal: a\nAction:", ("go", "stay"))
+    with torch.no_grad():
+        policy.value_head.bias.fill_(0.5 * scale)
+    told = PolicyAgent(policy, 1).record(0, seen, "go", 0)
+    (own,) = PolicyAgent(policy, 1).act([0], [seen])
+    story, played = (Episode(0, 0, [Step(seen, d, 1.0, {})], terminated=True) for d in (told, own))
+    for clip, gain in ((None, 0.5 * scale), (0.75 * scale, 0.25 * scale)):
+        config = LearnConfig(reward_scale=scale, reward_clip=clip, epochs=1)
+        optimizer, generator = Optimizer(policy, "adamw", 1e-12, 0.0), torch.Generator()
+        metrics = update(
+            policy, optimizer, [played], config, DecideConfig(), generator, retold=[story]
+        )
+        assert metrics["hindsight_gain"] == pytest.approx(gain, rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 4, 40])
+def test_a_told_decision_weighs_as_one_of_the_minibatch(policy, count):
+    """The gradient is the minibatch's mean plus the told ones' sum over the minibatch's size."""
+    config = LearnConfig("reinforce", hindsight_coef=0.5, entropy_coef=0.0, max_grad_norm=1e9)
+    seen = TextObservation("Goal: a\nAction:", ("go", "stay"))
+    agent = PolicyAgent(policy, 1)
+
+    def sample_of(advantage):
+        step = Step(seen, agent.record(0, seen, "go", 0), 0.0, {})
+        return to_samples(policy, [Episode(0, 0, [step])], [[[advantage]]], [[[1.0]]], "sum")
+
+    own = [sample for _ in range(8) for sample in sample_of(-1.0)]
+    told = [sample for _ in range(count) for sample in sample_of(0.0)]
+    likelihood = -policy.action_log_probs([seen.prompt], seen.actions)[0, 0]
+    wanted = torch.autograd.grad(likelihood, list(policy.model.parameters()))
+    found = []
+
+    class Looking(Optimizer):
+        def step(self):
+            found.extend(p.grad.clone() for p in policy.model.parameters())
+
+    look = Looking(policy, "adamw", 1e-3, 0.0)
+    gradient_step(policy, look, ALGORITHMS["reinforce"], own, config, DecideConfig(), told)
+    policy.zero_grad(set_to_none=True)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs * (-1 + 0.5 * count / 8), atol=1e-5, rtol=1e-3)
+
+
+def test_hindsight_teaches_where_no_group_differs(policy):
+    policy = copy.deepcopy(policy)
+    seen = TextObservation("Goal: a\nAction:", ("go", "stay"))
+    played = [
+        Episode(at, 0, [Step(seen, PolicyAgent(policy, 1).act([0], [seen])[0], 0.0, {})])
+        for at in range(4)
+    ]
+    step = Step(seen, PolicyAgent(policy, 1).record(0, seen, "stay", 1), 1.0, {})
+    story = Episode(0, 0, [step], terminated=True)
+    before = policy.action_log_probs([seen.prompt], seen.actions)[0, 1].item()
+    for drop in (False, True):
+        config = LearnConfig("grpo", drop_flat_groups=drop, entropy_coef=0.0)
+        optimizer, generator = Optimizer(policy, "adamw", 1e-3, 0.0), torch.Generator()
+        update(policy, optimizer, played, config, DecideConfig(), generator, retold=[story])
+        after = policy.action_log_probs([seen.prompt], seen.actions)[0, 1].item()
+        assert after > before
+        before = after
+
+
 def test_hindsight_loss_by_hand(policy):
     """-log pi (R - V)+ of each decision, R discounted from the mission's end."""
     env = watched(task="goto", prompt="minimal")
@@ -163,13 +288,14 @@ def test_hindsight_loss_by_hand(policy):
     scribe, generator = PolicyAgent(policy, 1), torch.Generator().manual_seed(0)
 
     def on_end(episode: Episode, ended: Any) -> None:
-        told.extend(hindsight.retell(episode, env, scribe, 0.9, 0.9, generator))
+        told.extend(hindsight.retell(episode, env, scribe, 0.9, PAID, generator))
 
     list(play(PolicyAgent(policy, 1), [env], range(2), on_end=on_end))
     story = max(told, key=lambda story: len(story.steps))
-    last = story.steps[-1].reward  # 1 where the mission was done, less where a part of it was
-    returns = [last * 0.9**away for away in range(len(story.steps))][::-1]
-    samples = to_samples(policy, [story], [[[r] for r in returns]], [[[r] for r in returns]], "sum")
+    samples = learner._told(policy, [story], PAID, DecideConfig())
+    returns = [r for sample in samples for (r,) in sample.returns]
+    assert returns[-1] in (pytest.approx(2.5), pytest.approx(3 * story.steps[-1].reward))
+    assert returns == pytest.approx([returns[-1] * 0.9**n for n in range(len(returns))][::-1])
     batch = collate(samples, policy.device)
     prompts = [step.observation.prompt for step in story.steps]
     chosen = [step.decision.choice for step in story.steps]
@@ -177,7 +303,8 @@ def test_hindsight_loss_by_hand(policy):
     log_probs = log_probs[range(len(chosen)), chosen]
     bias = policy.value_head.bias
     before = bias.detach().clone()
-    for offset, config in ((0.3, LearnConfig()), (9.0, LearnConfig()), (0.3, LearnConfig("grpo"))):
+    twice = LearnConfig(hindsight_coef=2.0)
+    for offset, config in ((0.3, twice), (9.0, twice), (0.3, LearnConfig("grpo"))):
         with torch.no_grad():
             bias.copy_(before + offset)
             values = policy.values(policy.hidden_states(batch.layout), batch.layout)
@@ -186,7 +313,9 @@ def test_hindsight_loss_by_hand(policy):
         gain = torch.tensor(returns)
         if config.algorithm == "ppo":
             gain = (gain - values).clamp(min=0)
-        assert loss.item() == pytest.approx(-(log_probs * gain).sum().item(), abs=1e-4)
+        by_hand = -(log_probs * gain).sum().item()
+        assert loss.item() == pytest.approx(config.hindsight_coef * by_hand, abs=1e-4)
+        assert measured["hindsight_loss"].item() == pytest.approx(by_hand, abs=1e-4)
         assert measured["hindsight_gain"].item() == pytest.approx(gain.sum().item(), abs=1e-5)
         assert (loss.item() == 0) == (offset == 9.0)
 

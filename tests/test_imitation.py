@@ -232,10 +232,8 @@ def test_the_apprentice_labels_its_own_states_and_learns_from_them(rule, right):
             sign = step.observation.prompt.partition("points ")[2].split()[0]
             assert said[step.observation.actions[step.decision.choice]] == f"go {sign}"
         nothing = [[[0.0]]] * len(episodes)
-        for sample in to_samples(policy, episodes, nothing, nothing, rule):  # all of it is learned
-            (choice,), (log_probs,) = sample.choices, sample.log_probs
-            told = len(policy.encode_action([*said][choice])) if rule == "constrained" else 1
-            assert len(log_probs) == told
+        for sample in to_samples(policy, episodes, nothing, nothing, rule):
+            assert [len(log_probs) for log_probs in sample.log_probs] == [1]  # left or right
         metrics = update(policy, optimizer, episodes, config, decide, generator)
     assert "approx_kl" not in metrics
     assert metrics["policy_loss"] < 0.1
@@ -284,6 +282,21 @@ def test_demonstrations_come_back_as_they_were_whoever_played_them_and_in_order(
             json.loads(lines.readline())["steps"][0]["wanted"]
             in one[0].steps[0].observation.actions
         )
+
+
+def test_an_agent_that_says_nothing_of_what_is_right_demonstrates_nothing(tmp_path):
+    file = tmp_path / "demos.jsonl"
+    played = list(play(RandomAgent(), [make_bandit()], range(20)))
+    assert {step.decision.choice for episode in played for step in episode.steps} == {NO_LABEL}
+    write_demonstrations(file, ENV, played)
+    wanted = [json.loads(line)["steps"][0]["wanted"] for line in file.open()]
+    assert wanted == [None] * 20
+    with pytest.raises(LangAgentError, match="holds no action to learn"):
+        read_demonstrations(file)
+    write_demonstrations(tmp_path / "own.jsonl", ENV, map(label_own, played))
+    for episode in read_demonstrations(tmp_path / "own.jsonl"):
+        (step,) = episode.steps
+        assert step.observation.actions[step.decision.choice] == step.decision.action
 
 
 def test_every_pass_over_a_file_has_each_episode_once_and_contexts_that_grow(tmp_path):
@@ -374,7 +387,7 @@ def test_a_run_on_a_mixture_follows_its_curriculum(tmp_path):
         envs=4,
         eval_episodes=0,
         learn=LearnConfig(algorithm="imitation", epochs=1, target_kl=None),
-        imitation=ImitationConfig(hand_over=0.0, expert_final=1.0, noise=0.0),
+        imitation=ImitationConfig(noise=0.0),
     )
     trainer = start(config, tmp_path / "run")
     trainer.run()

@@ -15,6 +15,7 @@ from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS, LearnState, settle
 from lang_agent.batches import by_length, collate, minibatches, to_samples
 from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.credit import assess
 from lang_agent.evaluation import evaluate
 from lang_agent.learner import update
 from lang_agent.objective import decision_log_probs, total_loss
@@ -55,6 +56,43 @@ def test_entropy_and_k3_by_hand():
     torch.testing.assert_close(losses.entropy(log_policy), torch.tensor([math.log(2), 0.0]))
     torch.testing.assert_close(losses.k3(torch.tensor([0.0, math.log(2)])),
                                torch.tensor([0.0, 1 - math.log(2)]))  # fmt: skip
+
+
+def test_kl_penalty_by_hand():
+    pi, old, reference = (torch.tensor([p]).log() for p in (0.6, 0.5, 0.3))
+    torch.testing.assert_close(  # 1/2 - 1 - log(1/2)
+        losses.kl_penalty(pi, old, reference, "k3"), torch.tensor([math.log(2) - 0.5])
+    )
+    torch.testing.assert_close(  # 0.6 / 0.5 * log(2)^2 / 2
+        losses.kl_penalty(pi, old, reference, "k2"), torch.tensor([0.6 * math.log(2) ** 2])
+    )
+
+
+def gradient_of(value, logits):
+    return torch.autograd.grad(value, logits)[0]
+
+
+@pytest.mark.parametrize("moved", [0.0, 1.0])
+def test_which_divergence_each_estimator_follows(moved):
+    """Expectations over all five actions of pi_old, against the divergences' own gradients."""
+    torch.manual_seed(0)
+    logits = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    reference = torch.randn(5, dtype=torch.float64).log_softmax(0)
+    old = (logits.detach() + moved * torch.randn(5, dtype=torch.float64)).log_softmax(0)
+
+    def expected(estimator):
+        pi = logits.log_softmax(0)
+        return gradient_of(
+            (old.exp() * losses.kl_penalty(pi, old, reference, estimator)).sum(), logits
+        )
+
+    pi = logits.log_softmax(0)
+    forward = gradient_of((pi.exp() * (pi - reference)).sum(), logits)  # of KL(pi | reference)
+    pi = logits.log_softmax(0)
+    backward = gradient_of((reference.exp() * (reference - pi)).sum(), logits)
+    torch.testing.assert_close(expected("k2"), forward)
+    assert not torch.allclose(forward, backward, atol=1e-2)
+    assert torch.allclose(expected("k3"), backward) is (moved == 0)  # without a ratio only at first
 
 
 def test_entropy_has_a_finite_gradient_where_actions_are_padded():
@@ -168,12 +206,14 @@ def test_minibatches_cover_everything_once_and_respect_their_limits(policy):
         ("ppo", "transcript"),
     ],
 )
-def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt):
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
+def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt, seed):
     envs = [make_bandit(prompt=prompt) for _ in range(16)]
-    policy = LanguagePolicy.from_scratch("nano", seed=1, texts=bandit_texts(prompt))
-    config = LearnConfig(algorithm=algorithm, minibatch_decisions=64)
+    policy = LanguagePolicy.from_scratch("nano", seed=seed, texts=bandit_texts(prompt))
+    minibatches = {} if ALGORITHMS[algorithm].one_epoch else {"minibatch_decisions": 64}
+    config = LearnConfig(algorithm=algorithm, **minibatches)
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
-    generator, state = torch.Generator().manual_seed(0), LearnState()
+    generator, state = torch.Generator().manual_seed(seed), LearnState()
     size = settle(config).group_size
     for round_ in range(30):
         agent = PolicyAgent(policy, 16, generator=generator)
@@ -184,6 +224,34 @@ def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt):
             break
     (row,) = evaluate(PolicyAgent(policy, 16, DecideConfig(temperature=0)), envs, 100)
     assert row.success > 0.95
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce", "a2c", "rloo"])
+def test_a_loss_without_a_ratio_makes_one_step_a_rollout_on_all_of_its_decisions(algorithm):
+    policy = LanguagePolicy.from_scratch("nano", seed=1, texts=bandit_texts("minimal"))
+    envs = [make_bandit(prompt="minimal") for _ in range(16)]
+    episodes = list(play(PolicyAgent(policy, 16), envs, range(75), group_size=4))
+    assert len(episodes) == 300  # more than a minibatch
+    taken = []
+
+    class Counting(Optimizer):
+        def step(self) -> None:
+            taken.append([p.grad.clone() for p in policy.parameters() if p.grad is not None])
+            super().step()
+
+    config = settle(LearnConfig(algorithm=algorithm, group_size=4, batch_tokens=500))
+    optimizer, row = Counting(policy, "adamw", 1e-3, 0.0), ALGORITHMS[algorithm]
+    samples = assess(policy, episodes, row, config, DecideConfig(), LearnState(), None, {})
+    loss, _ = total_loss(policy, row, collate(samples, policy.device), config, DecideConfig())
+    gradient = torch.autograd.grad(loss / 300, list(policy.parameters()), allow_unused=True)
+    wanted = [part for part in gradient if part is not None]
+    told = update(policy, optimizer, episodes, config, DecideConfig(), torch.Generator())
+    (found,) = taken
+    length = min(1.0, 0.5 / torch.cat([part.flatten() for part in wanted]).norm().item())
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other * length, atol=1e-5, rtol=1e-3)
+    assert told["epochs"] == 1
+    assert told["approx_kl"] == pytest.approx(0, abs=1e-6)
 
 
 def bandit_texts(prompt):

@@ -1,0 +1,129 @@
+"""How the policy learns: the settings of the learning algorithms and of imitation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.ranges import Range, check_ranges
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """How the policy is learned."""
+
+    algorithm: str = "ppo"
+    """reinforce, a2c, ppo, grpo, rloo, trpo, or imitation (which `lang-agent imitate` sets)."""
+    optimizer: str = "muon"
+    """muon (with AdamW for embeddings, norms and heads) or adamw (for everything)."""
+    learning_rate: Annotated[float, Range(above=0, high=1)] = 2e-3
+    lr_final: Annotated[float, Range(0, 1)] = 0.1
+    """The learning rate falls linearly, to this fraction of itself at the end of the run."""
+    discount: Annotated[float, Range(0, 1)] = 0.95
+    """Of the next decision's return."""
+    gae_lambda: Annotated[float, Range(0, 1)] = 0.9
+    credit: str = "turns"
+    """turns, or tokens: with free text every token has an advantage of its own."""
+    token_gae_lambda: Annotated[float, Range(0, 1)] = 1.0
+    """Inside a turn, for credit=tokens."""
+    baseline: str = "none"
+    """reinforce's: none, moving (a mean of late returns) or value (a critic)."""
+    normalise: str | None = None
+    """Advantages: batch (mean 0, deviation 1 over the rollout), group (by the deviation of their
+    group's returns) or none; the algorithm's own unless told."""
+    group_size: Annotated[int | None, Range(1)] = None
+    """How many episodes are played of each seed; grpo and rloo compare them (4 unless told)."""
+    drop_flat_groups: bool = False
+    """Learn nothing from groups whose episodes all have the same return."""
+    reward_scale: Annotated[float, Range(above=0)] = 1.0
+    reward_clip: Annotated[float | None, Range(above=0)] = None
+    """Scaled rewards are kept between minus this and this."""
+    clip_low: Annotated[float, Range(above=0, high=1)] = 0.2
+    clip_high: Annotated[float, Range(above=0)] = 0.2
+    epochs: Annotated[int, Range(1)] = 3
+    """Passes over each rollout."""
+    minibatch_decisions: Annotated[int, Range(1)] = 256
+    target_kl: Annotated[float | None, Range(above=0)] = 0.05
+    """An update stops early once approx_kl passes this; trpo's steps are bounded by it."""
+    fisher_fraction: Annotated[float, Range(above=0, high=1)] = 0.2
+    """trpo: the part of the decisions that the curvature is estimated from."""
+    kl_coef: Annotated[float, Range(0)] = 0.0
+    """Of the KL divergence from the reference, the policy that the run began with (with LoRA, the
+    model without its adapter); 0 for none."""
+    kl_in: str = "loss"
+    """loss (an estimate, differentiated) or reward (the log-ratio, taken off each decision's
+    reward, or with credit=tokens each token's)."""
+    kl_estimator: str = "k3"
+    """For kl_in=loss: k3 (GRPO's, which follows the gradient of KL(reference | policy)) or k2
+    (which follows that of KL(policy | reference), the divergence that is reported)."""
+    kl_target: Annotated[float | None, Range(above=0)] = None
+    """Move kl_coef so that the divergence, in nats a decision, comes to this."""
+    kl_horizon: Annotated[int, Range(1)] = 10_000
+    """Decisions in which kl_coef may move by a fifth of its size."""
+    entropy_coef: Annotated[float, Range(0)] = 0.02
+    entropy_final: Annotated[float | None, Range(0)] = None
+    """What entropy_coef becomes, linearly, by the end of the run."""
+    value_coef: Annotated[float, Range(0)] = 0.5
+    hindsight_coef: Annotated[float, Range(above=0)] = 1.0
+    """What a decision told in hindsight weighs, where any other weighs 1."""
+    max_grad_norm: Annotated[float, Range(above=0)] = 0.5
+    """Longer gradients are cut to this length. muon and adamw divide a gradient's size out again:
+    it is the learning rate that bounds a step, and this what one step adds to their averages."""
+    weight_decay: Annotated[float, Range(0)] = 0.0
+    batch_tokens: Annotated[int, Range(1)] = 8192
+    """The most tokens in one forward pass; larger minibatches are accumulated."""
+    recompute_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more time."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name, str(getattr(self, name)), [c for c in choices if c])
+
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "optimizer": ("muon", "adamw"),
+    "credit": ("turns", "tokens"),
+    "baseline": ("none", "moving", "value"),
+    "normalise": ("batch", "group", "none", None),
+    "kl_in": ("loss", "reward"),
+    "kl_estimator": ("k3", "k2"),
+}
+"""What those settings of a :class:`LearnConfig` may be that are words."""
+
+
+@dataclass(frozen=True)
+class ImitationConfig:
+    """Who plays while the expert's choices are learned (algorithm imitation)."""
+
+    hand_over: Annotated[float, Range(0, 1)] = 0.3
+    """The part of the run within which play passes from the expert to the policy."""
+    expert_final: Annotated[float, Range(0, 1)] = 1.0
+    """The share of the episodes that the expert plays at the end; below 1 is DAgger."""
+    noise: Annotated[float, Range(0, 1)] = 0.3
+    """Where the expert plays: the share of its actions replaced by the policy's own."""
+    demonstrations: str | None = None
+    """Learn from the episodes in this file instead of playing any."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def refuse_unused(config: Any, unused: Mapping[str, str]) -> None:
+    """Raise :class:`LangAgentError` for an option that is set and has no use.
+
+    An option is set where it is neither at its default nor None, which asks for nothing.
+
+    Args:
+        config: a configuration dataclass.
+        unused: option -> why it has no use, as the end of the sentence "x=1 has no use ...".
+    """
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if item.name in unused and value is not None and value != item.default:
+            raise LangAgentError(
+                f"{item.name}={value} has no use {unused[item.name]}; leave it at {item.default}."
+            )
