@@ -281,9 +281,14 @@ def load_prompts(prompts: str | Path | Iterable[Any]) -> list[str]:
 
 def _read_prompts(file: Path) -> list[str]:
     try:
-        lines = [line for line in file.read_text().splitlines() if line.strip()]
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise LangAgentError(f"Cannot read the prompts in '{file}': {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise LangAgentError(
+            f"The prompts in '{file}' are not UTF-8 text: {error.reason}."
+        ) from None
+    lines = [line for line in text.split("\n") if line.strip()]  # not at U+2028, as JSON has it
     if file.suffix != ".jsonl":
         return lines
     prompts = []

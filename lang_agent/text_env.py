@@ -110,7 +110,7 @@ class InvalidAction:
                 number = float(value) if kind == "penalty" else int(value)
             except ValueError:
                 number = -1.0
-            if number < 0:
+            if not 0 <= number < float("inf"):
                 raise LangAgentError(
                     f"invalid_action {text!r} needs a number of at least 0 after the colon, "
                     f"such as '{kind}:{'0.1' if kind == 'penalty' else '2'}'."
@@ -166,8 +166,8 @@ class TextEnv(gymnasium.Env[str, str]):
         self._fields: dict[str, Any] = {}
         self._world_info: dict[str, Any] = {}
         self._retries = self._idle = self._steps = 0
-        self._taken: Any = None  # the environment action of the last step; None where it stayed
-        self._wanted: Any = None  # the environment action that the expert named last
+        self._taken: Any = None  # environment action of the last step; None: the world stayed
+        self._wanted: Any = None  # the expert's last one
         self.achieved: list[Achieved] = []
         """What the episode has fulfilled so far, where it is watched (:meth:`watch`): each mission
         once, when it was first done. Told every time, a thing picked up and dropped again and again
@@ -270,6 +270,9 @@ class TextEnv(gymnasium.Env[str, str]):
         if observation is not None:
             rendered = self._wording.fields(self._renderer(observation, self.env))
             fields = {name: plain(value, name) for name, value in rendered.items()}
+            if isinstance(fields.get("descriptions"), str):
+                name = _name(self._renderer)
+                raise LangAgentError(f"{name} gives 'descriptions' as one text, not as lines.")
         if "descriptions" not in fields:
             raise LangAgentError(
                 f"The renderer {_name(self._renderer)} returned no 'descriptions' (a list of "
@@ -315,7 +318,7 @@ class TextEnv(gymnasium.Env[str, str]):
     def retold(self, mission: str) -> Iterator[str]:
         """The prompts of the episode's steps so far, as they would have read with another mission
         (in the world's own words). It must have been watched."""
-        told = self._wording.fields({"mission": mission})
+        told = plain(self._wording.fields({"mission": mission}), "mission")
         prompt = self.prompt.again()
         for action, fields in self._turns[:-1]:
             seen = {**fields, **told}

@@ -361,10 +361,16 @@ def test_prompts_come_from_lists_rows_and_files(tmp_path):
     assert TextGenerationEnv(tmp_path / "p.txt").prompts == ["one", "two"]
     assert TextGenerationEnv(str(tmp_path / "p.jsonl")).prompts == ["three"]
     assert TextGenerationEnv([{"prompt": "four", "id": 1}]).prompts == ["four"]
+    (tmp_path / "bom.txt").write_bytes("\ufeffune journée\n".encode())
+    assert TextGenerationEnv(tmp_path / "bom.txt").prompts == ["une journée"]
+    (tmp_path / "u.jsonl").write_text('{"prompt": "a\u2028b"}\n', encoding="utf-8")
+    assert TextGenerationEnv(tmp_path / "u.jsonl").prompts == ["a\u2028b"]
+    (tmp_path / "latin.txt").write_bytes(b"journ\xe9e")
     (tmp_path / "p.jsonl").write_text('{"prompt": "three"}\n{"text": 1}\n')
     for prompts, message in (
         (tmp_path / "p.jsonl", "line 2, is no JSON object"),
         (tmp_path / "none.txt", "Cannot read the prompts"),
+        (tmp_path / "latin.txt", "not UTF-8 text"),
         ([], "no prompts"),
         ([{"text": "x"}], "have a 'prompt'"),
     ):

@@ -88,7 +88,18 @@ def test_a_world_without_noop_stays_put_but_not_for_ever():
 
 
 @pytest.mark.parametrize(
-    "rule", ["nope", "penalty:", "penalty:-1", "penalty:x", "retry:1.5", "default:", "noop:1"]
+    "rule",
+    [
+        "nope",
+        "penalty:",
+        "penalty:-1",
+        "penalty:nan",
+        "penalty:inf",
+        "penalty:x",
+        "retry:1.5",
+        "default:",
+        "noop:1",
+    ],
 )
 def test_a_malformed_invalid_action_rule_is_refused(rule):
     with pytest.raises(LangAgentError, match="invalid_action"):
@@ -122,6 +133,12 @@ def test_actions_may_differ_from_state_to_state():
 def test_a_renderer_must_describe():
     env = TextEnv(Bandit(), World(BANDIT.actions, {"r": lambda state, env: {"mission": "x"}}))
     with pytest.raises(LangAgentError, match="returned no 'descriptions'"):
+        env.reset(seed=0)
+
+
+def test_descriptions_are_lines():
+    env = TextEnv(Bandit(), World(BANDIT.actions, {"r": lambda *_: {"descriptions": "one text"}}))
+    with pytest.raises(LangAgentError, match="'descriptions' as one text"):
         env.reset(seed=0)
 
 

@@ -14,6 +14,8 @@ for package in (lang_agent, lang_agent.envs, lang_agent.prompts):
 assert "torch" not in sys.modules, "importing lang_agent must not import torch"
 assert (Path(lang_agent.__file__).parent / "py.typed").exists()
 
+assert lang_agent.parse_action("trun left", ["turn left"]).verdict == "near"
+
 env = lang_agent.make("BabyAI-GoToLocal-v0", prompt="glam")
 prompt, info = env.reset(seed=0)
 assert prompt.endswith("Action 0: ")
