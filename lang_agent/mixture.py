@@ -89,14 +89,21 @@ class Mixture(gymnasium.Env[str, str]):
     @property
     def judge(self) -> Any:
         """Who judges what is written in the parts that have a rubric; set, it is theirs."""
-        judges = (getattr(env.unwrapped, "judge", None) for env in self.envs)
-        return next((judge for judge in judges if judge is not None), None)
+        return next((env.unwrapped.judge for env in self._writing), None)  # type: ignore[attr-defined]
 
     @judge.setter
     def judge(self, judge: Any) -> None:
-        for env in self.envs:
-            if hasattr(env.unwrapped, "judge"):
-                env.unwrapped.judge = judge
+        for env in self._writing:
+            env.unwrapped.judge = judge  # type: ignore[attr-defined]
+
+    @property
+    def _writing(self) -> list[gymnasium.Env[str, str]]:
+        return [env for env in self.envs if hasattr(env.unwrapped, "judges_together")]
+
+    @property
+    def judges_together(self) -> bool:
+        """Whether the rubric of the part being played wants all texts of a group at once."""
+        return getattr(self._env.unwrapped, "judges_together", False)
 
     def render(self) -> Any:
         return self._env.render()

@@ -45,9 +45,11 @@ def pretrain(
         raise LangAgentError(f"'{out}' is there already: choose another --out.")
     try_place(out)
     try:
-        lines = [line for line in Path(file).read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise LangAgentError(f"Cannot read '{file}': {error.strerror}.") from None
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise LangAgentError(f"Cannot read '{file}': {reason}.") from None
+    lines = [line for line in text.split("\n") if line.strip()]
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(lines), generator=generator).tolist()
     held = len(lines) // 20
@@ -69,6 +71,11 @@ def pretrain(
         starts = torch.randint(len(train) - context, (batch,), generator=generator).tolist()
         optimizer.zero_grad()
         loss = language_loss(policy, _stretches(train, starts, context))
+        if not torch.isfinite(loss):
+            raise LangAgentError(
+                f"The loss of step {step + 1} is {loss.item()}: use a learning_rate below "
+                f"{learning_rate:g}."
+            )
         loss.backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()

@@ -13,6 +13,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.stepping import (
     MAX_IN_A_ROW,
     RETRIES,
+    EnvError,
     EnvErrors,
     Turn,
     as_reward,
@@ -178,8 +179,8 @@ class _Playing:
         self.groups: dict[int, _Group] = {}
         self.done: list[Episode] = []
         for slot, env in enumerate(envs):
-            if hasattr(env.unwrapped, "judge"):
-                env.unwrapped.judge = partial(self._judge, slot)
+            if hasattr(env.unwrapped, "judges_together"):
+                env.unwrapped.judge = partial(self._judge, slot)  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Leave the environments to whoever steps them next."""
@@ -187,8 +188,8 @@ class _Playing:
             if seat.turn is not None:
                 seat.turn.abandon()
         for env in self.envs:
-            if hasattr(env.unwrapped, "judge"):
-                env.unwrapped.judge = None
+            if hasattr(env.unwrapped, "judges_together"):
+                env.unwrapped.judge = None  # type: ignore[attr-defined]
 
     def episodes(self) -> Iterator[Episode]:
         for slot in range(len(self.envs)):
@@ -249,7 +250,11 @@ class _Playing:
             return True
         if not group.failed:
             errors.in_a_row += 1
-        if errors.rule != "skip" or errors.in_a_row >= MAX_IN_A_ROW:
+        if errors.rule == "retry":
+            raise EnvError(f"It failed {1 + RETRIES} times, at last so: {named}") from error
+        if errors.in_a_row >= MAX_IN_A_ROW:
+            raise EnvError(f"{MAX_IN_A_ROW} in a row failed, the last so: {named}") from error
+        if errors.rule != "skip":
             raise named from error
         self.steps -= sum(len(other.steps) for other in group.finished)
         errors.left_out += 1 + len(group.finished)
@@ -267,7 +272,7 @@ class _Playing:
             self._finish(slot)
             return
         step: Callable[[], Any] = partial(seat.env.step, decision.action)
-        if self.group_size > 1 and _judged_together(seat.env):
+        if self.group_size > 1 and getattr(seat.env.unwrapped, "judges_together", False):
             seat.turn = Turn(step)
             seat.turn.start()
             step = seat.turn.result
@@ -370,12 +375,6 @@ class _Playing:
                 f"environments at once, and there are {len(self.envs)}: set envs to "
                 f"{self.group_size} or more."
             )
-
-
-def _judged_together(env: gymnasium.Env) -> bool:
-    """Whether a rubric wants all texts of a group at once."""
-    whole = env.unwrapped
-    return bool(getattr(getattr(whole, "playing", whole), "judges_together", False))
 
 
 def _observe(prompt: str, info: dict[str, Any]) -> TextObservation:

@@ -215,3 +215,12 @@ def test_a_game_that_is_given_up_leaves_nothing_behind():
     for env in envs:  # and steps by itself again
         env.reset(seed=0)
         assert env.step("la")[1] == 0.0
+
+
+def test_a_world_with_a_judge_of_its_own_keeps_it():
+    from conftest import make_bandit
+
+    env = make_bandit()
+    env.judge = "a judge that is the world's own business"
+    list(play(Say("go left"), [env], [0]))
+    assert env.judge == "a judge that is the world's own business"

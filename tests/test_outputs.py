@@ -12,7 +12,6 @@ import imageio.v3 as imageio
 import pytest
 from conftest import make_bandit
 from lang_agent.envs.text_generation import TextGenerationEnv
-from runs import Runs
 from test_golden import BASE, LEVEL, make_policy
 
 import lang_agent
@@ -31,6 +30,7 @@ from lang_agent.files import (
 )
 from lang_agent.rollout import play
 from lang_agent.trainer import start
+from runs import Runs
 
 ROOM = "BabyAI-GoToRedBallNoDists-v0"
 
@@ -248,6 +248,19 @@ def test_pretrain_tries_its_place_first(tmp_path):
         pretrain.pretrain(tmp_path / "file", tmp_path / "file" / "model")
     with pytest.raises(LangAgentError, match="Cannot write"):
         pretrain.pretrain(tmp_path / "nothing-is-read", "/proc/model")
+
+
+def test_pretraining_that_goes_wrong_saves_nothing(tmp_path):
+    (tmp_path / "text").write_text("the sun is warm\na dog runs home\n" * 200)
+    with pytest.raises(LangAgentError, match=r"The loss of step \d is (nan|inf)"):
+        pretrain.pretrain(
+            tmp_path / "text", tmp_path / "model", model="nano", steps=9, batch=2, context=8,
+            learning_rate=1e30,
+        )  # fmt: skip
+    (tmp_path / "latin").write_bytes("é\n".encode("latin-1") * 400)
+    with pytest.raises(LangAgentError, match="no UTF-8 text"):
+        pretrain.pretrain(tmp_path / "latin", tmp_path / "model")
+    assert names(tmp_path) == ["latin", "text"]
 
 
 def test_a_film_makes_its_folder_and_a_world_without_pictures_is_refused_at_once(tmp_path):
