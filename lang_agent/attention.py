@@ -24,14 +24,19 @@ LONGEST = 1024  # tokens; beyond, their weights take too much memory
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' ``sdpa`` attention, a block of queries at a time.
 
     Args:
         query: (B, heads, W, size).
         key, value: (B, key heads, keys, size); several heads of queries may share one of theirs.
-        mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain causal
+        attention_mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain causal
             attention.
 
     Returns:
@@ -39,6 +44,7 @@ def attend(
     """
     dtype = computed_in(query)  # models that rotate queries and keys do it in float32
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    mask = attention_mask
     width, scale = query.shape[2], kwargs.get("scaling") or query.shape[3] ** -0.5
     if width == 1 and _slow_in_fused(query):
         return _products(query, key, value, mask, scale).transpose(1, 2), None

@@ -197,7 +197,7 @@ def model_folder(path: str | Path) -> str | Path:
     """Where a policy lies: the newest checkpoint of a run folder, the one that ships under this
     name, else ``path`` itself."""
     path = shipped(path)
-    return latest_checkpoint(Path(path)) if (Path(path) / FOLDER).is_dir() else path
+    return latest_checkpoint(Path(path)) if os.path.isdir(os.path.join(path, FOLDER)) else path
 
 
 def load_policy(

@@ -61,7 +61,8 @@ class Codec:
         if self.chat:
             self._begin_chat()
         self.overhead = len(self.encode_prompt("x")) - len(self.encode("x"))
-        """Tokens of a prompt that are not its text's: of its beginning and of its chat template."""
+        """The most tokens of a prompt that are not its text's: of its beginning (and a space that
+        the tokenizer puts there) and of its chat template."""
 
     # -- text to tokens ------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import socket
 from pathlib import Path
@@ -14,6 +15,7 @@ from huggingface_hub import constants
 from lang_agent.errors import LangAgentError
 
 _ID = re.compile(r"[\w][\w.-]*(?:/[\w][\w.-]*)?", re.ASCII)
+LONGEST = 96  # characters of an id
 PATIENCE = 3.0  # seconds for the hub to answer at all
 
 
@@ -32,9 +34,10 @@ def looks_like_path(name: str) -> bool:
     return (
         name.startswith((".", "/", "~"))
         or _ID.fullmatch(name) is None
+        or len(name) > LONGEST
         or ".." in name
         or "--" in name
-        or ("/" in name and Path(first).is_dir())
+        or ("/" in name and os.path.isdir(first))
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -125,9 +126,9 @@ def load(
     if where == SMOLLM2:
         where, gguf_file = _smollm2()
     files: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
-    if not Path(where).is_dir():
+    if not os.path.isdir(where):  # of a Path, is_dir raises for names that no file can have
         files["local_files_only"] = not can_ask_hub(where)
-    if (Path(where) / "adapter_config.json").is_file():
+    if os.path.isfile(os.path.join(where, "adapter_config.json")):
         from lang_agent.lora import load_adapted
 
         return load_adapted(Path(where), trust=trust)
@@ -136,7 +137,11 @@ def load(
         with no_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(where, **files)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                where, dtype=torch.float32, output_loading_info=True, **files
+                where,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told, and then refused by name
+                **files,
             )
     except Exception as error:
         raise _cannot_load(where, error, files) from None
@@ -245,9 +250,10 @@ def context_of(config: PreTrainedConfig) -> int:
     positions of the kind "longrope" change with the longest row of a batch: that is then the most.
     """
     longest = int(getattr(config, "max_position_embeddings", 0) or 1024)
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope":
-        longest = min(longest, int(rope.get("original_max_position_embeddings") or longest))
+    ropes = getattr(config, "rope_parameters", None) or {}
+    for rope in (ropes, *(rope for rope in ropes.values() if isinstance(rope, dict))):
+        if rope.get("rope_type") == "longrope":
+            longest = min(longest, int(rope.get("original_max_position_embeddings") or longest))
     if getattr(config, "attn_temperature_tuning", False):  # Llama 4's, by the places in the cache
         longest = min(longest, int(config.floor_scale) // 2)
     return longest

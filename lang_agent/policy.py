@@ -63,7 +63,7 @@ class LanguagePolicy(nn.Module):
         models.check_vocabulary(model, tokenizer)
         expected = probe.expect(model.float())
         self.model, self.tokenizer = models.make_ready(model), tokenizer
-        config = model.config.get_text_config()
+        config = model.config.get_text_config(decoder=True)
         layers = int(config.num_hidden_layers)
         if not -layers - 1 <= value_layer <= layers:
             raise LangAgentError(
@@ -214,7 +214,7 @@ class LanguagePolicy(nn.Module):
             phrases,
             rule,
             words=[len(action.split()) for action in actions],
-            end=self.encode("\n")[-1],
+            end=(self.encode("\n") or [*self.end_tokens] or [0])[-1],
         )
 
     def _plant(self, trees: tuple[ActionTree, ...]) -> Forest:

@@ -11,6 +11,7 @@ that the model itself makes its masks from; one that cannot be is probed at its 
 
 from __future__ import annotations
 
+import inspect
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from lang_agent.action_tree import ActionTree, build_tree
 from lang_agent.cache import RaggedCache
 from lang_agent.errors import LangAgentError
 from lang_agent.masks import has_own_window
-from lang_agent.models import context_of, vocabulary_of
+from lang_agent.models import base_of, context_of, vocabulary_of
 from lang_agent.scoring import lay_out
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ SHORT = 4  # tokens of a window while it is probed
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 """The settings that transformers makes masks from at every pass."""
 _WINDOW = re.compile(r"window(?!_layers|_pattern)|attention_chunk|local_attention")
-_RECURRENT = re.compile(r"Mamba|SSM|Rwkv|Recurrent|RGLRU|DeltaNet|xLSTM|ShortConv|LinearAtt")
+_RECURRENT = re.compile(
+    r"Mamba|SSM|Rwkv|Recurrent|RGLRU|Delta|xLSTM|ShortConv|Linear[A-Z]|Lightning|H1Mixer"
+)
 
 
 class Expected:
@@ -47,7 +50,7 @@ class Expected:
 
     def __init__(self, model: PreTrainedModel, lengths: Sequence[int] = LENGTHS) -> None:
         vocabulary = vocabulary_of(model)
-        most = context_of(model.config.get_text_config()) - BRANCH
+        most = context_of(model.config.get_text_config(decoder=True)) - BRANCH
         draw = random.Random(0)
         self.prompts, (first, second, other) = [
             [
@@ -72,6 +75,14 @@ class Expected:
         }
         return [after[path] for path in sorted(after)]
 
+    def looks_ahead(self) -> bool:
+        """Whether what follows a prompt changes what the model says within it."""
+        for prompt in self.prompts:
+            first, *others = [self.log_probs[prompt, phrase] for phrase in self.phrases]
+            if any(_away(other[: len(prompt)], first[: len(prompt)]) > 0 for other in others):
+                return True
+        return False
+
 
 def expect(model: PreTrainedModel) -> Expected:
     """What the model says before anything is made ready in it."""
@@ -85,7 +96,9 @@ def check(policy: LanguagePolicy, expected: Expected) -> None:
     """Raise :class:`LangAgentError` with the reason where a policy's scores differ from
     ``expected``, or, in a model with windows, from its plain passes beyond them."""
     model = policy.model
-    config = model.config.get_text_config()
+    config = model.config.get_text_config(decoder=True)
+    if expected.looks_ahead():
+        raise _refusal(model, "what it says of a token depends on later ones: it is not causal")
     try:
         _compare(policy, expected)
         for name in _windows(config):
@@ -167,7 +180,7 @@ def _compare(policy: LanguagePolicy, expected: Expected) -> None:
         parts = [row[cut[turn] : cut[turn + 1]] for row, cut in zip(rows, cuts, strict=True)]
         if all(parts):
             found = read(parts, tree, cache, starts)
-    if cache.layers_held < policy.model.config.get_text_config().num_hidden_layers:
+    if cache.layers_held < policy.model.config.get_text_config(decoder=True).num_hidden_layers:
         raise _refusal(policy.model, _because(policy.model) or "not all layers keep their keys")
     for at, part in enumerate(parts):
         inner = found[at, len(part) : len(part) + len(nodes[at])]
@@ -176,17 +189,23 @@ def _compare(policy: LanguagePolicy, expected: Expected) -> None:
 
 
 def _same(policy: LanguagePolicy, found: Tensor, wanted: Tensor, where: str) -> None:
-    exact = torch.get_float32_matmul_precision() == "highest"
-    away = (found - wanted).abs()
-    if (away <= (TOLERANCE if exact else 100 * TOLERANCE) + 1e-4 * wanted.abs()).all():
+    away = _away(found, wanted)
+    if away <= 0:
         return
-    model = policy.model
-    because = _because(model)
+    because = _because(policy.model) or _beside_head(policy)
     raise _refusal(
-        model,
-        f"its scores {where} are off by {away.max():.2g} nats from its own plain pass"
+        policy.model,
+        f"its scores {where} are off by {away:.2g} nats from its own plain pass"
         + (f", for {because}" if because else ""),
     )
+
+
+def _away(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference of two tensors, 0 where it is one of rounding."""
+    exact = torch.get_float32_matmul_precision() == "highest"
+    allowed = (TOLERANCE if exact else 100 * TOLERANCE) + 1e-4 * wanted.abs()
+    difference = (found - wanted).abs()
+    return 0.0 if (difference <= allowed).all() else float(difference.max())
 
 
 def _windows(config: PreTrainedConfig) -> list[str]:
@@ -217,18 +236,30 @@ def _shortened(model: PreTrainedModel, config: PreTrainedConfig, name: str) -> I
 
 def _because(model: PreTrainedModel) -> str:
     """What in a model a policy cannot follow, as far as it can be told from its parts."""
-    config = model.config.get_text_config()
+    config = model.config.get_text_config(decoder=True)
     if getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
         return (
             "its attention weighs tokens by their distance in the tensors (ALiBi), which is not "
             "their distance in the text where phrases branch"
         )
     for module in model.modules():
-        if _RECURRENT.search(type(module).__name__):
-            return (
-                f"it has layers that keep a running state ({type(module).__name__}), which cannot "
-                "branch into phrases"
-            )
+        name = type(module).__name__
+        if _RECURRENT.search(name) and not isinstance(module, PreTrainedModel):
+            return f"it has layers that keep a running state ({name}), which cannot branch"
+    if "position_ids" not in inspect.signature(base_of(model).forward).parameters:
+        return "it takes no positions, and counts them by the places in the tensors"
+    return ""
+
+
+@torch.no_grad()
+def _beside_head(policy: LanguagePolicy) -> str:
+    """Whether logits are something else than a head's products with the last hidden states."""
+    model = policy.model
+    ids = torch.tensor([[0, 1 % vocabulary_of(model)]], device=policy.device)
+    states = base_of(model)(input_ids=ids, use_cache=False).last_hidden_state[0]
+    found = policy.token_logits(states).log_softmax(-1)
+    if _away(found, _plain(model, ids[0].tolist())) > 0:
+        return "between its last states and its logits it has more than a head (a layer, a scale)"
     return ""
 
 
