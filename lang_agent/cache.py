@@ -79,11 +79,6 @@ class RaggedCache(Cache):
         """How many keys a mask has, and which is the first."""
         return self.get_seq_length(), 0
 
-    @property
-    def layers_held(self) -> int:
-        """How many layers have stored keys."""
-        return len(self._keys)
-
 
 def _sizes(states: Tensor) -> tuple[int, int]:
     return states.shape[1], states.shape[3]

@@ -61,7 +61,8 @@ class LanguagePolicy(nn.Module):
     ) -> None:
         super().__init__()
         models.check_vocabulary(model, tokenizer)
-        expected = probe.expect(model.float())
+        nn.Module.float(model)  # transformers' own refuses models that came as GGUF
+        expected = probe.expect(model)
         self.model, self.tokenizer = models.make_ready(model), tokenizer
         config = model.config.get_text_config(decoder=True)
         layers = int(config.num_hidden_layers)

@@ -45,41 +45,43 @@ _RECURRENT = re.compile(
 
 
 class Expected:
-    """What a model says by itself: for two prompts and three phrases, the log-probabilities after
-    every token, from one plain pass for each prompt and path."""
+    """What a model says by itself: for two prompts and two phrases that begin alike, the
+    log-probabilities after every token, from one plain pass for each prompt and phrase."""
 
     def __init__(self, model: PreTrainedModel, lengths: Sequence[int] = LENGTHS) -> None:
         vocabulary = vocabulary_of(model)
         most = context_of(model.config.get_text_config(decoder=True)) - BRANCH
         draw = random.Random(0)
-        self.prompts, (first, second, other) = [
-            [
-                tuple(draw.randrange(vocabulary) for _ in range(max(min(length, most), 1)))
-                for length in counts
-            ]
-            for counts in (lengths, (2, 2, 2))
+        self.prompts = [
+            tuple(draw.randrange(vocabulary) for _ in range(max(min(length, most), 1)))
+            for length in lengths
         ]
-        self.phrases = [(*first, 0), (first[0], second[0], 0), (*other, 0)]  # two begin alike
+        start, one, other = (draw.randrange(vocabulary) for _ in range(3))
+        self.phrases = [(start, one, 0), (start, other, 0)]
         self.log_probs = {
             (prompt, phrase): _plain(model, (*prompt, *phrase[:BRANCH]))
             for prompt in self.prompts
             for phrase in self.phrases
         }
 
-    def nodes(self, prompt: tuple[int, ...]) -> list[Tensor]:
-        """The log-probabilities (V,) after each inner node of the phrases' tree, in its order."""
+    def within(self, prompt: tuple[int, ...]) -> Tensor:
+        """(L, V) after each token of a prompt."""
+        return self.log_probs[prompt, self.phrases[0]][: len(prompt)]
+
+    def nodes(self, prompt: tuple[int, ...]) -> Tensor:
+        """(M, V) after each inner node of the phrases' tree, in its order."""
         after = {
             phrase[:depth]: self.log_probs[prompt, phrase][len(prompt) + depth - 1]
             for phrase in self.phrases
             for depth in range(1, BRANCH + 1)
         }
-        return [after[path] for path in sorted(after)]
+        return torch.stack([after[path] for path in sorted(after)])
 
     def looks_ahead(self) -> bool:
         """Whether what follows a prompt changes what the model says within it."""
         for prompt in self.prompts:
-            first, *others = [self.log_probs[prompt, phrase] for phrase in self.phrases]
-            if any(_away(other[: len(prompt)], first[: len(prompt)]) > 0 for other in others):
+            one, other = [self.log_probs[prompt, phrase][: len(prompt)] for phrase in self.phrases]
+            if _away(one, other) > 0:
                 return True
         return False
 
@@ -121,71 +123,60 @@ def _plain(model: PreTrainedModel, tokens: Sequence[int]) -> Tensor:
     return model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
 
 
-@torch.no_grad()
 def _compare(policy: LanguagePolicy, expected: Expected) -> None:
+    """Read the prompts and phrases in every way that a policy does."""
     rows = [list(prompt) for prompt in expected.prompts]
     nothing, tree = build_tree([]), build_tree(expected.phrases)
-    prompts = [
-        expected.log_probs[prompt, expected.phrases[0]][: len(prompt)]
-        for prompt in expected.prompts
-    ]
+    prompts = [expected.within(prompt) for prompt in expected.prompts]
     nodes = [expected.nodes(prompt) for prompt in expected.prompts]
 
-    def read(
-        parts: Sequence[Sequence[int]],
-        tree: ActionTree,
-        cache: RaggedCache | None = None,
-        starts: Sequence[int] = (0, 0),
-        branches: Sequence[Sequence[int]] = (),
-    ) -> Tensor:
-        """(B, W, V) log-probabilities after every token of a layout."""
-        ends = [[part_end - 1] for part_end in branches_begin(parts, branches)]
-        layout = lay_out(parts, starts, ends, [[tree]] * 2, policy.device, branches)
-        # Not the first rows of the cache, nor in their order: those are read as a slice.
-        where = None if cache is None else torch.tensor([2, 0], device=policy.device)
-        states = policy.hidden_states(layout, cache, where)
-        flat = policy.token_logits(states.last.flatten(0, 1)).log_softmax(-1)
-        return flat.view(*states.last.shape[:2], -1)
-
-    def branches_begin(
-        parts: Sequence[Sequence[int]], branches: Sequence[Sequence[int]]
-    ) -> list[int]:
-        return [begin for begin, *_ in branches] if branches else [len(part) for part in parts]
-
-    found = read(rows, nothing)
+    found = _read(policy, rows, nothing)
     for at, row in enumerate(rows):
         _same(policy, found[at, : len(row)], prompts[at], "in rows of different length")
 
-    found = read(rows, tree)
+    found = _read(policy, rows, tree)
     for at, row in enumerate(rows):
         inner = found[at, len(row) : len(row) + len(nodes[at])]
-        _same(policy, inner, torch.stack(nodes[at]), "of phrases in a tree")
+        _same(policy, inner, nodes[at], "of phrases in a tree")
 
-    paths = [phrase[:BRANCH] for phrase in expected.phrases[1:]]
-    found = read(
-        [[*row, *paths[0], *paths[1]] for row in rows],
-        nothing,
-        branches=[[len(row), len(row) + BRANCH] for row in rows],
-    )
+    one, other = (phrase[:BRANCH] for phrase in expected.phrases)
+    begins = [[len(row), len(row) + BRANCH] for row in rows]
+    found = _read(policy, [[*row, *one, *other] for row in rows], nothing, branches=begins)
     for at, prompt in enumerate(expected.prompts):
-        for number, phrase in enumerate(expected.phrases[1:]):
-            begin = len(prompt) + BRANCH * number
+        for begin, phrase in zip(begins[at], expected.phrases, strict=True):
             wanted = expected.log_probs[prompt, phrase][len(prompt) :]
             _same(policy, found[at, begin : begin + BRANCH], wanted, "of texts that share a prompt")
 
     cache = RaggedCache(3)
-    cuts = [(0, len(row) // 3, (2 * len(row)) // 3, len(row)) for row in rows]
-    for turn in range(3):  # each turn's phrases are written over by the next turn
-        starts = [cut[turn] for cut in cuts]
-        parts = [row[cut[turn] : cut[turn + 1]] for row, cut in zip(rows, cuts, strict=True)]
-        if all(parts):
-            found = read(parts, tree, cache, starts)
-    if cache.layers_held < policy.model.config.get_text_config(decoder=True).num_hidden_layers:
-        raise _refusal(policy.model, _because(policy.model) or "not all layers keep their keys")
-    for at, part in enumerate(parts):
+    halves = [len(row) // 2 for row in rows]
+    if all(halves):  # the first turn's phrases are written over by the next
+        first = [row[:half] for row, half in zip(rows, halves, strict=True)]
+        _read(policy, first, tree, cache)
+    rest = [row[half:] for row, half in zip(rows, halves, strict=True)]
+    found = _read(policy, rest, tree, cache, halves)
+    for at, part in enumerate(rest):
         inner = found[at, len(part) : len(part) + len(nodes[at])]
         _same(policy, found[at, : len(part)], prompts[at][-len(part) :], "from a cache")
-        _same(policy, inner, torch.stack(nodes[at]), "of phrases after a cache")
+        _same(policy, inner, nodes[at], "of phrases after a cache")
+
+
+@torch.no_grad()
+def _read(
+    policy: LanguagePolicy,
+    rows: Sequence[Sequence[int]],
+    tree: ActionTree,
+    cache: RaggedCache | None = None,
+    starts: Sequence[int] = (0, 0),
+    branches: Sequence[Sequence[int]] = (),
+) -> Tensor:
+    """(2, W, V) log-probabilities after every token of two rows and the tree behind each."""
+    ends = [[begin[0] - 1] for begin in branches] or [[len(row) - 1] for row in rows]
+    layout = lay_out(rows, starts, ends, [[tree]] * 2, policy.device, branches)
+    # Not the first rows of the cache in their order: those are read as a slice.
+    where = None if cache is None else torch.tensor([2, 0], device=policy.device)
+    states = policy.hidden_states(layout, cache, where).last
+    log_probs = policy.token_logits(states.flatten(0, 1)).log_softmax(-1)
+    return log_probs.view(*states.shape[:2], -1)
 
 
 def _same(policy: LanguagePolicy, found: Tensor, wanted: Tensor, where: str) -> None:
