@@ -36,8 +36,8 @@ def attend(
     Args:
         query: (B, heads, W, size).
         key, value: (B, key heads, keys, size); several heads of queries may share one of theirs.
-        attention_mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain causal
-            attention.
+        attention_mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain
+            causal attention.
 
     Returns:
         (B, W, heads, size), and None for the weights.
