@@ -209,7 +209,7 @@ def load_policy(
     Raises :class:`LangAgentError` for one whose files are not what was written.
     """
     folder = model_folder(path)
-    if folder == shipped(path) and (Path(folder) / SUMS_FILE).is_file():
+    if folder == shipped(path) and os.path.isfile(os.path.join(folder, SUMS_FILE)):
         refuse_damaged(Path(folder))
     return LanguagePolicy.from_pretrained(folder, device=device, chat=chat, trust=trust)
 

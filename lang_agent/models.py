@@ -283,13 +283,17 @@ def freeze_layers(model: PreTrainedModel, count: int) -> None:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """transformers draws a bar for every file that it reads or writes; checkpoints are many.
-    (Its GGUF reader asks nobody, and writes to standard error.)"""
+    """transformers draws a bar for every file that it reads or writes; checkpoints are many. What
+    it warns of (tensors missing) is refused here. (Its GGUF reader asks nobody, and writes to
+    standard error.)"""
     shown = transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         with redirect_stderr(io.StringIO()):
             yield
     finally:
+        transformers_logging.set_verbosity(level)
         if shown:
             transformers_logging.enable_progress_bar()
