@@ -54,10 +54,11 @@ def build_tree(
             edges.setdefault(tuple(phrase[:stop]), len(edges))
     inner = sorted({path[:-1] for path in edges if len(path) > 1})  # depth first: sorted prefixes
     node = {(): 0, **{path: index + 1 for index, path in enumerate(inner)}}
-    last = [
-        max(index for index, below in enumerate(inner) if below[: len(path)] == path)
-        for path in inner
-    ]
+    last = list(range(len(inner)))
+    for index in reversed(range(len(inner))):  # children come after their parents
+        parent = node[inner[index][:-1]] - 1
+        if parent >= 0:
+            last[parent] = max(last[parent], last[index])
     uses = np.zeros((len(phrases), len(edges)), dtype=np.float32)
     lengths = [len(phrase) for phrase in phrases]
     siblings = Counter(path[:-1] for path in edges)

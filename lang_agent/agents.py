@@ -49,6 +49,7 @@ class PolicyAgent:
         self._contexts: list[list[int]] = [[] for _ in range(slots)]
         self._cached = [0] * slots  # how many of the context's tokens have keys in the cache
         self._texts = [""] * slots  # the context as text: prompt and what was answered
+        self._answers = [""] * slots  # the latter alone
 
     def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
         """Keep the environment's prompts within the model's context."""
@@ -56,10 +57,11 @@ class PolicyAgent:
         if limit is None:
             return
         policy = self.policy
+        room = policy.context - policy.codec.overhead
         if self.decide.decide == GENERATE:
-            limit(policy.context - self.decide.max_new_tokens, policy.count_tokens)
+            limit(room - self.decide.max_new_tokens, policy.count_tokens)
         else:
-            limit(policy.context, policy.count_tokens, with_phrase=True)
+            limit(room, policy.count_tokens, with_phrase=True)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         if not slots:
@@ -112,7 +114,7 @@ class PolicyAgent:
                 action, context, len(context) - 1, choice, log_probs=row[:counts], value=value
             )
             context += policy.encode_action(action)
-            self._texts[slot] = f"{observation.prompt.rstrip(' ')} {action}"
+            self._answered(slot, observation.prompt, f" {action}")
             decisions.append(decision)
         return decisions
 
@@ -144,13 +146,12 @@ class PolicyAgent:
             position = len(context) - 1
             answer = _answer(record.text, was_asked)
             self._cached[slot] = len(context) + len(record.token_ids) - 1
-            kept = record.token_ids
-            if answer is None:
-                answer = record.text
-            else:  # the last token ended the answer; the next prompt has its newline
-                kept = kept[:-1]
+            # A token that ends the answer is learned, but what goes on from there has its own end.
+            ended = answer is not None or record.token_ids[-1] in policy.end_tokens
+            kept = record.token_ids[:-1] if ended else record.token_ids
+            answer = record.text if answer is None else answer
             context += kept
-            self._texts[slot] = seen.prompt.rstrip(" ") + str(policy.tokenizer.decode(kept))
+            self._answered(slot, seen.prompt, policy.decode(kept))
             whole = seen.actions is None and not seen.line  # the text itself is what is judged
             decisions.append(
                 Decision(
@@ -167,23 +168,28 @@ class PolicyAgent:
     def record(self, slot: int, observation: TextObservation, action: str, choice: int) -> Decision:
         """A decision that was made elsewhere, as one to learn from: the model is not run, and there
         are no log-probabilities."""
-        prompt = observation.prompt.rstrip(" ")
-        self._cached[slot] = self._read(slot, prompt)
+        self._cached[slot] = self._read(slot, observation.prompt.rstrip(" "))
         context = self._contexts[slot]
         decision = Decision(action, context, len(context) - 1, choice)
         context += self.policy.encode_action(action)
-        self._texts[slot] = f"{prompt} {action}"
+        self._answered(slot, observation.prompt, f" {action}")
         return decision
 
     def _read(self, slot: int, prompt: str) -> int:
         """Make the slot's context that of the prompt; returns how much of it is in the cache."""
         before, text = self._contexts[slot], self._texts[slot]
-        if text and prompt.startswith(text):
-            before += self.policy.encode(prompt[len(text) :])
+        grows, rest = text and prompt.startswith(text), prompt[len(text) :]
+        if grows and self.policy.codec.extends(self._answers[slot], rest):
+            before += self.policy.encode(rest)
             return min(self._cached[slot], len(before) - 1)
         context = self.policy.encode_prompt(prompt)
         self._contexts[slot] = context
         return _common_length(context, before[: self._cached[slot]])
+
+    def _answered(self, slot: int, prompt: str, answer: str) -> None:
+        """Remember what the slot's context reads, for a prompt that may go on from there."""
+        self._texts[slot] = prompt.rstrip(" ") + answer
+        self._answers[slot] = answer
 
     def _share(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
         """Take the common beginning of new contexts from the cache's last row."""

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from lang_agent.precision import computed_in
 
@@ -25,21 +24,27 @@ LONGEST = 1024  # tokens; beyond, their weights take too much memory
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' ``sdpa`` attention, a block of queries at a time.
 
     Args:
         query: (B, heads, W, size).
         key, value: (B, key heads, keys, size); several heads of queries may share one of theirs.
-        mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain causal
-            attention.
+        attention_mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain
+            causal attention.
 
     Returns:
         (B, W, heads, size), and None for the weights.
     """
     dtype = computed_in(query)  # models that rotate queries and keys do it in float32
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    mask = attention_mask
     width, scale = query.shape[2], kwargs.get("scaling") or query.shape[3] ** -0.5
     if width == 1 and _slow_in_fused(query):
         return _products(query, key, value, mask, scale).transpose(1, 2), None
@@ -104,4 +109,3 @@ def _products(
 
 
 AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -75,6 +75,10 @@ class RaggedCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0 if self._aimed is None else self._aimed[3]
 
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """How many keys a mask has, and which is the first."""
+        return self.get_seq_length(), 0
+
 
 def _sizes(states: Tensor) -> tuple[int, int]:
     return states.shape[1], states.shape[3]

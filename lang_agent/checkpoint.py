@@ -197,18 +197,21 @@ def model_folder(path: str | Path) -> str | Path:
     """Where a policy lies: the newest checkpoint of a run folder, the one that ships under this
     name, else ``path`` itself."""
     path = shipped(path)
-    return latest_checkpoint(Path(path)) if (Path(path) / FOLDER).is_dir() else path
+    return latest_checkpoint(Path(path)) if os.path.isdir(os.path.join(path, FOLDER)) else path
 
 
-def load_policy(path: str | Path, device: str | None = None) -> LanguagePolicy:
-    """A policy from a run folder (its newest checkpoint), a model directory or the hub.
+def load_policy(
+    path: str | Path, device: str | None = None, *, chat: bool | None = None, trust: bool = False
+) -> LanguagePolicy:
+    """A policy from a run folder (its newest checkpoint), a model directory or the hub; see
+    :meth:`LanguagePolicy.from_pretrained`.
 
     Raises :class:`LangAgentError` for one whose files are not what was written.
     """
     folder = model_folder(path)
-    if folder == shipped(path) and (Path(folder) / SUMS_FILE).is_file():
+    if folder == shipped(path) and os.path.isfile(os.path.join(folder, SUMS_FILE)):
         refuse_damaged(Path(folder))
-    return LanguagePolicy.from_pretrained(folder, device=device)
+    return LanguagePolicy.from_pretrained(folder, device=device, chat=chat, trust=trust)
 
 
 def refuse_damaged(folder: Path) -> None:

@@ -108,7 +108,9 @@ def evaluate(args: Evaluate) -> None:
     try:
         for env_id in args.envs:
             envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
-            agent = make_agent(args.policy, len(envs), args.seed, args.decide, args.precision)
+            agent = make_agent(
+                args.policy, len(envs), args.seed, args.decide, args.precision, args.chat
+            )
             rows += evaluation.evaluate(
                 agent, envs, args.episodes, name=env_id, on_env_error=args.on_env_error
             )
@@ -135,13 +137,13 @@ def play(args: Play) -> None:
 
         try_place(Path(args.gif))
         env = args.text.make(args.env, render_mode="rgb_array")
-        agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision)
+        agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision, args.chat)
         episode = film(agent, env, args.seed, Path(args.gif))
         console.print(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
         return
     agent = None
     if args.agent != "human":
-        agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision)
+        agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision, args.chat)
     env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
     if args.record:
         from lang_agent.demonstrations import refuse_evaluation_seeds
@@ -228,7 +230,14 @@ def export(args: Export) -> None:
     console.print(f"{folder}: {size / 2**20:.1f} MiB", soft_wrap=True)
 
 
-def make_agent(name: str, slots: int, seed: int, decide: DecideConfig, precision: str) -> Any:
+def make_agent(
+    name: str,
+    slots: int,
+    seed: int,
+    decide: DecideConfig,
+    precision: str,
+    chat: bool | None = None,
+) -> Any:
     """The agent called ``name``: random, bot, constant:<action>, or a policy's folder or id."""
     from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
 
@@ -246,7 +255,7 @@ def make_agent(name: str, slots: int, seed: int, decide: DecideConfig, precision
     from lang_agent.agents import PolicyAgent
     from lang_agent.checkpoint import load_policy
 
-    policy = load_policy(name)
+    policy = load_policy(name, chat=chat)
     policy.set_precision(precision)
     generator = torch.Generator().manual_seed(seed)
     return PolicyAgent(policy, slots, decide, generator=generator)

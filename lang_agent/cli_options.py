@@ -25,6 +25,9 @@ class Evaluate:
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
+    chat: bool | None = None
+    """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
+    trained, and for any other model where it has a template."""
     seed: int = 0
     """Of the draws; the episodes' own seeds are always the same ones."""
     on_env_error: str = "stop"
@@ -46,6 +49,9 @@ class Play:
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
+    chat: bool | None = None
+    """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
+    trained, and for any other model where it has a template."""
     seed: int = 0
     gif: str | None = None
     """Write the episode as a GIF instead of playing in the terminal."""

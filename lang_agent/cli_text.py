@@ -38,6 +38,9 @@ class Generate:
     repetition_penalty: float = 1.0
     """Above 1: make tokens that were there before less likely."""
     seed: int = 0
+    chat: bool | None = None
+    """Whether a prompt is a message in the tokenizer's chat template; unless told, as the policy
+    was trained, and for any other model where it has a template."""
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -85,7 +88,7 @@ def continuations(args: Generate, prompt: str) -> list[str]:
 
     from lang_agent.checkpoint import load_policy
 
-    policy = load_policy(args.policy)
+    policy = load_policy(args.policy, chat=args.chat)
     row = policy.encode_prompt(prompt)
     if len(row) + args.max_new_tokens > policy.context:
         raise LangAgentError(
@@ -99,7 +102,8 @@ def continuations(args: Generate, prompt: str) -> list[str]:
         "max_new_tokens": args.max_new_tokens,
         "repetition_penalty": args.repetition_penalty,
         "num_return_sequences": args.count if drawn else min(args.count, args.beams),
-        "pad_token_id": policy.tokenizer.eos_token_id,
+        "eos_token_id": sorted(policy.end_tokens) or None,
+        "pad_token_id": min(policy.end_tokens, default=0),
     }
     if drawn:
         options |= {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
@@ -109,10 +113,7 @@ def continuations(args: Generate, prompt: str) -> list[str]:
         torch.manual_seed(args.seed)
         model: Any = policy.model
         out = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
-    return [
-        str(policy.tokenizer.decode(written[len(row) :], skip_special_tokens=True))
-        for written in out
-    ]
+    return [policy.decode(written[len(row) :].tolist()) for written in out]
 
 
 def pretrain(args: Pretrain) -> None:

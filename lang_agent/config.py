@@ -120,6 +120,9 @@ class TrainConfig:
     """Train neither the embeddings nor the first so many layers; 0 trains all."""
     context: Annotated[int | None, Range(1)] = None
     """Of a new model: the most tokens it reads, its memory of a transcript. Less is faster."""
+    chat: bool | None = None
+    """Whether prompts are messages in the tokenizer's chat template; unless told, where a model
+    has one. A trained policy goes on as it was trained."""
     value_layer: int = -1
     """The layer whose output the value head of a new policy reads; -1 is the last."""
     decide: DecideConfig = field(default_factory=DecideConfig)

@@ -25,7 +25,7 @@ class Written:
 
     token_ids: list[int] = field(default_factory=list)  # L, the one that ended it included
     log_probs: list[float] = field(default_factory=list)  # L, of the distribution drawn from
-    text: str = ""  # of all tokens but an end-of-text one
+    text: str = ""  # of all tokens but special ones and one that ended it
     value: float = 0.0  # the value head's, at the prompt's last token
 
 
@@ -58,7 +58,7 @@ def write(
     lengths = list(starts)
     active = list(range(len(rows)))
     done: set[int] = set()  # of the active: they read their last token again until they leave
-    end = policy.tokenizer.eos_token_id
+    ends = policy.end_tokens
     for turn in range(decide.max_new_tokens):
         layout = lay_out(
             [feeds[at] for at in active],
@@ -84,9 +84,9 @@ def write(
             record.log_probs.append(log_prob)
             lengths[at] += len(feeds[at])
             feeds[at] = [token]
-            over = token == end or lengths[at] + 1 >= policy.context
+            over = token in ends or lengths[at] + 1 >= policy.context
             if not over and token in stops:
-                over = finished(at, str(policy.tokenizer.decode(record.token_ids)))
+                over = finished(at, policy.decode(record.token_ids))
             if over:
                 done.add(at)
         if len(done) >= LEAVE * len(active):
@@ -95,8 +95,8 @@ def write(
         if not active:
             break
     for record in written:
-        kept = record.token_ids[:-1] if record.token_ids[-1] == end else record.token_ids
-        record.text = str(policy.tokenizer.decode(kept))
+        kept = record.token_ids[:-1] if record.token_ids[-1] in ends else record.token_ids
+        record.text = policy.decode(kept)
     return written
 
 
@@ -139,7 +139,7 @@ def generate(
     """Free text after each of B prompts.
 
     Args:
-        stop: a text ends before this string, or at the end-of-text token.
+        stop: a text ends before this string, or at one of the model's end tokens.
         generator: of the draws; seeded with 0 unless given.
         options: of :class:`DecideConfig`: max_new_tokens, temperature (0 takes the most likely
             token), top_k, top_p, min_p.

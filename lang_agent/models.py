@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,7 +28,9 @@ from transformers.utils import logging as transformers_logging
 from lang_agent import attention
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.fused import fuse
+from lang_agent.hub import can_ask_hub, not_there
 from lang_agent.induction import NAMED, SPELLED, WHOLE, start_with_induction
+from lang_agent.masks import take_two_masks
 
 
 @dataclass(frozen=True)
@@ -105,32 +109,81 @@ def shipped(name: str | Path) -> str | Path:
 
 
 def load(
-    path_or_id: str | Path, gguf_file: str | None = None
+    path_or_id: str | Path, gguf_file: str | None = None, *, trust: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model and tokenizer from a directory, the hub, an installed package ("smollm2") or this
     one ("nano").
 
     A directory with a LoRA adapter brings its base model. Weights are float32.
-    Raises :class:`LangAgentError` when nothing whole can be loaded from there.
+
+    Args:
+        trust: run Python code that comes with the model.
+
+    Raises:
+        LangAgentError: nothing whole can be loaded from there.
     """
     where = str(shipped(path_or_id))
     if where == SMOLLM2:
         where, gguf_file = _smollm2()
-    if where.startswith((".", "/")) and not Path(where).is_dir():
-        raise LangAgentError(f"There is no model directory '{where}'.")
-    if (Path(where) / "adapter_config.json").is_file():
+    files: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
+    if not os.path.isdir(where):  # of a Path, is_dir raises for names that no file can have
+        files["local_files_only"] = not can_ask_hub(where)
+    if os.path.isfile(os.path.join(where, "adapter_config.json")):
         from lang_agent.lora import load_adapted
 
-        return load_adapted(Path(where))
-    files: dict[str, Any] = {} if gguf_file is None else {"gguf_file": gguf_file}
+        return load_adapted(Path(where), trust=trust)
+    files["trust_remote_code"] = trust
     try:
         with no_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(where, **files)
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **files)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                where,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told, and then refused by name
+                **files,
+            )
     except Exception as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise LangAgentError(f"Cannot load a language model from '{where}': {reason}") from None
+        raise _cannot_load(where, error, files) from None
+    model, found = loaded
+    refuse_incomplete(where, found)
     return model, tokenizer
+
+
+def _cannot_load(where: str, error: Exception, files: dict[str, Any]) -> LangAgentError:
+    reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+    if not files["trust_remote_code"] and "trust_remote_code" in str(error):
+        return LangAgentError(
+            f"The model '{where}' needs Python code that comes with it, which is run only if you "
+            "say so: --trust (trust=True)."
+        )
+    if files.get("local_files_only"):
+        return not_there(where, "the hub cannot be reached, and it is in no cache of it")
+    return LangAgentError(f"Cannot load a language model from '{where}': {reason}")
+
+
+def refuse_incomplete(where: str, found: dict[str, Any]) -> None:
+    """Raise :class:`LangAgentError` unless a checkpoint's tensors are just the model's: what is
+    missing would be random numbers. ``found`` is what transformers tells of its loading."""
+    wrong = [
+        f"{kind}: {', '.join(sorted(map(_tensor_name, names))[:4])}"
+        + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        for kind, names in (
+            ("missing", found.get("missing_keys")),
+            ("not the model's", found.get("unexpected_keys")),
+            ("of another shape", found.get("mismatched_keys")),
+        )
+        if names
+    ]
+    if wrong:
+        raise LangAgentError(
+            f"The checkpoint '{where}' does not hold its model's tensors ({'; '.join(wrong)}): it "
+            "is damaged, or of another kind of model."
+        )
+
+
+def _tensor_name(key: Any) -> str:
+    return str(key[0]) if isinstance(key, tuple) else str(key)
 
 
 def _smollm2() -> tuple[str, str]:
@@ -145,9 +198,9 @@ def _smollm2() -> tuple[str, str]:
 
 
 def make_ready(model: PreTrainedModel) -> PreTrainedModel:
-    """Dropout off, so that the policy acted with is the policy learned; attention in blocks; and
-    GPT-2's activation computed in one operation instead of eight (``gelu_pytorch_tanh`` is the same
-    function), or together with the product before it."""
+    """Dropout off, so that the policy acted with is the policy learned; float32; attention in
+    blocks, with our masks; and GPT-2's activation computed in one operation instead of eight
+    (``gelu_pytorch_tanh`` is the same function), or together with the product before it."""
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(attention.NAME)
     for module in model.modules():
@@ -158,21 +211,59 @@ def make_ready(model: PreTrainedModel) -> PreTrainedModel:
                 setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
         if isinstance(getattr(module, "act", None), type(ACT2FN["gelu_pytorch_tanh"])):
             fuse(module)
+        take_two_masks(module)
     return model.eval()
 
 
-def check_head(model: PreTrainedModel) -> None:
-    """Scores are read off the head's weights: refuse a model whose logits are not just those."""
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise :class:`LangAgentError` where the tokenizer has tokens that the model cannot read or
+    say, or the model has no language-model head."""
     head = model.get_output_embeddings()
-    token_ids = torch.arange(2, device=model.device)[None]
-    with torch.no_grad():
-        logits = model(token_ids, use_cache=False).logits
-        expected = head(model.base_model(token_ids, use_cache=False).last_hidden_state)
-    if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
+    if head is None:
         raise LangAgentError(
-            f"{type(model).__name__} changes its logits after its head (by a cap or a scale), "
-            "which a policy does not follow: use a model without."
+            f"{type(model).__name__} has no language-model head: load it by AutoModelForCausalLM."
         )
+    known = min(vocabulary_of(model), int(head.weight.shape[0]))
+    if len(tokenizer) > known:
+        raise LangAgentError(
+            f"The tokenizer has {len(tokenizer)} tokens and the model {known}: it is another "
+            "model's, or model.resize_token_embeddings(len(tokenizer)) was forgotten."
+        )
+
+
+def base_of(model: PreTrainedModel) -> nn.Module:
+    """The model below its head."""
+    if model.base_model is not model:
+        return model.base_model
+    inner = [child for child in model.children() if isinstance(child, PreTrainedModel)]
+    return inner[0] if inner else model  # Llama 4 misnames its own
+
+
+def vocabulary_of(model: PreTrainedModel) -> int:
+    """How many tokens a model reads."""
+    embeddings: Any = model.get_input_embeddings()
+    return int(embeddings.weight.shape[0])
+
+
+def context_of(config: PreTrainedConfig) -> int:
+    """The most tokens that a model reads. Beyond the length that it was first made for, rotary
+    positions of the kind "longrope" change with the longest row of a batch: that is then the most.
+    """
+    longest = int(getattr(config, "max_position_embeddings", 0) or 1024)
+    ropes = getattr(config, "rope_parameters", None) or {}
+    for rope in (ropes, *(rope for rope in ropes.values() if isinstance(rope, dict))):
+        if rope.get("rope_type") == "longrope":
+            longest = min(longest, int(rope.get("original_max_position_embeddings") or longest))
+    if getattr(config, "attn_temperature_tuning", False):  # Llama 4's, by the places in the cache
+        longest = min(longest, int(config.floor_scale) // 2)
+    return longest
+
+
+def after_head(config: PreTrainedConfig) -> tuple[float, float | None]:
+    """What a model's logits are multiplied by after its head, and what they are then kept below."""
+    scale = float(getattr(config, "logit_scale", None) or 1.0)  # Cohere
+    scale /= float(getattr(config, "logits_scaling", None) or 1.0)  # Granite
+    return scale, getattr(config, "final_logit_softcapping", None)  # Gemma 2
 
 
 def freeze_layers(model: PreTrainedModel, count: int) -> None:
@@ -192,13 +283,17 @@ def freeze_layers(model: PreTrainedModel, count: int) -> None:
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """transformers draws a bar for every file that it reads or writes; checkpoints are many.
-    (Its GGUF reader asks nobody, and writes to standard error.)"""
+    """transformers draws a bar for every file that it reads or writes; checkpoints are many. What
+    it warns of (tensors missing) is refused here. (Its GGUF reader asks nobody, and writes to
+    standard error.)"""
     shown = transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         with redirect_stderr(io.StringIO()):
             yield
     finally:
+        transformers_logging.set_verbosity(level)
         if shown:
             transformers_logging.enable_progress_bar()

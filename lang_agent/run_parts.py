@@ -72,7 +72,12 @@ def first_policy(
             context=config.context,
         )
     else:
-        policy = load_policy(config.model)
+        policy = load_policy(config.model, chat=config.chat)
+    if config.chat not in (None, policy.chat):
+        raise LangAgentError(
+            f"chat={config.chat}, but the policy reads its prompts with chat={policy.chat}: leave "
+            "chat out, or make the policy so."
+        )
     if checkpoint is None:
         policy = _with_value_layer(policy, config, given is not None)
     if config.lora_rank and not has_lora(policy.model):
@@ -94,7 +99,7 @@ def _with_value_layer(policy: LanguagePolicy, config: TrainConfig, given: bool) 
             f"value_layer={wanted}, but the value head of {name} was trained on "
             f"layer {policy.value_layer}."
         )
-    return LanguagePolicy(policy.model, policy.tokenizer, value_layer=wanted)
+    return LanguagePolicy(policy.model, policy.tokenizer, value_layer=wanted, chat=policy.chat)
 
 
 def _base(

@@ -54,17 +54,48 @@ class Layout:
     node_column: Tensor  # (D, M) int64, 0 where padded
     branching: bool  # whether anything but plain causal attention is needed
 
-    def mask(self, keys: int, dtype: torch.dtype) -> Tensor:
-        """(B, 1, W, keys) to add to attention scores, for a cache of ``keys`` slots: 0 for the keys
-        that a token attends to, -inf for the others."""
+    def seen(self, keys: int) -> Tensor:
+        """(B, W, keys) bool: which of a cache's ``keys`` slots each token attends to, as far as it
+        is up to the rows and trees (a layer may see less: :mod:`lang_agent.masks`)."""
         key = torch.arange(keys, device=self.slot.device)
-        mask = key <= self.base[:, :, None]
+        seen = key <= self.base[:, :, None]
         if self.branching:
             last = key.expand(len(self.slot), keys).scatter(1, self.slot, self.last)
             slot = self.slot[:, :, None]
-            mask = mask | ((key <= slot) & (slot <= last[:, None, :]))
-        hidden = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-        return hidden.masked_fill_(~mask, -torch.inf)[:, None]
+            seen = seen | ((key <= slot) & (slot <= last[:, None, :]))
+        return seen
+
+    def key_position(self, keys: int) -> Tensor:
+        """(B, keys) the positions of the keys: of those in the cache before, their slots."""
+        key = torch.arange(keys, device=self.slot.device).expand(len(self.slot), keys)
+        return key.scatter(1, self.slot, self.position)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What makes logits of last hidden states."""
+
+    weight: Tensor  # (V, H)
+    bias: Tensor | None = None  # (V,)
+    scale: float = 1.0
+    """What the logits are multiplied by (Cohere, Granite)."""
+    cap: float | None = None
+    """What they are then kept below, smoothly (Gemma 2, arXiv 2408.00118, sec. 2)."""
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(N, V) float32, from (N, H) states of the weight's dtype: one product, since a batch of
+        them copies the weight."""
+        return self.finished(torch.nn.functional.linear(states, self.weight), self.bias)
+
+    def finished(self, products: Tensor, bias: Tensor | None) -> Tensor:
+        """The logits that products of states and weights become. All that comes after them is
+        computed in float32, in which the bias is kept whatever products are computed in."""
+        logits = products.float()
+        if bias is not None:
+            logits = logits + bias
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
 
 
 def lay_out(
@@ -165,8 +196,7 @@ def score_phrases(
     layout: Layout,
     forest: Forest,
     tree_of_decision: Tensor,
-    head_weight: Tensor,
-    head_bias: Tensor | None,
+    head: Head,
     temperature: float = 1.0,
 ) -> Scores:
     """The policy over the admissible phrases of every decision.
@@ -175,7 +205,7 @@ def score_phrases(
         hidden: (B, W, H) last hidden states of the layout's tokens.
         forest: the U trees in use.
         tree_of_decision: (D,) the index in the forest of each decision's tree.
-        head_weight, head_bias: the language-model head, (V, H) of the states' dtype and (V,).
+        head: the language-model head, its weights of the states' dtype.
         temperature: scores (constrained: logits) are divided by it; above 0.
     """
     row, column = layout.decision_row, layout.decision_column
@@ -184,16 +214,14 @@ def score_phrases(
         inner = hidden[row[:, None], layout.node_column]  # (D, M, H)
         nodes = torch.cat((nodes, inner), dim=1)  # (D, 1 + M, H)
     edge_node = forest.edge_node[tree_of_decision]  # (D, E)
-    logits = _edge_logits(nodes, forest, tree_of_decision, head_weight, head_bias)
+    logits = _edge_logits(nodes, forest, tree_of_decision, head)
     path = forest.path[tree_of_decision]
     if forest.rule == "constrained":
         logits = (logits / temperature).masked_fill(~forest.is_edge[tree_of_decision], -torch.inf)
         tokens = logits - _log_sum_exp_by(edge_node, logits, nodes.shape[1])
         tokens = tokens.masked_fill(~forest.is_edge[tree_of_decision], 0.0)
     else:
-        tokens = logits - _normalisers(nodes, forest.rule, head_weight, head_bias).gather(
-            1, edge_node
-        )
+        tokens = logits - _normalisers(nodes, forest.rule, head).gather(1, edge_node)
     scores = (forest.uses[tree_of_decision] @ tokens[..., None]).squeeze(-1)  # (D, A)
     scores = scores.masked_fill(~forest.is_action[tree_of_decision], -torch.inf)
     if forest.rule == "constrained":
@@ -202,44 +230,30 @@ def score_phrases(
     return Scores(torch.log_softmax(scores, dim=-1), None, path)
 
 
-def _edge_logits(
-    nodes: Tensor, forest: Forest, tree_of_decision: Tensor, weight: Tensor, bias: Tensor | None
-) -> Tensor:
+def _edge_logits(nodes: Tensor, forest: Forest, tree_of_decision: Tensor, head: Head) -> Tensor:
     """(D, E) float32 logits of the edges' tokens at their upper ends, from (D, 1 + M, H)."""
     edge_node = forest.edge_node[tree_of_decision]  # (D, E)
     edge_token = forest.edge_token[tree_of_decision]  # (D, E)
     if len(forest.edge_token) == 1:  # one set of phrases for all: a small matrix product
-        logits = _product(nodes, weight[forest.edge_token[0]])  # (D, 1 + M, E)
+        products = torch.nn.functional.linear(
+            nodes.flatten(0, 1), head.weight[forest.edge_token[0]]
+        )
+        logits = products.view(*nodes.shape[:2], -1)  # (D, 1 + M, E)
         logits = logits.gather(1, edge_node[:, None]).squeeze(1)
     else:
         states = nodes.gather(1, edge_node[..., None].expand(-1, -1, nodes.shape[-1]))
-        logits = (states * weight[edge_token]).sum(-1, dtype=torch.float32)
-    return logits if bias is None else logits + bias[edge_token]
+        logits = (states * head.weight[edge_token]).sum(-1, dtype=torch.float32)
+    return head.finished(logits, None if head.bias is None else head.bias[edge_token])
 
 
-def _normalisers(nodes: Tensor, rule: str, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _normalisers(nodes: Tensor, rule: str, head: Head) -> Tensor:
     """(D, 1 + M) log-normalisers over the vocabulary; the root's is 0 where it cancels."""
     counted = nodes[:, 1:] if rule == "sum" else nodes
     root = nodes.new_zeros(len(nodes), nodes.shape[1] - counted.shape[1], dtype=torch.float32)
     if counted.shape[1] == 0:
         return root
-    vocabulary = _product(counted, weight, bias)
+    vocabulary = head.logits(counted.flatten(0, 1)).view(*counted.shape[:2], -1)
     return torch.cat((root, torch.logsumexp(vocabulary, dim=-1)), dim=1)
-
-
-def _product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(D, N, H) with (V, H) to (D, N, V), as one product: a batch of them copies the weight."""
-    flat = head_logits(states.flatten(0, 1), weight, bias)
-    return flat.view(*states.shape[:2], -1)
-
-
-def head_logits(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(N, V) float32 logits from (N, H) states, and (V, H) weights of their dtype.
-
-    The bias (V,) is added in float32, which it is kept in whatever products are computed in.
-    """
-    logits = torch.nn.functional.linear(states, weight).float()
-    return logits if bias is None else logits + bias
 
 
 def _log_sum_exp_by(group: Tensor, values: Tensor, groups: int) -> Tensor:

@@ -177,7 +177,7 @@ def test_recomputed_activations_give_the_same_gradients():
 
 
 def test_a_whole_text_tokenizer_is_not_read_line_by_line(policy):
-    assert policy._line_by_line
+    assert policy.codec.by_lines
     text = "Goal: x\nYou see a wall\nAction:"
     assert policy.encode(text) == policy.tokenizer.encode(text)
 
