@@ -200,7 +200,9 @@ def model_folder(path: str | Path) -> str | Path:
     return latest_checkpoint(Path(path)) if (Path(path) / FOLDER).is_dir() else path
 
 
-def load_policy(path: str | Path, device: str | None = None) -> LanguagePolicy:
+def load_policy(
+    path: str | Path, device: str | None = None, *, trust: bool = False
+) -> LanguagePolicy:
     """A policy from a run folder (its newest checkpoint), a model directory or the hub.
 
     Raises :class:`LangAgentError` for one whose files are not what was written.

@@ -53,13 +53,15 @@ def first_policy(
     envs: Sequence[gymnasium.Env[str, str]],
     checkpoint: Path | None,
     given: LanguagePolicy | None,
+    *,
+    trust: bool = False,
 ) -> LanguagePolicy:
     """The policy to go on with from a checkpoint, or to begin with: the one given, or the
     configuration's; with the layers frozen and the adapter that the configuration asks for."""
     if checkpoint is not None:
         if (folder / BASE_FOLDER).exists():
             refuse_damaged(folder / BASE_FOLDER)
-        policy = load_policy(checkpoint)
+        policy = load_policy(checkpoint, trust=trust)
     elif given is not None:
         policy = given
     elif config.model in SIZES:
@@ -72,7 +74,7 @@ def first_policy(
             context=config.context,
         )
     else:
-        policy = load_policy(config.model)
+        policy = load_policy(config.model, trust=trust)
     if checkpoint is None:
         policy = _with_value_layer(policy, config, given is not None)
     if config.lora_rank and not has_lora(policy.model):
