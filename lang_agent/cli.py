@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -174,6 +175,7 @@ def prompt(args: ShowPrompt) -> None:
     from lang_agent.checkpoint import load_policy
     from lang_agent.models import SIZES
     from lang_agent.policy import LanguagePolicy
+    from lang_agent.stepping import env_error
     from lang_agent.tokenizer import sample_texts
 
     env = args.text.make(args.env)
@@ -182,9 +184,13 @@ def prompt(args: ShowPrompt) -> None:
         policy = LanguagePolicy.from_scratch(args.model, seed=0, texts=texts)
     else:
         policy = load_policy(args.model, trust=args.trust)
-    text, _ = env.reset(seed=args.seed)
-    for action in args.do:
-        text, *_ = env.step(as_text(action))
+    step, action = None, ""
+    try:
+        text, _ = env.reset(seed=args.seed)
+        for step, action in enumerate(map(as_text, args.do)):
+            text, *_ = env.step(action)
+    except (Exception, SystemExit) as error:
+        raise env_error(env, args.seed, 0, step, action, error) from error
     say(text)
     count = len(policy.encode_prompt(text))
     say((f"{count} tokens of {args.model}, {len(text)} characters", "dim"))
@@ -348,6 +354,7 @@ def main() -> None:
         run(sys.argv[1:])
         sys.stdout.flush()
     except LangAgentError as error:
+        _show_bug(error)
         complain(error)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
@@ -361,6 +368,15 @@ def main() -> None:
         complain(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}.")
         _say_no_more()  # the output itself may be what cannot be written
         raise SystemExit(2) from None
+
+
+def _show_bug(error: BaseException) -> None:
+    """Print the traceback of what a sentence says of somebody's own code, for its author."""
+    cause = error.__cause__
+    while cause is not None and isinstance(cause, LangAgentError):
+        cause = cause.__cause__
+    if cause is not None and user_code(cause):
+        traceback.print_exception(cause)
 
 
 def _say_no_more() -> None:

@@ -26,7 +26,7 @@ class Generate:
     """Texts for each prompt."""
     max_new_tokens: Count = 32
     temperature: Annotated[float, Range(0, 1000)] = 1.0
-    """0 takes the most likely token each time (greedy)."""
+    """0.001 or more; 0 takes the most likely token each time (greedy)."""
     beams: Annotated[int, Range(1, 1000)] = 1
     """Beam search with so many; for temperature 0."""
     top_k: Annotated[int, Range(0, 10**9)] = 0
@@ -35,7 +35,7 @@ class Generate:
     """Draw from the most likely tokens that have this probability together (nucleus)."""
     min_p: Annotated[float, Range(0, 1)] = 0.0
     """Leave out tokens below this part of the most likely one's probability."""
-    repetition_penalty: Annotated[float, Range(high=1000, above=0)] = 1.0
+    repetition_penalty: Annotated[float, Range(0.01, 100)] = 1.0
     """Above 1: make tokens that were there before less likely."""
     seed: Seed = 0
     trust: bool = False
@@ -44,6 +44,10 @@ class Generate:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if 0 < self.temperature < 0.001:
+            raise LangAgentError(
+                f"temperature={self.temperature} is too low to draw with: 0 takes the most likely."
+            )
         if not self.prompts:
             raise LangAgentError("There is no prompt to go on from.")
         if self.beams > 1 and self.temperature:

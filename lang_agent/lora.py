@@ -48,7 +48,7 @@ def load_adapted(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     from lang_agent.models import load, no_progress_bars
 
     try:
-        base = json.loads((directory / "adapter_config.json").read_text())[
+        base = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))[
             "base_model_name_or_path"
         ]
     except (OSError, ValueError, KeyError) as error:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import torch
 
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.checkpoint import load_policy, model_folder, refuse_damaged, save_whole
 from lang_agent.config import TrainConfig
-from lang_agent.errors import LangAgentError
+from lang_agent.errors import LangAgentError, shown
 from lang_agent.lora import add_lora, base_of, has_lora
 from lang_agent.mixture import Mixture, make_mixture
 from lang_agent.models import SIZES, freeze_layers
@@ -45,6 +46,18 @@ def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig)
                     "its episodes again: set hindsight to 0."
                 )
             part.unwrapped.watch()
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device called ``name``, on which something was computed to try it; a GPU where there is
+    one, or the processor, unless told. Raises :class:`LangAgentError`."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.ones(1, device=device).item()
+    except Exception as error:  # each kind of device has its own ways not to be there
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise LangAgentError(f"device={shown(name)} cannot be used: {reason}") from None
+    return device
 
 
 def first_policy(

@@ -53,7 +53,7 @@ from lang_agent.run_folder import (
     reopen,
 )
 from lang_agent.run_log import RunLog, reward_parts
-from lang_agent.run_parts import first_policy, make_env, watch_achieved
+from lang_agent.run_parts import find_device, first_policy, make_env, watch_achieved
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env import TextEnv
 
@@ -106,7 +106,7 @@ class Trainer:
         if config.hindsight:
             watch_achieved(self.envs, config)
         self.progress = Progress() if checkpoint is None else read_progress(checkpoint)
-        device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = find_device(config.device)
         self.policy = first_policy(config, folder, self.envs, checkpoint, policy, trust=trust).to(
             device
         )

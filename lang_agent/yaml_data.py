@@ -32,6 +32,14 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [self.construct_object(key) for key, _ in node.value]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {twice!r} is there twice")
+        return mapping
+
 
 PLAIN = ("str", "int", "float", "bool", "null", "seq", "map")
 _Loader.yaml_constructors = {
