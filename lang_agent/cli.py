@@ -187,7 +187,7 @@ def prompt(args: ShowPrompt) -> None:
     step, action = None, ""
     try:
         text, _ = env.reset(seed=args.seed)
-        for step, action in enumerate(map(as_text, args.do)):
+        for step, action in enumerate(map(as_text, args.do)):  # noqa: B007
             text, *_ = env.step(action)
     except (Exception, SystemExit) as error:
         raise env_error(env, args.seed, 0, step, action, error) from error

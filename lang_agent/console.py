@@ -8,6 +8,8 @@ tables and bars, through :data:`console`, which reads nothing.
 from __future__ import annotations
 
 import codecs
+import contextlib
+import io
 import sys
 import warnings
 from typing import Any
@@ -39,7 +41,7 @@ def set_up_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    if hasattr(sys.stdin, "reconfigure"):
+    with contextlib.suppress(AttributeError, io.UnsupportedOperation):  # no terminal; read already
         ascii_alone = codecs.lookup(sys.stdin.encoding).name == "ascii"
         sys.stdin.reconfigure(encoding="utf-8" if ascii_alone else None, errors="replace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]
