@@ -13,10 +13,11 @@ from typing import Any
 import gymnasium
 
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.files import lines_of, read_text
 from lang_agent.rubric import Part, Rubric, Verdict, Writing
 from lang_agent.seeding import derive
 from lang_agent.spaces import AnyText
-from lang_agent.text_env import load_function
+from lang_agent.trust import load_function
 
 PROMPTS = (
     "Today I",
@@ -280,22 +281,15 @@ def load_prompts(prompts: str | Path | Iterable[Any]) -> list[str]:
 
 
 def _read_prompts(file: Path) -> list[str]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise LangAgentError(f"Cannot read the prompts in '{file}': {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise LangAgentError(
-            f"The prompts in '{file}' are not UTF-8 text: {error.reason}."
-        ) from None
-    lines = [line for line in text.split("\n") if line.strip()]  # not at U+2028, as JSON has it
+    lines = lines_of(read_text(file, "the prompts in"))
     if file.suffix != ".jsonl":
-        return lines
+        return [line for line in lines if line.strip()]
     prompts = []
     for number, line in enumerate(lines, start=1):
         try:
-            prompts.append(str(json.loads(line)["prompt"]))
-        except (ValueError, KeyError, TypeError):
+            if line.strip():
+                prompts.append(str(json.loads(line)["prompt"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise LangAgentError(
                 f"'{file}', line {number}, is no JSON object with a 'prompt'."
             ) from None

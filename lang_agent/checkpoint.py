@@ -54,7 +54,9 @@ def save_checkpoint(
     def write(beside: Path) -> None:
         policy.save_pretrained(beside)
         save_file(tensors, beside / TENSOR_FILE)
-        (beside / STATE_FILE).write_text(json.dumps({"format": FORMAT, **record}, indent=1) + "\n")
+        (beside / STATE_FILE).write_text(
+            json.dumps({"format": FORMAT, **record}, indent=1) + "\n", encoding="utf-8"
+        )
 
     write_sealed(place, write)
     for old in list_checkpoints(run)[:-keep]:
@@ -89,7 +91,7 @@ def seal(folder: Path) -> None:
     left_out = (SUMS_FILE, "config.yaml")
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in left_out)
     lines = [f"{_digest(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
-    (folder / SUMS_FILE).write_text("".join(lines))
+    (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def damage(folder: Path) -> str:

@@ -8,44 +8,44 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import time
-import warnings
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
-from rich.console import Console
-
 from lang_agent.cli_imitation import IMITATE, Demos, demos
 from lang_agent.cli_options import Bench, Envs, Evaluate, Export, Play, ShowPrompt
-from lang_agent.cli_text import Generate, Pretrain, generate, pretrain
-from lang_agent.config import DecideConfig, TrainConfig, load_config
-from lang_agent.errors import LangAgentError
-from lang_agent.files import TellWarning, try_place, write_whole
+from lang_agent.cli_parse import as_trained, names_others, parse, take, take_switch
+from lang_agent.cli_text import Generate, Pretrain, as_text, generate, pretrain
+from lang_agent.config import TrainConfig, load_config
+from lang_agent.console import complain, console, say, set_up_streams
+from lang_agent.errors import LangAgentError, unknown, user_code
+from lang_agent.files import try_place, write_whole
 
 if TYPE_CHECKING:
     from lang_agent.trainer import Trainer
 
-console = Console(highlight=False)
 
-
-def train(config: TrainConfig, resume: Path | None = None, **going_on: Any) -> None:
+def train(
+    config: TrainConfig, resume: Path | None = None, *, trust: bool = False, **going_on: Any
+) -> None:
     """Train a policy from the environment's reward."""
     from lang_agent import trainer
 
     if resume is not None:
-        run = trainer.resume(resume, **going_on)
-        console.print(f"Going on from {run.progress.steps} steps in {resume}")
+        run = trainer.resume(resume, trust=trust, **going_on)
+        say(f"Going on from {run.progress.steps} steps in {resume}")
     else:
         # Of module:Env-v0 the last part: a colon in a folder's name means something to other tools.
         env = "mixture" if config.mixture else re.split("[/:]", config.env)[-1]
         name = f"{env}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        run = trainer.start(config, Path(config.out or f"runs/{name}"))
+        run = trainer.start(config, Path(config.out or f"runs/{name}"), trust=trust)
     with run.lock:
         _train(run)
 
@@ -65,9 +65,10 @@ def _train(run: Trainer) -> None:
     with _stopped_by_signals(run):
         progress.training(run, console)
     if run.stop:
-        console.print("Stopped and saved. Go on with:")
-        console.print(f"lang-agent train --resume {run.folder}", soft_wrap=True)
-        raise SystemExit(130)
+        say("Stopped and saved. Go on with:")
+        more = " --trust" if run.trust or names_others(run.config) else ""
+        say(f"lang-agent train --resume {shlex.quote(str(run.folder))}{more}")
+        raise KeyboardInterrupt
     if run.config.eval_episodes:
         after = progress.evaluation(run, console, "After training")
         progress.write_evaluation(run.folder, "after", after)
@@ -75,8 +76,8 @@ def _train(run: Trainer) -> None:
     if run.config.gif:
         env = run.make_env(render_mode="rgb_array")
         film(run.agent(1), env, EVALUATION_SEED, run.folder / "episode.gif")
-    console.print("\nThe run folder holds the model, metrics, learning curve and configuration:")
-    console.print(str(run.folder), style="bold", soft_wrap=True)
+    say("\nThe run folder holds the model, metrics, learning curve and configuration:")
+    say((str(run.folder), "bold"))
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def _stopped_by_signals(run: Trainer) -> Iterator[None]:
         if run.stop:
             raise KeyboardInterrupt
         run.stop = True
-        console.print("Stopping after this update; once more to stop at once, unsaved.")
+        say("Stopping after this update; once more to stop at once, unsaved.")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -108,16 +109,15 @@ def evaluate(args: Evaluate) -> None:
     try:
         for env_id in args.envs:
             envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
-            agent = make_agent(
-                args.policy, len(envs), args.seed, args.decide, args.precision, args.chat
-            )
+            agent = make_agent(args.policy, len(envs), args)
             rows += evaluation.evaluate(
                 agent, envs, args.episodes, name=env_id, on_env_error=args.on_env_error
             )
     except evaluation.EvaluationError as error:
         rows, failed = rows + error.rows, error
     if rows:
-        console.print(evaluation.as_table(rows, title=args.policy))
+        say(args.policy)
+        console.print(evaluation.as_table(rows))
     if args.json and rows:
         record = {"policy": args.policy, "decide": asdict(args.decide), "seed": args.seed}
         data = {**record, "evaluations": evaluation.as_json(rows)}
@@ -137,20 +137,17 @@ def play(args: Play) -> None:
 
         try_place(Path(args.gif))
         env = args.text.make(args.env, render_mode="rgb_array")
-        agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision, args.chat)
-        episode = film(agent, env, args.seed, Path(args.gif))
-        console.print(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
+        episode = film(make_agent(args.agent, 1, args), env, args.seed, Path(args.gif))
+        say(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
         return
-    agent = None
-    if args.agent != "human":
-        agent = make_agent(args.agent, 1, args.seed, args.decide, args.precision, args.chat)
+    agent = None if args.agent == "human" else make_agent(args.agent, 1, args)
     env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
     if args.record:
         from lang_agent.demonstrations import refuse_evaluation_seeds
 
         refuse_evaluation_seeds(seeds)
         try_place(Path(args.record))
-    for episode in watch(env, agent, seeds, console):
+    for episode in watch(env, agent, seeds):
         if args.record:
             from lang_agent.demonstrations import label_own, write_demonstrations
 
@@ -168,9 +165,9 @@ def envs(args: Envs) -> None:
     if not groups:
         raise LangAgentError(f"No environment has {args.search!r} in its id.")
     for world, ids in groups.items():
-        console.print(f"[bold]{world}[/bold] ({len(ids)})")
+        say((world, "bold"), f" ({len(ids)})")
         for env_id in ids:
-            console.print(f"  {env_id}")
+            say(f"  {env_id}")
 
 
 def prompt(args: ShowPrompt) -> None:
@@ -178,6 +175,7 @@ def prompt(args: ShowPrompt) -> None:
     from lang_agent.checkpoint import load_policy
     from lang_agent.models import SIZES
     from lang_agent.policy import LanguagePolicy
+    from lang_agent.stepping import env_error
     from lang_agent.tokenizer import sample_texts
 
     env = args.text.make(args.env)
@@ -185,13 +183,17 @@ def prompt(args: ShowPrompt) -> None:
         texts = sample_texts([args.text.make(args.env)])
         policy = LanguagePolicy.from_scratch(args.model, seed=0, texts=texts)
     else:
-        policy = load_policy(args.model)
-    text, _ = env.reset(seed=args.seed)
-    for action in args.do:
-        text, *_ = env.step(action)
-    console.print(text, markup=False, soft_wrap=True)
+        policy = load_policy(args.model, trust=args.trust)
+    step, action = None, ""
+    try:
+        text, _ = env.reset(seed=args.seed)
+        for step, action in enumerate(map(as_text, args.do)):  # noqa: B007
+            text, *_ = env.step(action)
+    except (Exception, SystemExit) as error:
+        raise env_error(env, args.seed, 0, step, action, error) from error
+    say(text)
     count = len(policy.encode_prompt(text))
-    console.print(f"[dim]{count} tokens of {args.model}, {len(text)} characters[/dim]")
+    say((f"{count} tokens of {args.model}, {len(text)} characters", "dim"))
 
 
 def bench(args: Bench) -> None:
@@ -204,7 +206,7 @@ def bench(args: Bench) -> None:
         torch.set_num_threads(args.threads)
     if args.json:
         try_place(Path(args.json))
-    record = bench.bench(args.quick, lambda line: console.print(line, markup=False))
+    record = bench.bench(args.quick, say)
     if args.json:
         write_whole(Path(args.json), json.dumps(record, indent=1) + "\n")
 
@@ -219,7 +221,7 @@ def export(args: Export) -> None:
     if folder.exists() or folder.is_symlink():
         raise LangAgentError(f"'{folder}' is there already: choose another folder.")
     config = load_config(Path(args.run) / CONFIG_FILE, TrainConfig)
-    policy = load_policy(args.run)
+    policy = load_policy(args.run, trust=args.trust)
 
     def write(beside: Path) -> None:
         policy.save_pretrained(beside, half=args.half)
@@ -227,45 +229,38 @@ def export(args: Export) -> None:
 
     write_sealed(folder, write)
     size = sum(file.stat().st_size for file in folder.iterdir())
-    console.print(f"{folder}: {size / 2**20:.1f} MiB", soft_wrap=True)
+    say(f"{folder}: {size / 2**20:.1f} MiB")
 
 
-def make_agent(
-    name: str,
-    slots: int,
-    seed: int,
-    decide: DecideConfig,
-    precision: str,
-    chat: bool | None = None,
-) -> Any:
+def make_agent(name: str, slots: int, args: Evaluate | Play | Demos) -> Any:
     """The agent called ``name``: random, bot, constant:<action>, or a policy's folder or id."""
     from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
 
     kind, _, value = name.partition(":")
     if name == "random":
-        return RandomAgent(seed)
+        return RandomAgent(args.seed)
     if name == "bot":
         return BotAgent()
     if kind == "constant":
         if not value:
             raise LangAgentError("The constant agent needs its action: constant:<action>.")
-        return ConstantAgent(value)
+        return ConstantAgent(as_text(value))
     import torch
 
     from lang_agent.agents import PolicyAgent
     from lang_agent.checkpoint import load_policy
 
-    policy = load_policy(name, chat=chat)
-    policy.set_precision(precision)
-    generator = torch.Generator().manual_seed(seed)
-    return PolicyAgent(policy, slots, decide, generator=generator)
+    policy = load_policy(name, chat=args.chat, trust=args.trust)
+    policy.set_precision(args.precision)
+    generator = torch.Generator().manual_seed(args.seed)
+    return PolicyAgent(policy, slots, args.decide, generator=generator)
 
 
-def imitate(config: TrainConfig, resume: Path | None = None) -> None:
+def imitate(config: TrainConfig, *, trust: bool = False) -> None:
     """Learn to do as the bot, or a file of demonstrations, does."""
     if config.learn.algorithm != "imitation":
         raise LangAgentError(f"imitate learns by imitation, not {config.learn.algorithm}: train.")
-    train(config, resume)
+    train(config, trust=trust)
 
 
 COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
@@ -290,104 +285,106 @@ def _usage() -> str:
     return "\n".join([*lines, "", "`lang-agent <command> --help` tells a command's options."])
 
 
-def _take(arguments: list[str], flag: str) -> str | None:
-    """Remove ``--flag VALUE`` or ``--flag=VALUE`` from the arguments and return the value."""
-    for at, argument in enumerate(arguments):
-        if argument.startswith(f"{flag}="):
-            del arguments[at]
-            return argument.partition("=")[2]
-        if argument == flag:
-            if at + 1 == len(arguments):
-                raise LangAgentError(f"{flag} needs a value.")
-            value = arguments[at + 1]
-            del arguments[at : at + 2]
-            return value
-    return None
-
-
 def run(arguments: Sequence[str]) -> None:
-    """Run one command; raises :class:`LangAgentError` for what cannot be done."""
+    """Run one command.
+
+    Raises:
+        LangAgentError: what cannot be done.
+        SystemExit: with status 0, after ``--help``.
+        KeyboardInterrupt: a run that was stopped, after it was saved.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
-        console.print(_usage(), markup=False)
+        say(_usage())
         return
     name, rest = arguments[0], list(arguments[1:])
     if name == "--version":
         from lang_agent import __version__
 
-        console.print(__version__)
+        say(__version__)
         return
     if name not in COMMANDS:
-        raise LangAgentError(f"Unknown command {name!r}. Choices: {', '.join(COMMANDS)}.")
+        raise unknown("command", name, COMMANDS)
     kind, command = COMMANDS[name]
-    resume = _take(rest, "--resume") if kind is TrainConfig else None
+    trains = kind is TrainConfig
+    resume = take(rest, "--resume") if trains else None
+    trust = take_switch(rest, "--trust") if trains else "--trust" in rest
     if resume is not None:
-        on_env_error, as_edited = _take(rest, "--on-env-error"), "--as-edited" in rest
-        if rest != ["--as-edited"] * as_edited:
+        on_env_error = take(rest, "--on-env-error")
+        going_on = {"on_env_error": on_env_error, "as_edited": take_switch(rest, "--as-edited")}
+        if rest:
             raise LangAgentError(
                 "--resume goes on as configured: it takes no other options than --as-edited "
-                "(where config.yaml was changed) and --on-env-error."
+                "(where config.yaml was changed), --on-env-error and --trust."
             )
-        train(TrainConfig(), Path(resume), on_env_error=on_env_error, as_edited=as_edited)
+        _guarded(lambda: train(TrainConfig(), Path(resume), trust=trust, **going_on))
         return
-    file = _take(rest, "--config")
-    if file is not None:
-        default = load_config(file, kind)
+    file = take(rest, "--config")
+    if file is not None:  # the person's own word
+        default = load_config(file, kind, trust=True)
     else:
-        default = IMITATE if name == "imitate" else _as_trained(kind, rest)
+        default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
     about = f"{command.__doc__} --config FILE reads these options from YAML; flags win."
-    if kind is TrainConfig:
-        about += " --resume RUN goes on from the last checkpoint of a run folder."
-    command(
-        tyro.cli(
-            kind,
-            args=rest,
-            prog=f"lang-agent {name}",
-            description=about,
-            config=(tyro.conf.OmitArgPrefixes,),
-            **({} if default is None else {"default": default}),
+    if trains:
+        about += (
+            " --resume RUN goes on from the last checkpoint of a run folder. --trust imports what "
+            "a run's or policy's configuration names, wherever it lies."
         )
-    )
+    options = parse(kind, rest, f"lang-agent {name}", about, default)
+    _guarded(lambda: command(options, trust=trust) if trains else command(options))
 
 
-def _as_trained(kind: Any, arguments: Sequence[str]) -> Any:
-    """A command's defaults: for a trained policy, the words that it was trained in."""
-    for flag in ("--policy", "--agent", "--model"):
-        name = _take(list(arguments), flag)
-        if name is None:
-            continue
-        from lang_agent.models import SIZES, shipped
-
-        file = Path(shipped(name)) / "config.yaml"
-        if file.is_file() and not (flag == "--model" and name in SIZES):
-            trained = load_config(file, TrainConfig)
-            known = {"text": trained.text, "decide": trained.decide}
-            names = {item.name for item in fields(kind)}
-            told = {name: value for name, value in known.items() if name in names}
-            return replace(kind(), **told) if told else None
-    return None
+def _guarded(command: Callable[[], None]) -> None:
+    """Run a command, in which nobody but :func:`main` ends the program."""
+    try:
+        command()
+    except SystemExit as error:
+        where = user_code(error) or "A library"
+        raise LangAgentError(
+            f"{where}, ended the program (sys.exit): a world, reward or renderer must raise an "
+            "error instead."
+        ) from None
 
 
 def main() -> None:
     """The entry point: a mistake is one sentence on standard error and exit status 2."""
-    show = warnings.showwarning
-
-    def sentence(message: Warning | str, category: type[Warning], *rest: Any) -> None:
-        if category is TellWarning:
-            Console(stderr=True, highlight=False).print(f"lang-agent: {message}", markup=False)
-        else:
-            show(message, category, *rest)
-
-    warnings.showwarning = sentence  # type: ignore[assignment]
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the person's own worlds and rewards, behind all else
+    set_up_streams()
     try:
         run(sys.argv[1:])
+        sys.stdout.flush()
     except LangAgentError as error:
-        Console(stderr=True, highlight=False).print(f"lang-agent: {error}", markup=False)
+        _show_bug(error)
+        complain(error)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:  # whoever read the output has stopped, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is yet unwritten
+        _say_no_more()
         raise SystemExit(141) from None
+    except OSError as error:
+        if user_code(error):
+            raise
+        complain(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}.")
+        _say_no_more()  # the output itself may be what cannot be written
+        raise SystemExit(2) from None
+
+
+def _show_bug(error: BaseException) -> None:
+    """Print the traceback of what a sentence says of somebody's own code, for its author."""
+    cause = error.__cause__
+    while cause is not None and isinstance(cause, LangAgentError):
+        cause = cause.__cause__
+    if cause is not None and user_code(cause):
+        traceback.print_exception(cause)
+
+
+def _say_no_more() -> None:
+    """Let what is yet unwritten go nowhere, where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
 
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig, require
+from lang_agent.cli_options import Count, Seed
+from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
+from lang_agent.console import console, say
 from lang_agent.errors import LangAgentError
+from lang_agent.ranges import Range, check_ranges
 
 if TYPE_CHECKING:
     from lang_agent.rollout import Episode
-
-console = Console(highlight=False)
 
 IMITATE = TrainConfig(
     learn=LearnConfig(
@@ -44,25 +44,29 @@ class Demos:
     """bot, random, a run or model folder, or a hub id; `lang-agent play --record` takes a
     person's."""
     text: TextConfig = field(default_factory=TextConfig)
-    episodes: int = 1000
-    noise: float = 0.0
+    episodes: Count = 1000
+    noise: Annotated[float, Range(0, 1)] = 0.0
     """The share of the bot's actions replaced by random ones; what it wanted is recorded too."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the first episode; the others follow it."""
-    workers: int = 1
+    workers: Annotated[int, Range(1, 1024)] = 1
     """Processes in which the bot plays."""
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
+    chat: bool | None = None
+    """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
+    trained, and for any other model where it has a template."""
     on_env_error: str = "stop"
     """What becomes of an episode whose environment raises: stop, skip or retry."""
     out: str = "demonstrations.jsonl.gz"
     """The file; .gz compresses it."""
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""
 
     def __post_init__(self) -> None:
-        require("episodes", self.episodes, self.episodes >= 1, "1 or more")
-        require("workers", self.workers, self.workers >= 1, "1 or more")
-        require("noise", self.noise, 0 <= self.noise <= 1, "between 0 and 1")
+        check_ranges(self)
         if self.agent != "bot" and (self.noise or self.workers > 1):
             raise LangAgentError("noise and workers are the bot's alone.")
 
@@ -103,9 +107,10 @@ def demos(args: Demos) -> None:
 
     write_demonstrations(file, args.env, noted())
     if seen:
-        console.print(as_table([summarise(args.env, seen)], title=args.agent))
+        say(args.agent)
+        console.print(as_table([summarise(args.env, seen)]))
     steps = sum(len(episode.steps) for episode in seen)
-    console.print(f"{len(seen)} episodes, {steps} decisions: {file}", soft_wrap=True)
+    say(f"{len(seen)} episodes, {steps} decisions: {file}")
 
 
 def _played(args: Demos) -> Iterator[Episode]:
@@ -115,7 +120,7 @@ def _played(args: Demos) -> Iterator[Episode]:
     from lang_agent.stepping import EnvErrors
 
     envs = [args.text.make(args.env) for _ in range(min(16, args.episodes))]
-    agent = make_agent(args.agent, len(envs), args.seed, args.decide, args.precision)
+    agent = make_agent(args.agent, len(envs), args)
     seeds, errors = range(args.seed, args.seed + args.episodes), EnvErrors(args.on_env_error)
     for episode in play(agent, envs, seeds, errors=errors):
         yield label_own(episode)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
 from lang_agent.config import DecideConfig, TextConfig
+from lang_agent.ranges import Range, check_ranges
+
+Count = Annotated[int, Range(1, 10**9)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+Threads = Annotated[int, Range(1, 1024)]
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,8 @@ class Evaluate:
     """random, bot, constant:<action>, nano (the one that ships), a run or model folder, or a hub
     id."""
     text: TextConfig = field(default_factory=TextConfig)
-    episodes: int = 200
-    slots: int = 16
+    episodes: Count = 200
+    slots: Annotated[int, Range(1, 100_000)] = 16
     """Episodes played at once."""
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
@@ -28,12 +34,18 @@ class Evaluate:
     chat: bool | None = None
     """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
     trained, and for any other model where it has a template."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draws; the episodes' own seeds are always the same ones."""
     on_env_error: str = "stop"
     """What becomes of an episode whose environment raises: stop, skip or retry."""
     json: str | None = None
     """Also write the figures to this file."""
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -45,18 +57,24 @@ class Play:
     """human, random, bot, constant:<action>, nano (the one that ships), a run or model folder, or a
     hub id."""
     text: TextConfig = field(default_factory=TextConfig)
-    episodes: int = 1
+    episodes: Count = 1
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     chat: bool | None = None
     """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
     trained, and for any other model where it has a template."""
-    seed: int = 0
+    seed: Seed = 0
     gif: str | None = None
     """Write the episode as a GIF instead of playing in the terminal."""
     record: str | None = None
     """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -73,11 +91,17 @@ class ShowPrompt:
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
     text: TextConfig = field(default_factory=TextConfig)
-    seed: int = 0
+    seed: Seed = 0
     do: tuple[str, ...] = ()
     """Actions to take first."""
     model: str = "nano"
     """Whose tokenizer counts: a size, a run or model folder, or a hub id."""
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -86,10 +110,13 @@ class Bench:
 
     quick: bool = False
     """Shorter runs, under a minute in all."""
-    threads: int | None = None
+    threads: Threads | None = None
     """Processor threads of torch."""
     json: str | None = None
     """Also write the figures to this file."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -102,3 +129,6 @@ class Export:
     """The new folder."""
     half: bool = False
     """Weights of 16 bits instead of 32: half the size."""
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""

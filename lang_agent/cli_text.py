@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
-from lang_agent.config import require
+from lang_agent.cli_options import Count, Seed
+from lang_agent.console import say
 from lang_agent.errors import LangAgentError
-
-console = Console(highlight=False)
+from lang_agent.ranges import Range, check_ranges
 
 
 @dataclass(frozen=True)
@@ -22,35 +22,37 @@ class Generate:
     """What to go on from."""
     policy: str = "smollm2"
     """A run or model folder, or a hub id."""
-    count: int = 1
+    count: Annotated[int, Range(1, 10_000)] = 1
     """Texts for each prompt."""
-    max_new_tokens: int = 32
-    temperature: float = 1.0
-    """0 takes the most likely token each time (greedy)."""
-    beams: int = 1
+    max_new_tokens: Count = 32
+    temperature: Annotated[float, Range(0, 1000)] = 1.0
+    """0.001 or more; 0 takes the most likely token each time (greedy)."""
+    beams: Annotated[int, Range(1, 1000)] = 1
     """Beam search with so many; for temperature 0."""
-    top_k: int = 0
+    top_k: Annotated[int, Range(0, 10**9)] = 0
     """Draw from the k most likely tokens; 0 for all."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Range(high=1, above=0)] = 1.0
     """Draw from the most likely tokens that have this probability together (nucleus)."""
-    min_p: float = 0.0
+    min_p: Annotated[float, Range(0, 1)] = 0.0
     """Leave out tokens below this part of the most likely one's probability."""
-    repetition_penalty: float = 1.0
+    repetition_penalty: Annotated[float, Range(0.01, 100)] = 1.0
     """Above 1: make tokens that were there before less likely."""
-    seed: int = 0
+    seed: Seed = 0
     chat: bool | None = None
     """Whether a prompt is a message in the tokenizer's chat template; unless told, as the policy
     was trained, and for any other model where it has a template."""
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
+        if 0 < self.temperature < 0.001:
+            raise LangAgentError(
+                f"temperature={self.temperature} is too low to draw with: 0 takes the most likely."
+            )
         if not self.prompts:
             raise LangAgentError("There is no prompt to go on from.")
-        require("count", self.count, self.count >= 1, "1 or more")
-        require("beams", self.beams, self.beams >= 1, "1 or more")
-        require("temperature", self.temperature, self.temperature >= 0, "0 or more")
-        require("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
-        require("min_p", self.min_p, 0 <= self.min_p <= 1, "between 0 and 1")
-        require("top_k", self.top_k, self.top_k >= 0, "0 or more")
         if self.beams > 1 and self.temperature:
             raise LangAgentError("Beam search draws nothing: use --temperature 0 with --beams.")
 
@@ -65,21 +67,33 @@ class Pretrain:
     """The new model's folder."""
     model: str = "micro"
     """nano, micro or small (a GPT-2 from random weights), a run or model folder, or a hub id."""
-    steps: int = 600
+    steps: Count = 600
     """Optimizer steps."""
-    batch: int = 32
+    batch: Annotated[int, Range(1, 100_000)] = 32
     """Stretches of text in a step."""
-    context: int = 64
+    context: Annotated[int, Range(1, 1_000_000)] = 64
     """Tokens in a stretch."""
-    learning_rate: float = 2e-3
-    seed: int = 0
+    learning_rate: Annotated[float, Range(high=1000, above=0)] = 2e-3
+    seed: Seed = 0
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def generate(args: Generate) -> None:
     """Write on from a prompt."""
     for prompt in args.prompts:
-        for text in continuations(args, prompt):
-            console.print(f"[dim]{prompt}[/dim]{text}", soft_wrap=True)
+        asked = as_text(prompt)
+        for text in continuations(args, asked):
+            say((asked, "dim"), text)
+
+
+def as_text(argument: str) -> str:
+    """What was typed, also where the locale does not know its letters and Python kept the bytes."""
+    return os.fsencode(argument).decode("utf-8", errors="replace")
 
 
 def continuations(args: Generate, prompt: str) -> list[str]:
@@ -88,7 +102,7 @@ def continuations(args: Generate, prompt: str) -> list[str]:
 
     from lang_agent.checkpoint import load_policy
 
-    policy = load_policy(args.policy, chat=args.chat)
+    policy = load_policy(args.policy, chat=args.chat, trust=args.trust)
     row = policy.encode_prompt(prompt)
     if len(row) + args.max_new_tokens > policy.context:
         raise LangAgentError(
@@ -120,5 +134,5 @@ def pretrain(args: Pretrain) -> None:
     """Teach a model to write, from a file of text."""
     from lang_agent.pretrain import pretrain as learn
 
-    learn(**asdict(args), say=lambda line: console.print(line, markup=False))
-    console.print(args.out, style="bold", soft_wrap=True)
+    learn(**asdict(args), say=say)
+    say((args.out, "bold"))

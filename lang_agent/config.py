@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, get_type_hints
 
 import gymnasium
-import yaml
+import tyro
 
-from lang_agent.errors import LangAgentError, unknown
-from lang_agent.files import write_whole
+from lang_agent.config_file import as_data, from_dict, load_config, save_config, value_as
+from lang_agent.errors import LangAgentError, shown, unknown
 from lang_agent.learn_config import ImitationConfig, LearnConfig, refuse_unused
 from lang_agent.ranges import Range, check_ranges
 from lang_agent.stepping import RULES as RULES_FOR_ERRORS
+from lang_agent.trust import Source, names_from
 from lang_agent.worlds import make
+from lang_agent.yaml_data import read_yaml
 
-T = TypeVar("T")
+__all__ = [
+    "DecideConfig",
+    "ImitationConfig",
+    "LearnConfig",
+    "TextConfig",
+    "TrainConfig",
+    "as_data",
+    "from_dict",
+    "load_config",
+    "save_config",
+]
 
 
 @dataclass(frozen=True)
@@ -40,23 +51,42 @@ class TextConfig:
     """For the world itself, as name=value: max_steps=64 task=goto. The options above can be told
     here too, so that each part of a mixture may have its own."""
 
+    source: Annotated[Source | None, tyro.conf.Suppress, tyro.conf.Fixed] = field(
+        default=None, repr=False, compare=False
+    )
+    """Where the names come from that are to be imported; None: from the person. No file sets it."""
+
     def with_args(self, env_args: Sequence[str]) -> TextConfig:
         """The same words, and further arguments for the world."""
         return replace(self, env_args=(*self.env_args, *env_args))
 
     def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """The environment ``env_id`` in these words."""
-        names = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
-        told = {name: getattr(self, name) for name in names}
+        told = {name: getattr(self, name) for name in WORDS}
         words = {name: value for name, value in told.items() if value != getattr(TextConfig, name)}
-        return make(env_id, **{**words, **dict(map(_argument, self.env_args)), **env_kwargs})
+        arguments = dict(map(_argument, self.env_args))
+        with names_from(self.source):
+            return make(env_id, **{**words, **arguments, **env_kwargs})
+
+
+WORDS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
+"""The options of a world's words; all of them can be told among its arguments too."""
+TAKEN = ("env_id", "id", "world", "disable_env_checker")  # what making a world means by itself
 
 
 def _argument(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
+    """A world's argument, read as YAML; of :data:`WORDS` only what their types are."""
+    name, equals, written = text.partition("=")
     if not equals or not name:
-        raise LangAgentError(f"The world's argument {text!r} must read name=value.")
-    return name, yaml.safe_load(value)
+        raise LangAgentError(f"The world's argument {shown(text)} must read name=value.")
+    if name in TAKEN:
+        raise LangAgentError(f"The world's argument {shown(text)} is not one that can be told.")
+    value = read_yaml(written, f"The world's argument {shown(text)}")
+    if name not in WORDS:
+        return name, value
+    if name == "actions" and isinstance(value, Mapping):  # new wording -> the world's phrase
+        return name, {str(new): str(own) for new, own in value.items()}
+    return name, value_as(get_type_hints(TextConfig)[name], value, f"The world's argument {name}")
 
 
 RULES = ("sum", "token-mean", "word-mean", "constrained")  # by which tokens make phrases
@@ -209,59 +239,3 @@ def require(name: str, value: object, holds: bool, what: str) -> None:
     """Raise :class:`LangAgentError` unless the value ``holds`` to what it must be."""
     if not holds:
         raise LangAgentError(f"{name}={value} must be {what}.")
-
-
-def load_config(path: str | Path, kind: type[T]) -> T:
-    """A configuration from a YAML file; raises :class:`LangAgentError` with the reason."""
-    try:
-        data = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise LangAgentError(f"Cannot read the configuration '{path}': {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        message = " ".join(str(error).split())
-        raise LangAgentError(f"The configuration '{path}' is not YAML: {message}") from None
-    return from_dict(kind, data or {}, str(path))
-
-
-def from_dict(kind: type[T], data: Any, where: str) -> T:
-    """A dataclass from plain data, nested alike; unknown names and wrong types are refused."""
-    if not isinstance(data, Mapping):
-        raise LangAgentError(f"{where}: expected names with values, got {data!r}.")
-    types = get_type_hints(kind)
-    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        if name not in names:
-            raise unknown(f"setting in {where}:", name, names)
-        values[name] = _value(types[name], value, f"{where}: {name}")
-    return kind(**values)
-
-
-def _value(wanted: Any, value: Any, where: str) -> Any:
-    if is_dataclass(wanted):
-        return from_dict(wanted, value, where)  # type: ignore[arg-type]
-    if wanted is tuple[str, ...] or wanted == tuple[str, ...]:
-        if isinstance(value, str) or not isinstance(value, (list, tuple)):
-            raise LangAgentError(f"{where}: expected a list, got {value!r}.")
-        return tuple(str(item) for item in value)
-    choices = getattr(wanted, "__args__", (wanted,))
-    if float in choices and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if float in choices and isinstance(value, str):  # YAML reads 1e-3 as a string
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if not isinstance(value, choices) or (isinstance(value, bool) and bool not in choices):
-        names = " or ".join(choice.__name__.replace("NoneType", "null") for choice in choices)
-        raise LangAgentError(f"{where}: expected {names}, got {value!r}.")
-    return value
-
-
-def save_config(config: Any, path: Path) -> None:
-    """Write a configuration as YAML, every value resolved."""
-    data = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(config).items()}
-    for name, value in data.items():
-        if isinstance(value, dict):
-            data[name] = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
-    write_whole(path, yaml.safe_dump(data, sort_keys=False))

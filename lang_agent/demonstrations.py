@@ -14,6 +14,7 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -200,8 +201,14 @@ def demonstrate(
             yield from work(part)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for played in pool.map(work, parts):
-            yield from played
+        try:
+            for played in pool.map(work, parts):
+                yield from played
+        except BrokenProcessPool:
+            raise LangAgentError(
+                f"One of the {workers} worker processes was killed, perhaps for want of memory: "
+                "use fewer."
+            ) from None
 
 
 PART = 50  # episodes that a worker plays before it reports

@@ -62,6 +62,45 @@ def writing(path: Path) -> Iterator[None]:
         raise
 
 
+MOST = 256 * 2**20
+"""Bytes of the largest file that is read at once."""
+
+
+def read_text(path: str | Path, what: str, most: int = MOST) -> str:
+    """The text of a file of UTF-8, whatever the locale, with or without a byte-order mark.
+
+    Args:
+        what: it is, for the error: "the configuration".
+        most: bytes; a larger file is refused.
+
+    Raises:
+        LangAgentError: a file that cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: no path at all, as with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise LangAgentError(f"Cannot read {what} '{path}': {reason}.") from None
+    if len(data) > most:
+        raise LangAgentError(f"Cannot read {what} '{path}': it has more than {most} bytes.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LangAgentError(
+            f"Cannot read {what} '{path}': byte {error.start} is not UTF-8. Save it in UTF-8."
+        ) from None
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text. Only a newline ends one: JSON may hold U+2028 and its kin as they are,
+    at which ``str.splitlines`` cuts."""
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A place beside ``path`` for a file or a folder that takes its place at the end.
@@ -85,10 +124,16 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, which appears or is replaced whole; its folders are made."""
+    """Write a file, which appears or is replaced whole; its folders are made. A link is followed,
+    and what is no file (``/dev/stdout``) is written to as it is."""
     data = content.encode("utf-8") if isinstance(content, str) else content
-    with writing(path), whole(path) as beside:
-        beside.write_bytes(data)
+    with writing(path):
+        place = Path(os.path.realpath(path))
+        if place.exists() and not place.is_file():
+            place.write_bytes(data)
+            return
+        with whole(place) as beside:
+            beside.write_bytes(data)
 
 
 def try_place(path: Path) -> None:
@@ -97,11 +142,15 @@ def try_place(path: Path) -> None:
     Raises :class:`LangAgentError` before the work is done rather than after.
     """
     with writing(path):
-        if path.is_dir():
+        place = Path(os.path.realpath(path))
+        if place.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, only=path.name)
-        trial = _beside(path)
+        if place.exists() and not place.is_file():
+            with place.open("ab"):
+                return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sweep(place.parent, only=place.name)
+        trial = _beside(place)
         trial.touch()
         trial.unlink()
 

@@ -121,6 +121,8 @@ def make_mixture(text: TextConfig, parts: Sequence[str], **env_kwargs: Any) -> M
     """
     envs, weights = [], []
     for part in parts:
+        if not part.strip():
+            raise LangAgentError("A part of the mixture is empty: each begins with an id.")
         env_id, *arguments = part.split()
         weight = 1.0
         for argument in [argument for argument in arguments if argument.startswith("weight=")]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lang_agent.checkpoint import load_policy, save_whole
 from lang_agent.errors import LangAgentError
-from lang_agent.files import try_place
+from lang_agent.files import lines_of, read_text, try_place
 from lang_agent.generation import NO_PHRASES
 from lang_agent.models import SIZES
 from lang_agent.optimizer import Optimizer
@@ -30,6 +30,7 @@ def pretrain(
     learning_rate: float = 2e-3,
     seed: int = 0,
     say: Callable[[str], None] = print,
+    trust: bool = False,
 ) -> LanguagePolicy:
     """Learn to go on with the file's text, and save the model to the new folder ``out``.
 
@@ -38,18 +39,14 @@ def pretrain(
 
     Args:
         model: a size of ``models.SIZES`` (random weights), a run or model folder, or a hub id.
+        trust: as in :func:`load_policy`.
         batch: stretches of text in a step, each of ``context`` tokens.
     """
     out = Path(out)
     if out.exists() or out.is_symlink():
         raise LangAgentError(f"'{out}' is there already: choose another --out.")
     try_place(out)
-    try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise LangAgentError(f"Cannot read '{file}': {reason}.") from None
-    lines = [line for line in text.split("\n") if line.strip()]
+    lines = [line for line in lines_of(read_text(file, "the text")) if line.strip()]
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(lines), generator=generator).tolist()
     held = len(lines) // 20
@@ -57,7 +54,7 @@ def pretrain(
     if model in SIZES:
         policy = LanguagePolicy.from_scratch(model, seed=seed, texts=parts[0], prose=True)
     else:
-        policy = load_policy(model, chat=False)
+        policy = load_policy(model, chat=False, trust=trust)
     train, test = (_stream(policy, part) for part in parts)
     if min(len(train), len(test)) <= context:
         raise LangAgentError(

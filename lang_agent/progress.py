@@ -21,7 +21,7 @@ def training(run: Trainer, console: Console) -> None:
     columns = (
         TextColumn("{task.completed:>7.0f}/{task.total:.0f} steps"),
         BarColumn(bar_width=18),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TimeRemainingColumn(),
     )
     printed = run.progress.steps
@@ -51,7 +51,7 @@ def _line(metrics: dict[str, Any]) -> str:
     ]
     if "approx_kl" not in metrics and "policy_loss" in metrics:
         parts.append(f"loss {metrics['policy_loss']:.3f}")
-    parts += [f"[red]! {alarm}[/red]" for alarm in metrics.get("alarms", ())]
+    parts += [f"! {alarm}" for alarm in metrics.get("alarms", ())]
     return "  ".join(parts)
 
 

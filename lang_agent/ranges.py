@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from lang_agent.errors import LangAgentError
 
@@ -62,11 +62,16 @@ def check_ranges(config: Any) -> None:
             )
 
 
-def _ranges(kind: type) -> dict[str, Range]:
+def _ranges(kind: Any) -> dict[str, Range]:
     types = get_type_hints(kind, include_extras=True)
-    return {
-        item.name: extra
-        for item in fields(kind)
-        for extra in getattr(types[item.name], "__metadata__", ())
-        if isinstance(extra, Range)
-    }
+    found = {item.name: _range_of(types[item.name]) for item in fields(kind)}
+    return {name: allowed for name, allowed in found.items() if allowed is not None}
+
+
+def _range_of(wanted: Any) -> Range | None:
+    """The range in a type, also in one of several (``Annotated[int, Range(1)] | None``)."""
+    for one in (*getattr(wanted, "__metadata__", ()), *get_args(wanted)):
+        found = one if isinstance(one, Range) else _range_of(one)
+        if found is not None:
+            return found
+    return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from lang_agent import rewards as shipped
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.text_env import load_function
+from lang_agent.trust import load_function
 
 Reward = Callable[..., Any]
 ONE = ("prompt", "text", "tokens", "info")  # what a reward may ask for of one text

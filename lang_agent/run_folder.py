@@ -14,12 +14,11 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from lang_agent.checkpoint import FOLDER, list_checkpoints, read_record
-from lang_agent.config import TrainConfig, from_dict, load_config, save_config
+from lang_agent.config import TrainConfig, as_data, from_dict, load_config, save_config
 from lang_agent.errors import LangAgentError
 from lang_agent.files import (
     aside_name,
@@ -176,7 +175,7 @@ def _sweep(folder: Path) -> None:
         remove(path)
 
 
-def reopen(folder: Path) -> TrainConfig:
+def reopen(folder: Path, *, trust: bool = False) -> TrainConfig:
     """The configuration of a run that is to go on, whose folder is locked and cleared of what the
     dead left; raises :class:`LangAgentError` where there is none."""
     file = folder / CONFIG_FILE
@@ -190,7 +189,7 @@ def reopen(folder: Path) -> TrainConfig:
                 f"'{file}' is empty: put back what was in it (the newest checkpoint's trainer.json "
                 "has its values under 'config')."
             )
-    config = load_config(file, TrainConfig)
+    config = load_config(file, TrainConfig, trust=trust)
     _sweep(folder)
     return config
 
@@ -199,7 +198,7 @@ def refuse_edits(folder: Path, config: TrainConfig, checkpoint: Path) -> None:
     """Raise :class:`LangAgentError` where ``config.yaml`` is not what the checkpoint was made
     with: the run would go on as another one."""
     saved = from_dict(TrainConfig, read_record(checkpoint)["config"], str(checkpoint))
-    ours, theirs = _leaves(asdict(config)), _leaves(asdict(saved))
+    ours, theirs = _leaves(as_data(config)), _leaves(as_data(saved))
     changed = [f"{name} from {theirs[name]} to {ours[name]}" for name in ours
                if ours[name] != theirs[name]]  # fmt: skip
     if changed:

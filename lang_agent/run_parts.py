@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import torch
 
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.checkpoint import load_policy, model_folder, refuse_damaged, save_whole
 from lang_agent.config import TrainConfig
-from lang_agent.errors import LangAgentError
+from lang_agent.errors import LangAgentError, shown
 from lang_agent.lora import add_lora, base_of, has_lora
 from lang_agent.mixture import Mixture, make_mixture
 from lang_agent.models import SIZES, freeze_layers
@@ -47,19 +48,33 @@ def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig)
             part.unwrapped.watch()
 
 
+def find_device(name: str | None) -> torch.device:
+    """The device called ``name``, on which something was computed to try it; a GPU where there is
+    one, or the processor, unless told. Raises :class:`LangAgentError`."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.ones(1, device=device).item()
+    except Exception as error:  # each kind of device has its own ways not to be there
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise LangAgentError(f"device={shown(name)} cannot be used: {reason}") from None
+    return device
+
+
 def first_policy(
     config: TrainConfig,
     folder: Path,
     envs: Sequence[gymnasium.Env[str, str]],
     checkpoint: Path | None,
     given: LanguagePolicy | None,
+    *,
+    trust: bool = False,
 ) -> LanguagePolicy:
     """The policy to go on with from a checkpoint, or to begin with: the one given, or the
     configuration's; with the layers frozen and the adapter that the configuration asks for."""
     if checkpoint is not None:
         if (folder / BASE_FOLDER).exists():
             refuse_damaged(folder / BASE_FOLDER)
-        policy = load_policy(checkpoint)
+        policy = load_policy(checkpoint, trust=trust)
     elif given is not None:
         policy = given
     elif config.model in SIZES:
@@ -72,7 +87,7 @@ def first_policy(
             context=config.context,
         )
     else:
-        policy = load_policy(config.model, chat=config.chat)
+        policy = load_policy(config.model, chat=config.chat, trust=trust)
     if config.chat not in (None, policy.chat):
         raise LangAgentError(
             f"chat={config.chat}, but the policy reads its prompts with chat={policy.chat}: leave "

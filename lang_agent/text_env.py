@@ -6,7 +6,7 @@ A world tells in a :class:`World` what its phrases mean and how its observations
 
 from __future__ import annotations
 
-import importlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ from lang_agent.prompt import Prompt, load_template
 from lang_agent.seeding import derive
 from lang_agent.spaces import AnyText
 from lang_agent.stepping import as_reward
+from lang_agent.trust import load_function
 from lang_agent.wording import Wording, Wordings
 
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
@@ -110,7 +111,7 @@ class InvalidAction:
                 number = float(value) if kind == "penalty" else int(value)
             except ValueError:
                 number = -1.0
-            if not 0 <= number < float("inf"):
+            if not 0 <= number < math.inf:
                 raise LangAgentError(
                     f"invalid_action {text!r} needs a number of at least 0 after the colon, "
                     f"such as '{kind}:{'0.1' if kind == 'penalty' else '2'}'."
@@ -368,18 +369,6 @@ def find_renderer(renderer: str | Renderer | None, world: World) -> Renderer:
     if ":" in renderer:
         return load_function(renderer)
     raise unknown("renderer", renderer, [*world.renderers, "module:function"])
-
-
-def load_function(path: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names."""
-    module_name, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise LangAgentError(f"Cannot load {path!r}: {error}.") from None
-    if not callable(function):
-        raise LangAgentError(f"{path!r} is not a function but {type(function).__name__}.")
-    return function
 
 
 def _choose_actions(

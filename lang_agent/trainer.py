@@ -26,7 +26,7 @@ from lang_agent.checkpoint import (
     save_whole,
     usable_checkpoint,
 )
-from lang_agent.config import TrainConfig
+from lang_agent.config import TrainConfig, as_data
 from lang_agent.demonstrations import Demonstrations
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
@@ -53,7 +53,7 @@ from lang_agent.run_folder import (
     reopen,
 )
 from lang_agent.run_log import RunLog, reward_parts
-from lang_agent.run_parts import first_policy, make_env, watch_achieved
+from lang_agent.run_parts import find_device, first_policy, make_env, watch_achieved
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env import TextEnv
 
@@ -84,6 +84,7 @@ class Trainer:
     Args:
         checkpoint: what to go on from; None for the beginning.
         policy: a model in memory to begin with, instead of the configuration's ``model``.
+        trust: run Python code that comes with the model, where it has some.
     """
 
     def __init__(
@@ -94,8 +95,9 @@ class Trainer:
         checkpoint: Path | None = None,
         policy: LanguagePolicy | None = None,
         lock: RunLock | None = None,
+        trust: bool = False,
     ) -> None:
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.trust = config, folder, trust
         self.lock = lock or RunLock(folder)
         self.learn = settle(config.learn)
         if config.threads:
@@ -104,8 +106,10 @@ class Trainer:
         if config.hindsight:
             watch_achieved(self.envs, config)
         self.progress = Progress() if checkpoint is None else read_progress(checkpoint)
-        device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.policy = first_policy(config, folder, self.envs, checkpoint, policy).to(device)
+        device = find_device(config.device)
+        self.policy = first_policy(config, folder, self.envs, checkpoint, policy, trust=trust).to(
+            device
+        )
         self._set_precision()
         learn = self.learn
         self.optimizer = Optimizer(
@@ -138,7 +142,7 @@ class Trainer:
         if not resumed:
             save_whole(self.policy, folder)
         refuse_damaged(folder)
-        frozen = load_policy(folder).to(self.policy.device)
+        frozen = load_policy(folder, trust=self.trust).to(self.policy.device)
         frozen.precision = self.policy.precision
         return Reference(frozen)
 
@@ -176,7 +180,7 @@ class Trainer:
     def save(self) -> Path:
         """Write a checkpoint of the last whole update."""
         with self.lock:
-            record = {"config": asdict(self.config), "progress": asdict(self.progress)}
+            record = {"config": as_data(self.config), "progress": asdict(self.progress)}
             self.saved = save_checkpoint(
                 self.folder, self.policy, self.optimizer, self.generator, record
             )
@@ -336,29 +340,43 @@ def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
     return itertools.count(first + first_episode)
 
 
-def start(config: TrainConfig, folder: Path, policy: LanguagePolicy | None = None) -> Trainer:
+def start(
+    config: TrainConfig,
+    folder: Path,
+    policy: LanguagePolicy | None = None,
+    *,
+    trust: bool = False,
+) -> Trainer:
     """A new run, of a ``policy`` in memory where one is given, saved as it begins.
 
     Raises :class:`LangAgentError` rather than write over one that is there; what was made of the
     folder until then is removed.
     """
     with beginning(folder, config) as lock:
-        return Trainer(config, folder, policy=policy, lock=lock)
+        return Trainer(config, folder, policy=policy, lock=lock, trust=trust)
 
 
-def resume(folder: Path, *, as_edited: bool = False, on_env_error: str | None = None) -> Trainer:
+def resume(
+    folder: Path,
+    *,
+    as_edited: bool = False,
+    on_env_error: str | None = None,
+    trust: bool = False,
+) -> Trainer:
     """The run in ``folder``, as of its newest checkpoint that is whole.
 
     Args:
         as_edited: go on with a ``config.yaml`` that has changed since the run was saved, which is
             refused otherwise.
         on_env_error: in place of the configuration's, from now on.
+        trust: import what the configuration names (:func:`load_config`), and run Python code that
+            comes with the model.
     """
     if not os.path.isdir(folder):
         raise LangAgentError(f"'{folder}' is no run folder: it has no {CONFIG_FILE}.")
     lock = RunLock(folder)
     with lock:
-        config = reopen(folder)
+        config = reopen(folder, trust=trust)
         checkpoint = usable_checkpoint(folder)
         if checkpoint is None:
             tell(f"'{folder}' has no checkpoint: the run begins at its start.")
@@ -366,7 +384,7 @@ def resume(folder: Path, *, as_edited: bool = False, on_env_error: str | None = 
             refuse_edits(folder, config, checkpoint)
         if on_env_error is not None:
             config = replace(config, on_env_error=on_env_error)
-        run = Trainer(config, folder, checkpoint=checkpoint, lock=lock)
+        run = Trainer(config, folder, checkpoint=checkpoint, lock=lock, trust=trust)
         if checkpoint is None and (folder / METRICS_FILE).is_file():
             set_aside(folder / METRICS_FILE, "before")
         forget_after(folder / METRICS_FILE, run.progress.updates)

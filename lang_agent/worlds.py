@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -20,6 +19,7 @@ from gymnasium.envs.registration import namespace, registry
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.text_env import IN_WORDS, TEXT_OPTIONS, Renderer, TextEnv, World
+from lang_agent.trust import find
 from lang_agent.wording import Wordings
 
 NAMESPACE = "lang_agent"
@@ -166,15 +166,8 @@ def _blame_arguments(env_id: str, kwargs: Mapping[str, Any], error: Exception) -
 
 def _make_plain(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
     """By id, or a class or function by ``module:name``."""
-    module_name, _, name = env_id.partition(":")
-    if name:
-        try:
-            module = import_module(module_name)
-        except ImportError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # of something that the module itself imports
-            raise LangAgentError(f"Cannot make {env_id!r}: {error}.") from None
-        made = getattr(module, name, None)
+    if ":" in env_id:
+        made = find(env_id)
         if callable(made):
             return made(**kwargs)
     return gymnasium.make(env_id, disable_env_checker=True, **kwargs)

@@ -317,7 +317,7 @@ def test_a_run_is_named_without_colons(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = []
     monkeypatch.setattr(
-        "lang_agent.trainer.start", lambda config, folder: made.append(folder) or 1 / 0
+        "lang_agent.trainer.start", lambda config, folder, **_: made.append(folder) or 1 / 0
     )
     for config in (replace(BASE, env="my_lake:TextLake-v0"), replace(BASE, env="a/Lake-v0"),
                    replace(BASE, mixture=("a:b", "c"))):  # fmt: skip

@@ -45,3 +45,22 @@ def test_the_borders_themselves_and_nothing_are_in_the_range():
     Options(rate=5e-324, count=1, share=0, again=0.0)
     Options(count=None, share=1, anything=float("nan"))
     Options(count=10**400)
+
+
+@dataclass(frozen=True)
+class Several:
+    """A range is found wherever it stands in the type."""
+
+    threads: Annotated[int, Range(1, 8)] | None = None
+    rate: Annotated[float | None, Range(above=0)] = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+def test_a_range_of_one_of_several_types_holds():
+    Several(threads=8, rate=0.5)
+    Several()
+    for name, value in (("threads", 0), ("threads", 9), ("rate", 0.0), ("rate", float("nan"))):
+        with pytest.raises(LangAgentError, match=f"{name}={value} must be"):
+            Several(**{name: value})

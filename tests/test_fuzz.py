@@ -1,0 +1,72 @@
+"""Bad input of every kind: thousands of calls and files, each of which must end well or in one
+sentence. `pytest tests/test_fuzz.py -s` says the figures; FUZZ_SEED=N tries other ones, and
+`pytest -m slow tests/test_fuzz.py` ten thousand. See docs/reliability.md."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from fuzz import kinds
+from fuzz.harness import try_all
+
+SEED = int(os.environ.get("FUZZ_SEED", "0"))
+QUICK = {
+    "command lines": 170,
+    "configurations": 120,
+    "demonstrations": 80,
+    "checkpoints": 50,
+    "templates": 80,
+}
+SLOW = {
+    "command lines": 3000,
+    "configurations": 3000,
+    "demonstrations": 2000,
+    "checkpoints": 500,
+    "templates": 1500,
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    kinds.prepare(folder)
+    return folder
+
+
+@pytest.fixture
+def here(prepared, tmp_path, monkeypatch):
+    """The current folder: a copy of what is prepared, and odd links."""
+    folder = tmp_path / "here"
+    shutil.copytree(prepared, folder)
+    (folder / "dangling").symlink_to("nowhere/file")
+    (folder / "loop").symlink_to("loop")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def try_kind(kind: str, inputs: int, here) -> None:
+    draws = {
+        "command lines": lambda: kinds.command_lines,
+        "configurations": lambda: kinds.configurations(here),
+        "demonstrations": lambda: kinds.demonstration_files(here),
+        "checkpoints": lambda: kinds.checkpoints(here),
+        "templates": lambda: kinds.templates(here),
+    }
+    outcome = try_all(
+        kind, draws[kind](), inputs, SEED, [here / "model", here / "run" / "checkpoints"]
+    )
+    print(f"\n{outcome}")
+    assert not outcome.failures, f"{outcome}\n\n" + "\n\n".join(outcome.failures[:20])
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_bad_input_is_refused_in_a_sentence(kind, here):
+    try_kind(kind, QUICK[kind], here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SLOW)
+def test_ten_thousand_bad_inputs(kind, here):
+    try_kind(kind, SLOW[kind], here)
