@@ -3,11 +3,12 @@ learning, and all learn."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import gpt2_tokenizer, make_bandit
+from conftest import BANDIT, gpt2_tokenizer, make_bandit
 from test_learning import bandit_texts, samples_of
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -150,37 +151,43 @@ def test_a_choice_weighs_the_same_however_many_tokens_are_forced(gpt2):
     assert losses == pytest.approx([1, 1], abs=1e-4)
 
 
-def warm_up(policy, texts, steps=60):
-    """Enough plain language modelling to write an action now and then."""
+def warm_up(policy, texts, steps=80):
+    """Enough plain language modelling to write an action most of the time, either one."""
     optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3)
-    ids = torch.tensor([policy.encode(text) for text in texts])
+    rows = sorted((policy.encode(text) for text in texts), key=len)
+    alike = [torch.tensor(list(group)) for _, group in itertools.groupby(rows, len)]
     for _ in range(steps):
         optimizer.zero_grad()
-        policy.model(ids, labels=ids).loss.backward()
+        for ids in alike:
+            policy.model(ids, labels=ids).loss.backward()
         optimizer.step()
 
 
 @pytest.mark.parametrize("way", [*RULES, GENERATE])
 def test_every_way_to_decide_learns_the_bandit(way):
-    names = {"go far left": "go left", "go far right": "go right"}
-    prompt = "transcript"
-    envs = [make_bandit(prompt=prompt, actions=names, invalid_action="end") for _ in range(16)]
+    prompt, options, config = "transcript", {}, LearnConfig(minibatch_decisions=64)
+    if way == GENERATE:  # a bonus for entropy over the whole vocabulary unlearns what is written
+        config = replace(config, entropy_coef=0.005)
+    else:
+        options["actions"] = {"go far left": "go left", "go far right": "go right"}
+    envs = [make_bandit(prompt=prompt, invalid_action="end", **options) for _ in range(16)]
     policy = LanguagePolicy.from_scratch("nano", seed=1, texts=bandit_texts(prompt))
     if way == GENERATE:
-        prompts = [envs[0].reset(seed=seed)[0].rstrip() for seed in range(8)]
-        warm_up(policy, [f"{text} {name}\n" for text in prompts for name in names
-                         if len(policy.encode(f"{text} {name}\n"))
-                         == len(policy.encode(f"{prompts[0]} go far left\n"))])  # fmt: skip
-    config = LearnConfig(minibatch_decisions=64)
+        shown = {envs[0].reset(seed=seed)[0].rstrip() for seed in range(8)}
+        assert len(shown) == 2
+        warm_up(policy, [f"{text} {name}\n" for text in sorted(shown) for name in BANDIT.actions])
     decide = DecideConfig(way, max_new_tokens=12) if way == GENERATE else DecideConfig(way)
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
     generator = torch.Generator().manual_seed(0)
-    for round_ in range(120):  # writing takes some seventy
+    successes = []
+    for round_ in range(60):  # writing takes ten to twenty
         agent = PolicyAgent(policy, 16, decide, generator=generator)
         episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
         update(policy, optimizer, episodes, config, decide, generator)
-        if sum(episode.success for episode in episodes) >= 63:
+        successes.append(sum(episode.success for episode in episodes))
+        if successes[-1] >= 60:
             break
+    assert successes[0] < 48
     greedy = replace(decide, temperature=0)
     (row,) = evaluate(PolicyAgent(policy, 16, greedy), envs, 200)
     assert row.success > 0.95
