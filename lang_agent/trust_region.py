@@ -14,11 +14,12 @@ from lang_agent.batches import Batch, Sample, by_length, collate, decisions_of, 
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.errors import LangAgentError
 from lang_agent.objective import decision_log_probs, policy_part
-from lang_agent.policy import LanguagePolicy
+from lang_agent.policy import LanguagePolicy, States
 
 ITERATIONS = 10  # of conjugate gradients
 DAMPING = 0.1
 BACKTRACKS = 10
+ACCEPTED = 0.1  # of the improvement that the gradient promises
 
 
 def trust_region_step(
@@ -32,10 +33,11 @@ def trust_region_step(
     """One natural-gradient step on all samples (Schulman et al. 2015, arXiv 1502.05477, app. C).
 
     The direction solves F x = g by conjugate gradients; F, the Fisher matrix, is the second
-    derivative of the k3 estimate of the divergence, on ``fisher_fraction`` of the decisions. Its
-    length makes the quadratic model of the divergence ``target_kl``; it is halved until the real
-    one is within that bound and the loss has fallen. Returns what was measured, or None (and moves
-    nothing) where something is not finite.
+    derivative of the divergence from the policy that acted, on ``fisher_fraction`` of the
+    decisions. Its length makes the quadratic model of the divergence ``target_kl``; it is halved
+    until the real one is within that bound and the loss has fallen by at least ``ACCEPTED`` of what
+    the gradient promises for a step so long (as in Schulman's own code, modular_rl). Returns what
+    was measured, or None (and moves nothing) where something is not finite.
     """
     assert config.target_kl is not None
     if policy.precision != torch.float32:
@@ -43,16 +45,23 @@ def trust_region_step(
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     decisions = decisions_of(samples)
 
-    def loss_of(batch: Batch, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(batch: Batch, weight: Tensor) -> tuple[Tensor, dict[str, Tensor], States]:
         states = policy.hidden_states(batch.layout)
         loss, metrics = policy_part(policy, algorithm, states, batch, config, decide, weight)
-        return loss / decisions, {name: value / decisions for name, value in metrics.items()}
+        return (
+            loss / decisions,
+            {name: value / decisions for name, value in metrics.items()},
+            states,
+        )
 
     before, gradient = torch.zeros(()), torch.zeros((), device=policy.device)
     measured: dict[str, float] = {}
-    for batch, weight in _batches(policy, samples, config):
-        loss, metrics = loss_of(batch, weight)
+    batches = list(_batches(policy, samples, config))
+    acted: list[Tensor] = []  # the policy that acted, for each batch
+    for batch, weight in batches:
+        loss, metrics, states = loss_of(batch, weight)
         before = before + loss.detach().cpu()
+        acted.append(log_policy(policy, states, batch, decide).detach())
         grads = torch.autograd.grad(loss, parameters, allow_unused=True)
         gradient = gradient + _flat(grads, parameters)
         for name in ("policy_loss", "entropy"):
@@ -67,22 +76,43 @@ def trust_region_step(
     if not curvature > 0:
         return None
     step = direction * (2 * config.target_kl / curvature) ** 0.5
+    promised = -float(gradient @ step)
     start = torch.cat([p.detach().flatten() for p in parameters])
     for tried in range(BACKTRACKS):
         _write(parameters, start + step * 0.5**tried)
-        after, divergence = 0.0, 0.0
+        after, far = 0.0, 0.0
         with torch.no_grad():
-            for batch, weight in _batches(policy, samples, config):
-                loss, metrics = loss_of(batch, weight)
+            for (batch, weight), old in zip(batches, acted, strict=True):
+                loss, _, states = loss_of(batch, weight)
                 after += loss.item()
-                divergence += metrics["approx_kl"].item()
-        if after < before and divergence <= config.target_kl:
+                new = log_policy(policy, states, batch, decide)
+                far += divergence(old, new, batch, weight).item() / decisions
+        fallen = float(before) - after
+        if fallen >= ACCEPTED * promised * 0.5**tried and far <= config.target_kl:
             break
     else:
         _write(parameters, start)
-        divergence = 0.0
-        tried = BACKTRACKS
-    return {**measured, "grad_norm": norm, "approx_kl": divergence, "backtracks": float(tried)}
+        far, tried = 0.0, BACKTRACKS
+    return {**measured, "grad_norm": norm, "approx_kl": far, "backtracks": float(tried)}
+
+
+def log_policy(
+    policy: LanguagePolicy, states: States, batch: Batch, decide: DecideConfig
+) -> Tensor:
+    """(D, A) log-probabilities of every admissible phrase of each decision; of generated text
+    (D, L), of the tokens that were drawn."""
+    if batch.written.shape[1]:
+        return decision_log_probs(policy, states, batch, decide, learn_entropy=False)[0]
+    return policy.scores(states, batch.layout, batch.trees, decide.temperature).log_policy
+
+
+def divergence(old: Tensor, new: Tensor, batch: Batch, weight: Tensor) -> Tensor:
+    """KL(old | new), summed over a batch's decisions: exact over the phrases of each; of generated
+    text, whose distribution is too large, k3 at the tokens drawn, by ``weight`` (D, L)."""
+    if batch.written.shape[1]:
+        return (losses.k3(new - old) * weight).sum()
+    probs = old.exp()
+    return (probs * (old - new).masked_fill(probs == 0, 0.0)).sum()
 
 
 def conjugate_gradients(
@@ -112,16 +142,17 @@ def _fisher(
 ) -> Callable[[Tensor], Tensor]:
     """Multiplies by the Fisher matrix of the decisions in ``samples``; graphs are built once."""
     graphs = []
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernel has no second derivative
+    # Activations are kept also with recompute_activations: their recomputation would have to be
+    # differentiated once more. The fused attention has no second derivative.
+    training = policy.model.training
+    policy.model.eval()
+    with sdpa_kernel(SDPBackend.MATH):
         for batch, weight in _batches(policy, samples, config):
-            states = policy.hidden_states(batch.layout)
-            log_probs, _ = decision_log_probs(policy, states, batch, decide, learn_entropy=False)
-            divergence = (losses.k3(log_probs - log_probs.detach()) * weight).sum()
-            divergence = divergence / decisions_of(samples)
-            first = torch.autograd.grad(
-                divergence, parameters, create_graph=True, allow_unused=True
-            )
+            new = log_policy(policy, policy.hidden_states(batch.layout), batch, decide)
+            far = divergence(new.detach(), new, batch, weight) / decisions_of(samples)
+            first = torch.autograd.grad(far, parameters, create_graph=True, allow_unused=True)
             graphs.append(_flat(first, parameters))
+    policy.model.train(training)
 
     def times(vector: Tensor) -> Tensor:
         product = torch.zeros_like(vector)

@@ -1,0 +1,66 @@
+"""The bandit's rollouts and updates, which the tests of learning share."""
+
+from __future__ import annotations
+
+import torch
+from conftest import make_bandit
+
+from lang_agent import LanguagePolicy, PolicyAgent
+from lang_agent.algorithms import ALGORITHMS, LearnState, settle
+from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.credit import assess
+from lang_agent.learner import update
+from lang_agent.optimizer import Optimizer
+from lang_agent.rollout import play
+
+
+def texts(prompt="minimal"):
+    return [make_bandit(prompt=prompt).reset(seed=seed)[0] for seed in range(16)]
+
+
+def rollout(policy, seed=0, count=32, group_size=1, **options):
+    envs = [make_bandit(prompt="minimal", invalid_action="end") for _ in range(16)]
+    generator = torch.Generator().manual_seed(seed)
+    agent = PolicyAgent(policy, 16, DecideConfig(**options), generator=generator)
+    played = play(agent, envs, range(count // group_size), group_size=group_size)
+    return sorted(played, key=lambda e: e.index)
+
+
+def new_policy():
+    return LanguagePolicy.from_scratch("nano", seed=1, texts=texts())
+
+
+def learn(policy, episodes, state=None, reference=None, decide=DecideConfig(), **options):  # noqa: B008
+    rate, name = options.pop("learning_rate", 1e-3), options.get("optimizer", "muon")
+    optimizer = Optimizer(policy, name, rate, 0.0)
+    row = ALGORITHMS[options.get("algorithm", "ppo")]
+    if "minibatch_decisions" in row.uses:
+        options = {"minibatch_decisions": 16, **options}
+    config = LearnConfig(**options)
+    generator = torch.Generator().manual_seed(0)
+    return update(policy, optimizer, episodes, config, decide, generator, state, reference)
+
+
+def assess_samples(policy, episodes, reference=None, state=None, **options):
+    config = settle(LearnConfig(**options))
+    row = ALGORITHMS[config.algorithm]
+    state = state or LearnState()
+    return assess(policy, episodes, row, config, DecideConfig(), state, reference, {})
+
+
+def written(policy, count=8):
+    return rollout(policy, count=count, decide="generate", max_new_tokens=3)
+
+
+def token_credit(policy, episodes, reference=None, **options):
+    """(advantages, returns) of each episode's tokens, where each has its own."""
+    options = {"credit": "tokens", "normalise": "none", **options}
+    config, decide = settle(LearnConfig(**options)), DecideConfig("generate", max_new_tokens=3)
+    row = ALGORITHMS["ppo"]
+    samples = assess(policy, episodes, row, config, decide, LearnState(), reference, {})
+    found = {id(s.decisions[0]): (s.advantages[0], s.returns[0]) for s in samples}
+    return [found[id(e.steps[0].decision)] for e in episodes]
+
+
+def parameters(policy):
+    return torch.cat([p.detach().flatten() for p in policy.parameters()])
