@@ -234,10 +234,16 @@ NEEDS: dict[str, tuple[str, Callable[[LearnConfig], bool]]] = {
 """Options that are read only where another one is set: what that is, and whether it is."""
 
 
-def settle(config: LearnConfig) -> LearnConfig:
+NEW_RATE, TRAINED_RATE = 2e-3, 1e-4  # learning rates of random weights, and of trained ones
+
+
+def settle(config: LearnConfig, *, new: bool = True) -> LearnConfig:
     """The configuration with the algorithm's own choices where none were made.
 
     Raises :class:`LangAgentError` for an unknown algorithm and for options that it has no use for.
+
+    Args:
+        new: whether the model has random weights, for the learning rate.
     """
     if config.algorithm not in ALGORITHMS:
         raise unknown("algorithm", config.algorithm, ALGORITHMS)
@@ -256,7 +262,8 @@ def settle(config: LearnConfig) -> LearnConfig:
         raise LangAgentError("There are no groups: set group_size to 2 or more.")
     if row.trust_region and config.target_kl is None:
         raise LangAgentError("trpo needs a target_kl: it is the bound on its steps.")
-    settled = replace(config, group_size=size, normalise=normalise)
+    rate = config.learning_rate or (NEW_RATE if new or row.trust_region else TRAINED_RATE)
+    settled = replace(config, group_size=size, normalise=normalise, learning_rate=rate)
     refuse_unused(
         settled,
         {option: f"without {what}" for option, (what, met) in NEEDS.items() if not met(settled)},

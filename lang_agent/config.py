@@ -229,10 +229,15 @@ class TrainConfig:
             refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
         if not self.hindsight:
             refuse_unused(learn, {"hindsight_coef": "without hindsight"})
-        if self.decide.decide != GENERATE:
-            refuse_unused(
-                learn, {"credit": f"with decide={self.decide.decide}: it is for generate"}
-            )
+        way = self.decide.decide
+        if way != GENERATE:
+            refuse_unused(learn, {"credit": f"with decide={way}: it is for generate"})
+        if way not in ("constrained", GENERATE):
+            reason = f"with decide={way}, by which a decision is one token: it is for constrained "
+            refuse_unused(learn, {"loss_aggregation": reason + "and generate"})
+        if way != GENERATE and learn.loss_aggregation == "constant":
+            reason = f"with decide={way}: constant is a part of max_new_tokens, for generate"
+            refuse_unused(learn, {"loss_aggregation": reason})
 
 
 def require(name: str, value: object, holds: bool, what: str) -> None:

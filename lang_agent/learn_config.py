@@ -18,7 +18,10 @@ class LearnConfig:
     """reinforce, a2c, ppo, grpo, rloo, trpo, or imitation (which `lang-agent imitate` sets)."""
     optimizer: str = "muon"
     """muon (with AdamW for embeddings, norms and heads) or adamw (for everything)."""
-    learning_rate: Annotated[float, Range(above=0, high=1)] = 2e-3
+    learning_rate: Annotated[float | None, Range(above=0, high=1)] = None
+    """Unless told, 0.002 for a model from random weights (and for trpo, where it is the value
+    head's alone), and 0.0001 for one that was trained before, be it loaded or given in memory; for
+    muon and adamw alike, since muon's steps are scaled to the size of adamw's."""
     lr_final: Annotated[float, Range(0, 1)] = 0.1
     """The learning rate falls linearly, to this fraction of itself at the end of the run."""
     discount: Annotated[float, Range(0, 1)] = 0.95
@@ -42,6 +45,10 @@ class LearnConfig:
     """Scaled rewards are kept between minus this and this."""
     clip_low: Annotated[float, Range(above=0, high=1)] = 0.2
     clip_high: Annotated[float, Range(above=0)] = 0.2
+    loss_aggregation: str = "token-mean"
+    """How the tokens of a decision weigh, where it has several: token-mean (all tokens of a
+    minibatch alike; DAPO), sequence-mean (all decisions alike, their tokens share one's weight;
+    GRPO) or constant (each one part of max_new_tokens; Dr. GRPO)."""
     epochs: Annotated[int, Range(1)] = 3
     """Passes over each rollout."""
     minibatch_decisions: Annotated[int, Range(1)] = 256
@@ -89,6 +96,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "credit": ("turns", "tokens"),
     "baseline": ("none", "moving", "value"),
     "normalise": ("batch", "group", "none", None),
+    "loss_aggregation": ("token-mean", "sequence-mean", "constant"),
     "kl_in": ("loss", "reward"),
     "kl_estimator": ("k3", "k2"),
 }

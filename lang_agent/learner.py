@@ -26,7 +26,7 @@ from lang_agent.batches import (
 from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.credit import assess, flat_groups, scaled_reward
 from lang_agent.errors import LangAgentError
-from lang_agent.objective import Measured, critic_part, hindsight_loss, total_loss
+from lang_agent.objective import Measured, critic_part, hindsight_loss, token_weights, total_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference, adapted
@@ -120,7 +120,7 @@ def _trust_region(
     _count(step, state, counts)
     if step is None:
         return counts
-    return {**counts, **step, **_fit_critic(policy, optimizer, samples, config, generator)}
+    return {**counts, **step, **_fit_critic(policy, optimizer, samples, config, decide, generator)}
 
 
 def _epochs(
@@ -259,6 +259,7 @@ def _fit_critic(
     optimizer: Optimizer,
     samples: Sequence[Sample],
     config: LearnConfig,
+    decide: DecideConfig,
     generator: torch.Generator,
 ) -> dict[str, float]:
     """Learn the value head alone, on hidden states as they are; returns the last epoch's error."""
@@ -272,7 +273,8 @@ def _fit_critic(
                 batch = collate(part, policy.device)
                 with torch.no_grad():
                     states = policy.hidden_states(batch.layout)
-                loss = critic_part(policy, states, batch, batch.mask.float())
+                weight = token_weights(batch.mask, config, decide, tokens_weight(minibatch))
+                loss = critic_part(policy, states, batch, weight)
                 (loss / decisions).backward()
                 error += loss.item()
             optimizer.step()

@@ -25,18 +25,38 @@ def total_loss(
 ) -> tuple[Tensor, Measured]:
     """The loss summed over a batch's decisions, and what is watched, summed likewise.
 
-    A decision of several tokens has a policy loss for each. They are averaged over all tokens of
-    the minibatch (Yu et al. 2025, DAPO, arXiv 2503.14476, sec. 3.3): ``token_weight`` is its number
-    of decisions over its number of tokens.
+    A decision of several tokens has a policy loss for each (:func:`token_weights`).
+
+    Args:
+        token_weight: the minibatch's number of decisions over its number of tokens.
     """
     states = policy.hidden_states(batch.layout)
-    weight = batch.mask * token_weight  # (D, L)
-    loss, metrics = policy_part(policy, algorithm, states, batch, config, decide, weight)
+    loss, metrics = policy_part(policy, algorithm, states, batch, config, decide, token_weight)
     if uses_critic(config):
+        weight = token_weights(batch.mask, config, decide, token_weight)
         value_loss = critic_part(policy, states, batch, weight)
         loss = loss + config.value_coef * value_loss
         metrics["value_loss"] = value_loss
     return loss, metrics
+
+
+def token_weights(
+    mask: Tensor, config: LearnConfig, decide: DecideConfig, token_weight: float
+) -> Tensor:
+    """(D, L) what each token's loss counts, where a decision counts 1.
+
+    ``token-mean``     alike for all tokens of the minibatch (DAPO, Yu et al. 2025, arXiv
+                       2503.14476, eq. 8)
+    ``sequence-mean``  a decision's tokens share its weight: those of a long one count less (GRPO,
+                       Shao et al. 2024, arXiv 2402.03300, eq. 3)
+    ``constant``       one part of the most tokens that can be written (Dr. GRPO, Liu et al. 2025,
+                       arXiv 2503.20783, sec. 3.2)
+    """
+    if config.loss_aggregation == "sequence-mean":
+        return mask / mask.sum(1, keepdim=True)
+    if config.loss_aggregation == "constant":
+        return mask / decide.max_new_tokens
+    return mask * token_weight
 
 
 def hindsight_loss(
@@ -69,9 +89,10 @@ def policy_part(
     batch: Batch,
     config: LearnConfig,
     decide: DecideConfig,
-    weight: Tensor,
+    token_weight: float,
 ) -> tuple[Tensor, Measured]:
     """What moves the policy: its loss, the entropy bonus and the KL penalty."""
+    weight = token_weights(batch.mask, config, decide, token_weight)
     bonus = config.entropy_coef != 0
     log_probs, entropy = decision_log_probs(policy, states, batch, decide, learn_entropy=bonus)
     policy_loss = (algorithm.policy_loss(log_probs, batch, config) * weight).sum()
@@ -79,11 +100,12 @@ def policy_part(
     metrics = {"policy_loss": policy_loss, "entropy": entropy.sum()}
     if not algorithm.imitates:
         log_ratio = (log_probs - batch.log_probs).detach()
-        metrics["approx_kl"] = (losses.k3(log_ratio) * weight).sum()
+        each = batch.mask * token_weight  # what is measured is a mean over tokens, always
+        metrics["approx_kl"] = (losses.k3(log_ratio) * each).sum()
         if "clip_low" in algorithm.uses:
             ratio = log_ratio.exp()
             clipped = (ratio > 1 + config.clip_high) | (ratio < 1 - config.clip_low)
-            metrics["clip_fraction"] = (clipped * weight).sum()
+            metrics["clip_fraction"] = (clipped * each).sum()
     if config.kl_coef and config.kl_in == "loss":
         penalty = losses.kl_penalty(
             log_probs, batch.log_probs, batch.reference, config.kl_estimator

@@ -37,6 +37,7 @@ from lang_agent.learner import update
 from lang_agent.lora import has_lora
 from lang_agent.memory import release_unused_memory
 from lang_agent.mixture import Mixture, learnable
+from lang_agent.models import SIZES
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference
@@ -99,7 +100,7 @@ class Trainer:
     ) -> None:
         self.config, self.folder, self.trust = config, folder, trust
         self.lock = lock or RunLock(folder)
-        self.learn = settle(config.learn)
+        self.learn = settle(config.learn, new=_is_new(config, policy))
         if config.threads:
             torch.set_num_threads(config.threads)
         self.envs = [self.make_env() for _ in range(config.envs)]
@@ -112,6 +113,7 @@ class Trainer:
         )
         self._set_precision()
         learn = self.learn
+        assert learn.learning_rate is not None  # settled
         self.optimizer = Optimizer(
             self.policy, learn.optimizer, learn.learning_rate, learn.weight_decay
         )
@@ -191,6 +193,7 @@ class Trainer:
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
         learn = at_progress(self.learn, done)
+        assert learn.learning_rate is not None  # settled
         rate = learn.learning_rate * (1 - (1 - learn.lr_final) * done)
         self.optimizer.set_rate(rate)
         started = time.perf_counter()
@@ -340,6 +343,11 @@ def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
     return itertools.count(first + first_episode)
 
 
+def _is_new(config: TrainConfig, policy: LanguagePolicy | None) -> bool:
+    """Whether the run begins with random weights; of a policy in memory nobody knows."""
+    return policy is None and config.model in SIZES
+
+
 def start(
     config: TrainConfig,
     folder: Path,
@@ -352,6 +360,8 @@ def start(
     Raises :class:`LangAgentError` rather than write over one that is there; what was made of the
     folder until then is removed.
     """
+    rate = settle(config.learn, new=_is_new(config, policy)).learning_rate
+    config = replace(config, learn=replace(config.learn, learning_rate=rate))
     with beginning(folder, config) as lock:
         return Trainer(config, folder, policy=policy, lock=lock, trust=trust)
 

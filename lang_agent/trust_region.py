@@ -45,7 +45,9 @@ def trust_region_step(
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     decisions = decisions_of(samples)
 
-    def loss_of(batch: Batch, weight: Tensor) -> tuple[Tensor, dict[str, Tensor], States]:
+    weight = tokens_weight(samples)
+
+    def loss_of(batch: Batch) -> tuple[Tensor, dict[str, Tensor], States]:
         states = policy.hidden_states(batch.layout)
         loss, metrics = policy_part(policy, algorithm, states, batch, config, decide, weight)
         return (
@@ -58,8 +60,8 @@ def trust_region_step(
     measured: dict[str, float] = {}
     batches = list(_batches(policy, samples, config))
     acted: list[Tensor] = []  # the policy that acted, for each batch
-    for batch, weight in batches:
-        loss, metrics, states = loss_of(batch, weight)
+    for batch in batches:
+        loss, metrics, states = loss_of(batch)
         before = before + loss.detach().cpu()
         acted.append(log_policy(policy, states, batch, decide).detach())
         grads = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -82,8 +84,8 @@ def trust_region_step(
         _write(parameters, start + step * 0.5**tried)
         after, far = 0.0, 0.0
         with torch.no_grad():
-            for (batch, weight), old in zip(batches, acted, strict=True):
-                loss, _, states = loss_of(batch, weight)
+            for batch, old in zip(batches, acted, strict=True):
+                loss, _, states = loss_of(batch)
                 after += loss.item()
                 new = log_policy(policy, states, batch, decide)
                 far += divergence(old, new, batch, weight).item() / decisions
@@ -106,11 +108,11 @@ def log_policy(
     return policy.scores(states, batch.layout, batch.trees, decide.temperature).log_policy
 
 
-def divergence(old: Tensor, new: Tensor, batch: Batch, weight: Tensor) -> Tensor:
+def divergence(old: Tensor, new: Tensor, batch: Batch, token_weight: float) -> Tensor:
     """KL(old | new), summed over a batch's decisions: exact over the phrases of each; of generated
-    text, whose distribution is too large, k3 at the tokens drawn, by ``weight`` (D, L)."""
+    text, whose distribution is too large, k3 at the tokens drawn, each by ``token_weight``."""
     if batch.written.shape[1]:
-        return (losses.k3(new - old) * weight).sum()
+        return (losses.k3(new - old) * batch.mask).sum() * token_weight
     probs = old.exp()
     return (probs * (old - new).masked_fill(probs == 0, 0.0)).sum()
 
@@ -141,13 +143,13 @@ def _fisher(
     decide: DecideConfig,
 ) -> Callable[[Tensor], Tensor]:
     """Multiplies by the Fisher matrix of the decisions in ``samples``; graphs are built once."""
-    graphs = []
+    graphs, weight = [], tokens_weight(samples)
     # Activations are kept also with recompute_activations: their recomputation would have to be
     # differentiated once more. The fused attention has no second derivative.
     training = policy.model.training
     policy.model.eval()
     with sdpa_kernel(SDPBackend.MATH):
-        for batch, weight in _batches(policy, samples, config):
+        for batch in _batches(policy, samples, config):
             new = log_policy(policy, policy.hidden_states(batch.layout), batch, decide)
             far = divergence(new.detach(), new, batch, weight) / decisions_of(samples)
             first = torch.autograd.grad(far, parameters, create_graph=True, allow_unused=True)
@@ -174,12 +176,9 @@ def _flat(grads: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tenso
 
 def _batches(
     policy: LanguagePolicy, samples: Sequence[Sample], config: LearnConfig
-) -> Iterator[tuple[Batch, Tensor]]:
-    """Batches, and the weights of their tokens (D, L), which sum to the number of decisions."""
-    weight = tokens_weight(samples)
+) -> Iterator[Batch]:
     for part in by_length(samples, config.batch_tokens):
-        batch = collate(part, policy.device)
-        yield batch, batch.mask * weight
+        yield collate(part, policy.device)
 
 
 def _subsample(

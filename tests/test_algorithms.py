@@ -32,9 +32,18 @@ from lang_agent.advantages import (
 )
 from lang_agent.alarms import Watch, alarms
 from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
+from lang_agent.batches import collate, to_samples, tokens_weight
 from lang_agent.checkpoint import latest_checkpoint
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig, save_config
+from lang_agent.config import (
+    DecideConfig,
+    LearnConfig,
+    TextConfig,
+    TrainConfig,
+    load_config,
+    save_config,
+)
 from lang_agent.credit import assess, flat_groups
+from lang_agent.objective import total_loss
 from lang_agent.rollout import Decision, Episode, Step, TextObservation, play
 from lang_agent.trainer import resume, start
 
@@ -252,6 +261,70 @@ def test_token_credit_of_written_text_sums_to_its_turns(policy):
     metrics = learn(policy, episodes, credit="tokens", decide=decide)
     assert metrics["value_loss"] >= 0
     assert any(not torch.equal(before[name], now) for name, now in policy.state_dict().items())
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "reinforce", "ppo"])
+@pytest.mark.parametrize("aggregation", ["token-mean", "sequence-mean", "constant"])
+def test_how_tokens_weigh_by_hand(policy, algorithm, aggregation):
+    """-A of each token (its ratio is 1, or its gradient that of log pi): over all tokens, over each
+    text's and then over texts, or over the most tokens there could be."""
+    decide = DecideConfig("generate", max_new_tokens=4)
+    episodes = rollout(policy, count=8, group_size=4, decide="generate", max_new_tokens=4)
+    config = LearnConfig(algorithm, loss_aggregation=aggregation, entropy_coef=0.0, group_size=4)
+    texts = []
+    for at, e in enumerate(episodes):
+        decision = e.steps[0].decision
+        cut = 1 + at % 4  # texts of one to four tokens
+        decision.token_ids, decision.log_probs = decision.token_ids[:cut], decision.log_probs[:cut]
+        texts.append((-1.0 + at, decision.log_probs))
+    nothing = [[[a]] for a, _ in texts]
+    samples = to_samples(policy, episodes, nothing, nothing, "generate")
+    lengths = [len(log_probs) for _, log_probs in texts]
+    assert len(set(lengths)) > 2
+    by_text = [
+        (sum(-a * p for p in log_probs) if algorithm == "reinforce" else -a * len(log_probs))
+        for a, log_probs in texts
+    ]
+    wanted = {
+        "token-mean": sum(by_text) / sum(lengths),
+        "sequence-mean": sum(t / n for t, n in zip(by_text, lengths, strict=True)) / len(texts),
+        "constant": sum(by_text) / (4 * len(texts)),
+    }[aggregation]
+    row = ALGORITHMS[algorithm]
+    batch, weight = collate(samples, policy.device), tokens_weight(samples)
+    _, measured = total_loss(policy, row, batch, config, decide, weight)
+    assert measured["policy_loss"].item() / len(texts) == pytest.approx(wanted, abs=1e-4)
+    assert measured["approx_kl"].item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "told", "new", "rate"),
+    [
+        ("ppo", None, True, 2e-3),
+        ("ppo", None, False, 1e-4),
+        ("trpo", None, False, 2e-3),  # moves the value head alone
+        ("ppo", 0.5, False, 0.5),
+        ("imitation", None, False, 1e-4),
+    ],
+)
+def test_the_learning_rate_depends_on_whether_the_model_was_trained_before(
+    algorithm, told, new, rate
+):
+    assert settle(LearnConfig(algorithm, learning_rate=told), new=new).learning_rate == rate
+
+
+def test_the_rate_that_a_run_took_stands_in_its_configuration(tmp_path):
+    first = start(RUN, tmp_path / "new")
+    first.save()
+    for name, policy in (("loaded", None), ("in memory", first.policy)):
+        config = replace(RUN, model=str(tmp_path / "new"))
+        start(config, tmp_path / name, policy)
+        file = tmp_path / name / "config.yaml"
+        assert load_config(file, TrainConfig).learn.learning_rate == 1e-4
+    assert load_config(tmp_path / "new/config.yaml", TrainConfig).learn.learning_rate == 2e-3
+    again = resume(tmp_path / "new")
+    assert again.learn.learning_rate == 2e-3
+    assert again.learn == first.learn
 
 
 # -- runs --------------------------------------------------------------------------------------

@@ -188,6 +188,10 @@ def test_an_option_without_the_one_that_it_serves_is_refused(options, sentence):
                              imitation=ImitationConfig(hand_over=0.5)),
          "hand_over=0.5 has no use where expert_final=1"),
         (lambda: TrainConfig(learn=LearnConfig("imitation"), decide=WRITE), "makes none"),
+        (lambda: TrainConfig(learn=LearnConfig(loss_aggregation="sequence-mean")),
+         "loss_aggregation=sequence-mean has no use with decide=sum, by which a decision is one"),
+        (lambda: TrainConfig(learn=LearnConfig(loss_aggregation="constant"),
+                             decide=DecideConfig("constrained")), "a part of max_new_tokens"),
         (lambda: TrainConfig(learn=LearnConfig(hindsight_coef=2.0)), "no use without hindsight"),
     ],
 )  # fmt: skip
