@@ -1,4 +1,8 @@
-"""The learning algorithms: rows of one table, made of an advantage and a policy loss each."""
+"""The learning algorithms: rows of one table, made of an advantage and a policy loss each.
+
+Below each row stand its paper and where it departs from it; docs/algorithms.md has the same as a
+table, with the tests that hold it.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,8 @@ class Algorithm:
     """What tells one policy-gradient method from another."""
 
     credit: Callable[[Sequence[Episode], list[list[float]], LearnConfig, LearnState], Credit]
-    """(episodes, their rewards, config, state) -> advantages and returns"""
+    """(episodes, their rewards, config, state) -> advantages and returns; changes nothing but
+    ``state``, since with a KL penalty in the reward it is asked without and with it"""
     policy_loss: Callable[[Tensor, Batch, LearnConfig], Tensor]
     """(new log-probabilities (D, L), batch, config) -> (D, L) losses"""
     critic: bool = False
@@ -152,61 +157,124 @@ _GAE = {"gae_lambda", "credit", "token_gae_lambda"}
 _CLIP = {"clip_low", "clip_high"}
 _EPOCHS = {"epochs", "minibatch_decisions"}
 
+REINFORCE = Algorithm(
+    _returns,
+    _policy_gradient,
+    one_epoch=True,
+    uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | {"baseline", "value_coef"},
+)
+"""REINFORCE (Williams 1992, Machine Learning 8, eq. 11): -(R_t - b) log pi(a_t | s_t), R_t the
+discounted return from step t on.
+
+Departures: the step's own factor discount^t is left out, as nearly everywhere; advantages are
+standardised over the rollout unless told, which is a baseline and a scale; a truncated episode's
+return ends there, without a critic's estimate of the rest; an entropy bonus; AdamW or Muon."""
+
+A2C = Algorithm(
+    _gae,
+    _policy_gradient,
+    critic=True,
+    one_epoch=True,
+    uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | _GAE | {"value_coef"},
+)
+"""Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, sec. 4.2, in step with itself):
+-A log pi + value_coef (V - R)^2 / 2 - entropy_coef H.
+
+Departures: A is GAE's over whole episodes, where the paper's is of five steps; it is standardised
+over the rollout; AdamW or Muon in place of RMSProp."""
+
+PPO = Algorithm(
+    _gae,
+    _clipped,
+    critic=True,
+    uses=_GRADIENT
+    | _ADVANTAGES
+    | _HINDSIGHT
+    | _GAE
+    | _CLIP
+    | _EPOCHS
+    | {"target_kl", "value_coef"},
+)
+"""PPO (Schulman et al. 2017, arXiv 1707.06347, eq. 7 and 9, with GAE, eq. 11).
+
+Departures: advantages are standardised over the rollout, not the minibatch; the clip may have two
+sides of different width (DAPO); no step is taken once approx_kl (k3, Schulman 2020) passes
+target_kl; values are not clipped; rollouts are whole episodes, so that only truncation bootstraps;
+tokens of one decision are averaged over the minibatch (loss_aggregation)."""
+
+GRPO = Algorithm(
+    _group_mean,
+    _clipped,
+    grouped=True,
+    normalise="group",
+    uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | _CLIP | _EPOCHS | {"target_kl"},
+)
+"""GRPO with outcome rewards (Shao et al. 2024, arXiv 2402.03300, eq. 3 and sec. 4.1.2):
+A = (R - mean of the group) / deviation of the group, for every decision of the episode.
+
+Departures: R is discounted from the episode's beginning (discount=1 is the paper's; a text, one
+decision, has nothing to discount); the deviation is a sample's (n - 1), as in TRL and verl, where
+the paper leaves it open; tokens are averaged over the minibatch as in DAPO (loss_aggregation=
+sequence-mean is the paper's); groups whose returns are alike have advantage 0, and a minibatch of
+nothing else makes no step; there is an entropy bonus (entropy_coef=0 for none), and no KL penalty
+unless kl_coef is set: then k3 in the loss, as there, which follows the gradient of
+KL(reference | policy). Dr. GRPO (Liu et al. 2025, arXiv 2503.20783) is normalise=none with
+loss_aggregation=constant; DAPO's (arXiv 2503.14476) clip and filter are clip_high and
+drop_flat_groups, which plays no further groups in place of those it drops."""
+
+RLOO = Algorithm(
+    _leave_one_out,
+    _policy_gradient,
+    one_epoch=True,
+    grouped=True,
+    normalise="none",
+    uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT,
+)
+"""RLOO (Ahmadian et al. 2024, arXiv 2402.14740, eq. 8; Kool et al. 2019): the return less the mean
+of the group's others, times -log pi of the whole.
+
+Departures: as GRPO's for discount, flat groups and entropy; log pi is averaged over the minibatch's
+tokens, which is the paper's sum times a constant; the paper's KL penalty in the reward is
+kl_in=reward."""
+
+TRPO = Algorithm(
+    _gae,
+    _surrogate,
+    critic=True,
+    trust_region=True,
+    uses=_ADVANTAGES | _GAE | _EPOCHS | {"target_kl", "fisher_fraction"},
+)
+"""TRPO (Schulman et al. 2015, arXiv 1502.05477, eq. 14, app. C; with GAE, arXiv 1506.02438):
+:mod:`lang_agent.trust_region`.
+
+Departures: states count alike, not by their discounted visits; the divergence is exact over the
+admissible phrases, and k3 at the drawn tokens of generated text, a token's in the mean; damping of
+0.1; a step is accepted if it brings a tenth of what the gradient promises (modular_rl); the entropy
+bonus and a KL penalty in the loss are part of what is lowered; the critic learns its value head
+alone, in ``epochs`` passes of ``minibatch_decisions``, by AdamW, so that it moves no action."""
+
+IMITATION = Algorithm(
+    _returns,
+    _likelihood,
+    critic=True,
+    imitates=True,
+    normalise="none",
+    uses=_GRADIENT | _EPOCHS | {"value_coef"},
+)
+"""Behaviour cloning (Pomerleau 1989) and DAgger (Ross et al. 2011, arXiv 1011.0686): -log pi of
+what the expert would do; who plays is said in :mod:`lang_agent.imitation`.
+
+Departures: a critic learns the returns of whoever played, for later training from reward; an
+entropy bonus unless entropy_coef=0; DAgger learns each rollout's states once and keeps none."""
+
 ALGORITHMS = {
-    "reinforce": Algorithm(
-        _returns,
-        _policy_gradient,
-        one_epoch=True,
-        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | {"baseline", "value_coef"},
-    ),
-    "a2c": Algorithm(
-        _gae,
-        _policy_gradient,
-        critic=True,
-        one_epoch=True,
-        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | _GAE | {"value_coef"},
-    ),
-    "ppo": Algorithm(
-        _gae,
-        _clipped,
-        critic=True,
-        uses=_GRADIENT
-        | _ADVANTAGES
-        | _HINDSIGHT
-        | _GAE
-        | _CLIP
-        | _EPOCHS
-        | {"target_kl", "value_coef"},
-    ),
-    "grpo": Algorithm(
-        _group_mean,
-        _clipped,
-        grouped=True,
-        normalise="group",
-        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | _CLIP | _EPOCHS | {"target_kl"},
-    ),
-    "rloo": Algorithm(
-        _leave_one_out,
-        _policy_gradient,
-        one_epoch=True,
-        grouped=True,
-        normalise="none",
-        uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT,
-    ),
-    "trpo": Algorithm(
-        _gae,
-        _surrogate,
-        critic=True,
-        trust_region=True,
-        uses=_ADVANTAGES | _GAE | _EPOCHS | {"target_kl", "fisher_fraction"},
-    ),
-    "imitation": Algorithm(
-        _returns,
-        _likelihood,
-        critic=True,
-        imitates=True,
-        uses=_GRADIENT | _EPOCHS | {"value_coef"},
-    ),
+    "reinforce": REINFORCE,
+    "a2c": A2C,
+    "ppo": PPO,
+    "grpo": GRPO,
+    "rloo": RLOO,
+    "trpo": TRPO,
+    "imitation": IMITATION,
 }
 
 
@@ -248,16 +316,17 @@ def settle(config: LearnConfig, *, new: bool = True) -> LearnConfig:
     if config.algorithm not in ALGORITHMS:
         raise unknown("algorithm", config.algorithm, ALGORITHMS)
     row, name = ALGORITHMS[config.algorithm], config.algorithm
+    own = "none" if config.baseline == "moving" else row.normalise
+    settled_already = {"normalise"} if config.normalise == own else set()
     refuse_unused(config, {
         option: f"with {name}: it is for {', '.join(users)}"
         for option, users in _users().items()
-        if option not in row.uses
+        if option not in row.uses | settled_already
     })  # fmt: skip
     size = config.group_size or (4 if row.grouped else 1)
     if row.grouped and size < 2:
         raise LangAgentError(f"{name} compares episodes of one seed: group_size must be 2 or more.")
-    own = "none" if config.baseline == "moving" else row.normalise
-    normalise = (config.normalise or own) if "normalise" in row.uses else None
+    normalise = config.normalise or own
     if size < 2 and normalise == "group":
         raise LangAgentError("There are no groups: set group_size to 2 or more.")
     if row.trust_region and config.target_kl is None:

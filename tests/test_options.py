@@ -129,6 +129,8 @@ def learned(episodes: list[Episode], written: bool, **options: Any) -> torch.Ten
 def test_an_option_moves_the_parameters_or_is_refused(option, algorithm, rollouts):
     others, value = TRIED[option]
     row, written = ALGORITHMS[algorithm], option in WRITTEN
+    if option == "normalise" and row.normalise == "none":
+        value = "batch"
     if option not in row.uses:
         users = [name for name, other in ALGORITHMS.items() if option in other.uses]
         with pytest.raises(LangAgentError) as refused:
@@ -139,8 +141,6 @@ def test_an_option_moves_the_parameters_or_is_refused(option, algorithm, rollout
     others = {"algorithm": algorithm, **others}
     if option == "value_coef" and not row.critic:
         others["baseline"] = "value"
-    if option == "normalise" and row.normalise == "none":
-        value = "batch"
     without = learned(rollouts[written], written, **others)
     assert not torch.equal(
         without, learned(rollouts[written], written, **{**others, option: value})
