@@ -23,7 +23,7 @@ def can_ask_hub(name: str) -> bool:
     """Whether to ask the hub for ``name``, which is no folder here; False where it cannot be
     reached. Raises :class:`LangAgentError` at once for what is a path, or no hub id."""
     if looks_like_path(name):
-        raise not_there(name, "there is no such folder")
+        raise not_there("There is no model directory", name)
     return not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT)
 
 
@@ -41,7 +41,7 @@ def looks_like_path(name: str) -> bool:
     )
 
 
-def not_there(name: str, reason: str) -> LangAgentError:
+def not_there(what: str, name: str, reason: str = "") -> LangAgentError:
     """The error for a model that is not to be had, with what was perhaps meant."""
     from lang_agent.models import SHIPPED, SMOLLM2
 
@@ -53,7 +53,7 @@ def not_there(name: str, reason: str) -> LangAgentError:
         beside = []
     near = difflib.get_close_matches(name, [*beside, *SHIPPED, SMOLLM2], n=2, cutoff=0.6)
     meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return LangAgentError(f"There is no model {name!r}: {reason}.{meant}")
+    return LangAgentError(f"{what} {name!r}{reason}.{meant}")
 
 
 def _answers(endpoint: str) -> bool:

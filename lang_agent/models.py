@@ -158,7 +158,8 @@ def _cannot_load(where: str, error: Exception, files: dict[str, Any]) -> LangAge
             "say so: --trust (trust=True)."
         )
     if files.get("local_files_only"):
-        return not_there(where, "the hub cannot be reached, and it is in no cache of it")
+        reason = ": there is no such folder, and the hub cannot be reached"
+        return not_there("There is no model", where, reason)
     return LangAgentError(f"Cannot load a language model from '{where}': {reason}")
 
 
