@@ -25,7 +25,7 @@ from minigrid.core.constants import (
 )
 from minigrid.minigrid_env import MiniGridEnv
 
-from lang_agent.errors import LangAgentError
+from lang_agent.errors import LangAgentError, unknown
 from lang_agent.text_env import IN_WORDS, TEXT_OPTIONS, TextEnv, World
 
 from .minigrid_bot import expert
@@ -310,7 +310,9 @@ def text_env(env: gymnasium.Env, options: dict[str, Any], world: World | None = 
 def make(env_id: str, **kwargs: Any) -> TextEnv:
     """The minigrid environment ``env_id`` in words; what is no text option goes to minigrid."""
     options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
-    level: Any = load_env_creator(str(gymnasium.spec(env_id).entry_point))
+    if env_id not in registry:  # gymnasium.spec would import the module of module:Env-v0
+        raise unknown("minigrid environment", env_id, minigrid_ids())
+    level: Any = load_env_creator(str(registry[env_id].entry_point))
     check_numbers(level, kwargs)
     return text_env(gymnasium.make(env_id, disable_env_checker=True, **kwargs), options)
 

@@ -14,6 +14,7 @@ from lang_agent.errors import LangAgentError, shown, unknown
 from lang_agent.learn_config import ImitationConfig, LearnConfig, refuse_unused
 from lang_agent.ranges import Range, check_ranges
 from lang_agent.stepping import RULES as RULES_FOR_ERRORS
+from lang_agent.text_env import TEXT_OPTIONS
 from lang_agent.trust import Source, names_from
 from lang_agent.worlds import make
 from lang_agent.yaml_data import read_yaml
@@ -62,27 +63,25 @@ class TextConfig:
 
     def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """The environment ``env_id`` in these words."""
-        told = {name: getattr(self, name) for name in WORDS}
+        told = {name: getattr(self, name) for name in TEXT_OPTIONS}
         words = {name: value for name, value in told.items() if value != getattr(TextConfig, name)}
         arguments = dict(map(_argument, self.env_args))
         with names_from(self.source):
             return make(env_id, **{**words, **arguments, **env_kwargs})
 
 
-WORDS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
-"""The options of a world's words; all of them can be told among its arguments too."""
 TAKEN = ("env_id", "id", "world", "disable_env_checker")  # what making a world means by itself
 
 
 def _argument(text: str) -> tuple[str, Any]:
-    """A world's argument, read as YAML; of :data:`WORDS` only what their types are."""
+    """A world's argument, read as YAML; of the text options only what their types are."""
     name, equals, written = text.partition("=")
     if not equals or not name:
         raise LangAgentError(f"The world's argument {shown(text)} must read name=value.")
     if name in TAKEN:
         raise LangAgentError(f"The world's argument {shown(text)} is not one that can be told.")
     value = read_yaml(written, f"The world's argument {shown(text)}")
-    if name not in WORDS:
+    if name not in TEXT_OPTIONS:
         return name, value
     if name == "actions" and isinstance(value, Mapping):  # new wording -> the world's phrase
         return name, {str(new): str(own) for new, own in value.items()}

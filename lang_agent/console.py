@@ -42,10 +42,9 @@ def set_up_streams() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     with contextlib.suppress(AttributeError, io.UnsupportedOperation):  # no terminal; read already
-        ascii_alone = codecs.lookup(sys.stdin.encoding).name == "ascii"
-        sys.stdin.reconfigure(  # type: ignore[union-attr]
-            encoding="utf-8" if ascii_alone else None, errors="replace"
-        )
+        typed: Any = sys.stdin
+        ascii_alone = codecs.lookup(typed.encoding).name == "ascii"
+        typed.reconfigure(encoding="utf-8" if ascii_alone else None, errors="replace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 

@@ -137,10 +137,11 @@ def _construct(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
     except gymnasium.error.Error as error:
         raise LangAgentError(f"Cannot make {env_id!r}: {error}") from None
     except TypeError as error:
-        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if found and found[1] in kwargs:
-            refused = _RefusedError(f"Cannot make {env_id!r}: it takes no argument {found[1]!r}.")
-            refused.argument = found[1]
+        found = re.search(r"unexpected keyword argument '(\w+)'|takes no arguments", str(error))
+        name = found and (found[1] or next(iter(kwargs), None))
+        if name in kwargs:
+            refused = _RefusedError(f"Cannot make {env_id!r}: it takes no argument {name!r}.")
+            refused.argument = str(name)
             raise refused from None
         _blame_arguments(env_id, kwargs, error)
         raise

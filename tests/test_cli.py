@@ -288,9 +288,7 @@ def test_a_world_that_ends_the_program_is_a_failure(folder):
     assert run.returncode == 2
     assert 'my_lake.py", line' in run.stderr
     assert run.stderr.splitlines()[-1].startswith("lang-agent: The environment Ends-v0 failed at")
-    run = lang_agent_in(
-        folder, "prompt", "my_lake:Ends-v0", "--do", "go", "--model", "trained:nano"
-    )
+    run = lang_agent_in(folder, "prompt", "my_lake:Ends-v0", "--do", "go", "--model", "micro")
     assert run.returncode == 2
 
 

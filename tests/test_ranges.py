@@ -59,8 +59,8 @@ class Several:
 
 
 def test_a_range_of_one_of_several_types_holds():
-    Several(threads=8, rate=0.5)
-    Several()
+    assert Several(threads=8, rate=0.5)
+    assert Several()
     for name, value in (("threads", 0), ("threads", 9), ("rate", 0.0), ("rate", float("nan"))):
         with pytest.raises(LangAgentError, match=f"{name}={value} must be"):
             Several(**{name: value})

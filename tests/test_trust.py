@@ -85,6 +85,9 @@ WRITINGS = {
     "by way of a world of ours": [
         "rewards={'lang_agent.envs.mixed_local:make': {wording: 'canary:sing'}}"
     ],
+    "by way of gymnasium": [
+        "rewards={'lang_agent.envs.minigrid:make': {env_id: 'canary:Canary-v0'}}"
+    ],
     "by way of a class of ours": [
         "rewards={'lang_agent.envs.text_generation:TextGenerationEnv': {rewards: 'canary:sing'}}"
     ],
@@ -152,6 +155,18 @@ def test_worker_processes_know_whose_word_it_is(tmp_path, canary):
 
 RUNS = {
     "env": {"env": "canary:Canary-v0"},
+    "a function as env": {"env": "canary:sing"},
+    "Python's own as env": {
+        "env": "os:system",
+        "text": {"env_args": ["command=touch was-imported"]},
+    },
+    "ours as env": {
+        "env": "lang_agent.envs.minigrid:make",
+        "text": {"env_args": ["env_id=canary:X-v0"]},
+    },
+    "what ours imports as env": {"env": "lang_agent.envs.minigrid:Path"},
+    "a colon at the end": {"env": "canary:"},
+    "two colons": {"env": "canary:sing:sing"},
     "mixture": {"mixture": ["canary:Canary-v0 weight=1"]},
     "mixture's renderer": {"mixture": [f"{SMALL[0]} renderer=canary:sing"]},
     "vocabulary": {"vocabulary_from": ["canary:Canary-v0"]},
@@ -286,4 +301,4 @@ def test_everything_imported_by_name_is_imported_in_one_place():
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             name = getattr(node, "attr", getattr(node, "id", None))
-            assert name not in ("import_module", "__import__", "load_env_creator"), file
+            assert name not in ("import_module", "__import__", "spec_from_file_location"), file
