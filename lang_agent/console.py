@@ -43,7 +43,7 @@ def set_up_streams() -> None:
             stream.reconfigure(errors="replace")
     with contextlib.suppress(AttributeError, io.UnsupportedOperation):  # no terminal; read already
         typed: Any = sys.stdin
-        ascii_alone = codecs.lookup(typed.encoding).name == "ascii"
+        ascii_alone = codecs.lookup(typed.encoding or "utf-8").name == "ascii"
         typed.reconfigure(encoding="utf-8" if ascii_alone else None, errors="replace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 

@@ -55,6 +55,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(path, error) from None
     except ValueError as error:
+        if isinstance(error, UnicodeEncodeError):  # some libraries take names in UTF-8 alone
+            raise LangAgentError(f"Cannot write {str(path)!r}: its name is not UTF-8.") from None
         if "null byte" in str(error):
             raise LangAgentError(
                 f"{str(path)!r} is no name of a file: it has a null byte."

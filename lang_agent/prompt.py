@@ -52,10 +52,10 @@ def load_template(name: str, folder: str | Path | None = None) -> Template:
     ``folder`` is looked in before the templates that ship with the package; the folder of a path,
     before both. Raises :class:`PromptError` with the line for a template that does not parse.
     """
-    folders = [] if folder is None else [Path(folder).resolve()]
+    folders = [] if folder is None else [Path(folder).absolute()]
     path = Path(name)
     if path.suffix == SUFFIX and path.is_file():
-        folders.insert(0, path.parent.resolve())
+        folders.insert(0, path.parent.absolute())
         name = path.stem
     for where in folders:
         if not where.is_dir():
