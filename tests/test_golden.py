@@ -68,7 +68,9 @@ CASES = {
     "ppo": BASE,
     "ppo-muon": _learn(BASE, optimizer="muon"),
     "ppo-transcript": replace(BASE, text=replace(PHRASES, prompt="transcript")),
-    "ppo-token-mean": replace(BASE, decide=DecideConfig(decide="token-mean")),
+    "ppo-token-mean": replace(
+        _learn(BASE, learning_rate=5e-4), decide=DecideConfig(decide="token-mean")
+    ),
     "ppo-scaled": _learn(BASE, reward_scale=0.5, reward_clip=0.3),
     "grpo": _learn(BASE, algorithm="grpo", group_size=3),
     "grpo-none": _learn(BASE, algorithm="grpo", group_size=3, normalise="none"),
@@ -104,6 +106,12 @@ def make_policy(prose: bool) -> LanguagePolicy:
         policy = LanguagePolicy.from_scratch("tiny", seed=3, texts=texts * 20, prose=prose)
     finally:
         del models.SIZES["tiny"]
+    # Drawn here: in which order transformers draws a new model's weights depends on its version.
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in policy.model.named_parameters():
+            if name.endswith("weight") and parameter.ndim == 2:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 32**0.5)
     return policy
 
 
