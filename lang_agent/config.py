@@ -143,11 +143,11 @@ class TrainConfig:
     smollm2 (its extra), a run or model folder, or a hub id."""
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
-    lora_rank: Annotated[int, Range(0)] = 0
+    lora_rank: Annotated[int, Range(0, 65_536)] = 0
     """Train a LoRA adapter of this rank instead of the model; 0 for none."""
     freeze_layers: Annotated[int, Range(0)] = 0
     """Train neither the embeddings nor the first so many layers; 0 trains all."""
-    context: Annotated[int | None, Range(1)] = None
+    context: Annotated[int | None, Range(1, 1_000_000)] = None
     """Of a new model: the most tokens it reads, its memory of a transcript. Less is faster."""
     chat: bool | None = None
     """Whether prompts are messages in the tokenizer's chat template; unless told, where a model
@@ -166,7 +166,7 @@ class TrainConfig:
     """Environment steps to learn from."""
     rollout_steps: Annotated[int, Range(1)] = 512
     """Environment steps before each update; the episodes under way are finished."""
-    envs: Annotated[int, Range(1)] = 16
+    envs: Annotated[int, Range(1, 100_000)] = 16
     """Episodes played at once."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     out: str | None = None

@@ -17,7 +17,7 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import namespace, registry
 
-from lang_agent.errors import LangAgentError, unknown
+from lang_agent.errors import LangAgentError, unknown, user_code
 from lang_agent.text_env import IN_WORDS, TEXT_OPTIONS, Renderer, TextEnv, World
 from lang_agent.trust import find
 from lang_agent.wording import Wordings
@@ -143,15 +143,23 @@ def _construct(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
             refused = _RefusedError(f"Cannot make {env_id!r}: it takes no argument {name!r}.")
             refused.argument = str(name)
             raise refused from None
-        _blame_arguments(env_id, kwargs, error)
+        _blame(env_id, kwargs, error)
         raise
     except (AssertionError, ValueError, LookupError, AttributeError) as error:
-        _blame_arguments(env_id, kwargs, error)
+        _blame(env_id, kwargs, error)
         raise
+
+
+def _blame(env_id: str, kwargs: Mapping[str, Any], error: Exception) -> None:
+    """Raise a sentence about the arguments if the environment can be made without them, or about
+    the environment if it is none of the person's own."""
+    _blame_arguments(env_id, kwargs, error)
+    if user_code(error) is None:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise LangAgentError(f"Cannot make {env_id!r}: {reason.rstrip('.')}.") from error
 
 
 def _blame_arguments(env_id: str, kwargs: Mapping[str, Any], error: Exception) -> None:
-    """Raise a sentence about the arguments if the environment can be made without them."""
     world = {name: value for name, value in kwargs.items() if name not in TEXT_OPTIONS}
     if not world:
         return
@@ -170,7 +178,12 @@ def _make_plain(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
     if ":" in env_id:
         made = find(env_id)
         if callable(made):
-            return made(**kwargs)
+            env = made(**kwargs)
+            if not isinstance(env, gymnasium.Env):
+                raise LangAgentError(
+                    f"{env_id!r} is no environment: it makes a {type(env).__name__}."
+                )
+            return env
     return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
 
 
