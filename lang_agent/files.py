@@ -111,6 +111,8 @@ def whole(path: Path) -> Iterator[Path]:
     place stands in the way; the block's own errors pass.
     """
     with writing(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a device, a pipe
+            raise FileExistsError(errno.EEXIST, "it is no file that could be replaced")
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, only=path.name)
     beside = _beside(path)

@@ -17,7 +17,7 @@ from lang_agent.config import DecideConfig, TextConfig, TrainConfig, load_config
 from lang_agent.console import say
 from lang_agent.demonstrations import read_demonstrations
 from lang_agent.errors import LangAgentError, user_code
-from lang_agent.files import lines_of, read_text, write_whole
+from lang_agent.files import lines_of, read_text, whole, write_whole
 from lang_agent.yaml_data import read_yaml
 
 ENV = "BabyAI-GoToRedBallNoDists-v0"
@@ -346,9 +346,16 @@ def test_output_that_cannot_be_written_is_a_sentence(folder):
 
 
 def test_what_is_no_file_is_written_to_and_a_link_is_followed(tmp_path):
-    before = os.stat("/dev/null").st_rdev
-    write_whole(Path("/dev/null"), "x")
-    assert os.stat("/dev/null").st_rdev == before != 0
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / "pipe", "é")
+    assert os.read(reader, 9) == "é".encode()
+    with (
+        pytest.raises(LangAgentError, match="no file that could be replaced"),
+        whole(tmp_path / "pipe"),
+    ):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "link").symlink_to("target")
     write_whole(tmp_path / "link", "é")
     assert (tmp_path / "link").is_symlink()

@@ -4,8 +4,10 @@ sentence. `pytest tests/test_fuzz.py -s` says the figures; FUZZ_SEED=N tries oth
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 
 import pytest
 from fuzz import kinds
@@ -42,6 +44,9 @@ def here(prepared, tmp_path, monkeypatch):
     shutil.copytree(prepared, folder)
     (folder / "dangling").symlink_to("nowhere/file")
     (folder / "loop").symlink_to("loop")
+    with contextlib.suppress(PermissionError):  # devices of our own: the real ones are everybody's
+        os.mknod(folder / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        os.mknod(folder / "full", 0o666 | stat.S_IFCHR, os.makedev(1, 7))
     monkeypatch.chdir(folder)
     return folder
 
