@@ -140,12 +140,12 @@ def command_lines(draw: random.Random) -> Case:
     options = options_of(cli.COMMANDS[name][0]) if name in cli.COMMANDS else {}
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
         arguments += _mutation(draw, options)
-    if name == "bench":
-        arguments += ["--threads", "0"]  # it works for minutes, whatever it is told
     if draw.random() < 0.1 and arguments:
         arguments[draw.randrange(len(arguments))] = values.text(draw)
     if draw.random() < 0.05:
         draw.shuffle(arguments)
+    if name == "bench":
+        arguments += ["--threads", "0"]  # it works for minutes, whatever else it is told
     typed = "\n".join(values.text(draw) for _ in range(draw.randrange(4)))
     return Case(f"lang-agent {[name, *arguments]!r}", command_line([name, *arguments], typed))
 
@@ -173,7 +173,7 @@ def _written(draw: random.Random, option: str, wanted: Any) -> list[str]:
         return [flag]
     if int in kinds:
         value = values.whole(draw)
-        if option in WORK and re.fullmatch("[4-9]|[1-9][0-9]{1,12}", value):
+        if option in WORK and re.fullmatch("[4-9]|[1-9][0-9]{1,12}|10{20}", value):
             value = "-7"  # much work is no mistake
     elif float in kinds:
         value = values.real(draw)
