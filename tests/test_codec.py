@@ -70,7 +70,9 @@ def test_a_text_begins_once(kind):
 def test_a_context_is_its_prompt_after_any_number_of_turns(kind, decide):
     tokenizer = made(kind)
     policy = policy_with(tokenizer)
-    agent = PolicyAgent(policy, 1, DecideConfig(decide, max_new_tokens=6))
+    agent = PolicyAgent(
+        policy, 1, DecideConfig(decide, **({"max_new_tokens": 6} if decide == GENERATE else {}))
+    )
     prompt = PROMPT
     for turn in (*TURNS, *TURNS):
         actions = None if decide == GENERATE else PHRASES
