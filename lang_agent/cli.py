@@ -249,8 +249,10 @@ def make_agent(name: str, slots: int, args: Evaluate | Play | Demos) -> Any:
 
     from lang_agent.agents import PolicyAgent
     from lang_agent.checkpoint import load_policy
+    from lang_agent.threads import use_threads
 
     policy = load_policy(name, chat=args.chat, trust=args.trust)
+    use_threads(None, policy, policy.device)
     policy.set_precision(args.precision)
     generator = torch.Generator().manual_seed(args.seed)
     return PolicyAgent(policy, slots, args.decide, generator=generator)
@@ -349,6 +351,9 @@ def main() -> None:
     """The entry point: a mistake is one sentence on standard error and exit status 2."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the person's own worlds and rewards, behind all else
+    # Threads that wait give their processor away, or they would keep it from those they wait for on
+    # a busy machine. OpenMP reads this when torch is imported, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     set_up_streams()
     try:
         run(sys.argv[1:])

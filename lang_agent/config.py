@@ -183,7 +183,8 @@ class TrainConfig:
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: Annotated[int | None, Range(1, 1024)] = None
-    """Processor threads of torch."""
+    """Processor threads of torch, in the whole process; unless told, one for a model below ten
+    million parameters on a processor, and torch's own number for others."""
     device: str | None = None
     """cuda where there is one, else cpu."""
 

@@ -57,6 +57,7 @@ from lang_agent.run_log import RunLog, reward_parts
 from lang_agent.run_parts import find_device, first_policy, make_env, watch_achieved
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env import TextEnv
+from lang_agent.threads import use_threads
 
 NAMED_ERRORS = 3  # of an update's errors of environments: as many are told in full
 RECENT = 200  # episodes over which success and return are averaged while training
@@ -101,8 +102,6 @@ class Trainer:
         self.config, self.folder, self.trust = config, folder, trust
         self.lock = lock or RunLock(folder)
         self.learn = settle(config.learn, new=_is_new(config, policy))
-        if config.threads:
-            torch.set_num_threads(config.threads)
         self.envs = [self.make_env() for _ in range(config.envs)]
         if config.hindsight:
             watch_achieved(self.envs, config)
@@ -111,6 +110,7 @@ class Trainer:
         self.policy = first_policy(config, folder, self.envs, checkpoint, policy, trust=trust).to(
             device
         )
+        use_threads(config.threads, self.policy, device)
         self._set_precision()
         learn = self.learn
         assert learn.learning_rate is not None  # settled
