@@ -46,11 +46,9 @@ def attend(
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     mask = attention_mask
     width, scale = query.shape[2], kwargs.get("scaling") or query.shape[3] ** -0.5
-    if width == 1 and _slow_in_fused(query):
-        return _products(query, key, value, mask, scale).transpose(1, 2), None
     if key.shape[2] != width:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    if query.requires_grad and width <= LONGEST and _slow_in_fused(query):
+    if query.requires_grad and width <= LONGEST and _slow_backwards(query):
         if mask is None:
             mask = torch.full((1, 1, width, width), -torch.inf, dtype=query.dtype).triu(1)
         parts = [
@@ -77,9 +75,9 @@ def _blocks(
         yield queries, key[:, :, :end], value[:, :, :end], hidden[..., :end]
 
 
-def _slow_in_fused(query: Tensor) -> bool:
-    """Whether torch's fused attention is slower than plain products, backwards and for single
-    queries: on processors in bf16, two to eight times."""
+def _slow_backwards(query: Tensor) -> bool:
+    """Whether torch's fused attention, forwards and backwards, is slower than plain products: on
+    processors in bf16, up to four times for short sequences (`benchmarks/precision.py`)."""
     return query.dtype == torch.bfloat16 and query.device.type == "cpu"
 
 
