@@ -114,6 +114,8 @@ def damage(folder: Path) -> str:
                 return f"its {name} has changed since it was written"
         except OSError as error:
             return f"its {name} cannot be read ({error.strerror})"
+        except ValueError:  # a name that is none, with a null byte in it
+            return f"its {SUMS_FILE} cannot be read"
     return ""
 
 

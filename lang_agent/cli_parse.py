@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -85,11 +86,9 @@ def _reason(error: BaseException) -> str | None:
 def _unboxed(shown: str) -> str:
     """The sentence in the first part of the box that tyro draws around an error."""
     _, *body = [BOX.sub("", line).strip() for line in shown.strip().splitlines()]
-    said: list[str] = []
-    for line in body:
-        if RULE.fullmatch(line):
-            break
-        said.append(line)
+    if body and RULE.fullmatch(body[0]):  # in ASCII one stands below the title too
+        del body[0]
+    said = itertools.takewhile(lambda line: not RULE.fullmatch(line), body)
     text = " ".join(" ".join(said).split())
     return text if text.endswith((".", "!", "?")) else f"{text}."
 

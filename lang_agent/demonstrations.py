@@ -27,7 +27,7 @@ import torch
 from lang_agent.action_parser import parse_action
 from lang_agent.agents import BotAgent, PolicyAgent
 from lang_agent.config import TextConfig
-from lang_agent.errors import LangAgentError
+from lang_agent.errors import LangAgentError, shown
 from lang_agent.evaluation import EVALUATION_SEED
 from lang_agent.files import json_lines, whole, writing
 from lang_agent.policy import LanguagePolicy
@@ -122,7 +122,7 @@ def _from_data(data: dict[str, Any], index: int) -> Episode:
         seen = TextObservation(str(step["prompt"]), actions)
         wanted = step["wanted"]
         if wanted is not None and wanted not in (actions or ()):
-            raise ValueError(f"the action wanted, {wanted!r}, is none of the admissible ones")
+            raise ValueError(f"the action wanted, {shown(wanted)}, is none of the admissible ones")
         choice = NO_LABEL if wanted is None or actions is None else actions.index(wanted)
         decision = Decision(str(step["action"]), choice=choice)
         episode.steps.append(Step(seen, decision, as_reward(step["reward"]), {}))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import lang_agent
 from lang_agent import cli
+from lang_agent.checkpoint import SUMS_FILE, damage
 from lang_agent.config import DecideConfig, TextConfig, TrainConfig, load_config
 from lang_agent.console import say
 from lang_agent.demonstrations import read_demonstrations
@@ -88,6 +91,34 @@ def lang_agent_in(
     )
 
 
+@dataclass
+class Ran:
+    """What came of a command line run in this process."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_here(folder, monkeypatch, capsys):
+    """Run a command line as ``main`` does, in the current folder and in this process."""
+
+    def run(*arguments: str, typed: str = "") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["lang-agent", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return Ran(status, *capsys.readouterr())
+
+    yield run
+    sys.modules.pop("my_lake", None)
+
+
 # -- what lies in the current folder -----------------------------------------------------------
 
 
@@ -95,10 +126,10 @@ def lang_agent_in(
 def test_worlds_and_functions_of_the_current_folder_are_found(folder, module):
     brief = "rewards={my_lake:brief: {most: 2}}"
     for arguments in (
-        ["play", "my_lake:TextLake-v0", "--agent", "random", "--wording", "my_lake:quiet"],
-        ["play", "my_lake:TextLake-v0", "--agent", "random", "--renderer", "my_lake:render"],
+        ["play", "my_lake:TextLake-v0", "--agent", "random", "--wording", "my_lake:quiet",
+         "--renderer", "my_lake:render"],
         ["evaluate", "TextGeneration-v0", "--policy", "constant:a", "--env-args", brief],
-    ):
+    ):  # fmt: skip
         run = lang_agent_in(folder, *arguments, module=module)
         assert run.returncode == 0, run.stderr
 
@@ -200,8 +231,8 @@ def test_what_is_said_is_printed_as_it_is(capsys, monkeypatch, terminal):
         assert capsys.readouterr().out.strip() == text
 
 
-def test_markup_is_no_markup_wherever_it_comes_from(folder):
-    run = lang_agent_in(folder, "play", "my_lake:TextLake-v0", typed="go [/b] south\n[/x] :key:\n")
+def test_markup_is_no_markup_wherever_it_comes_from(run_here, folder):
+    run = run_here("play", "my_lake:TextLake-v0", typed="go [/b] south\n[/x] :key:\n")
     assert run.returncode == 130, run.stderr
     for shown in (
         "Goal: cross [/b] :key:",
@@ -209,16 +240,14 @@ def test_markup_is_no_markup_wherever_it_comes_from(folder):
         "'[/x] :key:' is none",
     ):
         assert shown in run.stdout
-    run = lang_agent_in(
-        folder, "evaluate", "my_lake:TextLake-v0", "--policy", "constant:[/b] :key:"
-    )
+    run = run_here("evaluate", "my_lake:TextLake-v0", "--policy", "constant:[/b] :key:")
     assert run.returncode == 0, run.stderr
     assert "constant:[/b] :key:" in run.stdout
 
 
-def test_errors_are_one_line_that_can_be_copied(folder):
+def test_errors_are_one_line_that_can_be_copied(run_here, folder):
     path = folder / ("a" * 60) / ("b c" * 30) / "[/b].yaml"
-    run = lang_agent_in(folder, "train", "--config", str(path))
+    run = run_here("train", "--config", str(path))
     assert run.returncode == 2
     assert run.stderr == (
         f"lang-agent: Cannot read the configuration '{path}': No such file or directory.\n"
@@ -274,21 +303,28 @@ def test_a_mistake_is_one_sentence(folder, arguments, message):
     assert "\n" not in str(refused.value)
 
 
-def test_tyros_own_errors_are_one_line_too(folder):
-    run = lang_agent_in(folder, "evaluate", "--episodes", "many")
-    assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == (
-        "lang-agent: Error parsing --episodes: invalid literal for int() with base 10: 'many'. "
-        "See lang-agent evaluate --help.\n"
-    )
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_tyros_own_errors_are_one_line_too(run_here, monkeypatch, encoding):
+    """Out of the box that it draws around them, in letters or in ASCII."""
+    monkeypatch.setattr("tyro._fmtlib._should_use_utf8_drawing_chars", lambda: encoding == "utf-8")
+    for told, message in (
+        (
+            ["--episodes", "many"],
+            "Error parsing --episodes: invalid literal for int() with base 10: 'many'.",
+        ),
+        (["--nope", "a" * 200], f"Unrecognized options: --nope, {'a' * 200}."),
+    ):
+        run = run_here("evaluate", *told)
+        assert (run.returncode, run.stdout) == (2, "")
+        assert run.stderr == f"lang-agent: {message} See lang-agent evaluate --help.\n"
 
 
-def test_a_world_that_ends_the_program_is_a_failure(folder):
-    run = lang_agent_in(folder, "play", "my_lake:Ends-v0", "--agent", "random")
+def test_a_world_that_ends_the_program_is_a_failure(run_here):
+    run = run_here("play", "my_lake:Ends-v0", "--agent", "random")
     assert run.returncode == 2
     assert 'my_lake.py", line' in run.stderr
     assert run.stderr.splitlines()[-1].startswith("lang-agent: The environment Ends-v0 failed at")
-    run = lang_agent_in(folder, "prompt", "my_lake:Ends-v0", "--do", "go", "--model", "micro")
+    run = run_here("prompt", "my_lake:Ends-v0", "--do", "go", "--model", "micro")
     assert run.returncode == 2
 
 
@@ -311,8 +347,8 @@ def test_a_module_that_fails_to_import_keeps_its_traceback(folder):
     assert run.stderr.startswith("lang-agent: Cannot import 'brocken:World-v0': there is no module")
 
 
-def test_an_argument_that_a_persons_world_does_not_take_is_their_mistake_at_the_keyboard(folder):
-    run = lang_agent_in(folder, "play", "my_lake:Ends-v0", "--env-args", "colour=red")
+def test_an_argument_that_a_persons_world_does_not_take_is_their_mistake_at_the_keyboard(run_here):
+    run = run_here("play", "my_lake:Ends-v0", "--env-args", "colour=red")
     assert run.returncode == 2
     assert "colour" in run.stderr
 
@@ -401,6 +437,11 @@ def test_a_configuration_that_is_none_is_refused_in_a_sentence(tmp_path, data, m
 def test_a_file_without_an_end_is_not_read_for_ever():
     with pytest.raises(LangAgentError, match="more than"):
         read_text("/dev/zero", "the configuration", 1000)
+
+
+def test_checksums_of_a_name_that_is_none_are_damage(tmp_path):
+    (tmp_path / SUMS_FILE).write_text(f"{'0' * 64}  model\0.json\n")
+    assert damage(tmp_path) == f"its {SUMS_FILE} cannot be read"
 
 
 def test_yaml_is_plain_data():
