@@ -74,11 +74,11 @@ def policy() -> LanguagePolicy:
 
 @pytest.fixture(scope="session")
 def oracle() -> list[dict[str, Any]]:
-    with gzip.open(DATA / "babyai_text.jsonl.gz", "rt") as file:
+    with gzip.open(DATA / "babyai_text.jsonl.gz", "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
 
 @pytest.fixture(scope="session")
 def traces() -> dict[str, Any]:
-    with gzip.open(DATA / "mixed_local_traces.json.gz", "rt") as file:
+    with gzip.open(DATA / "mixed_local_traces.json.gz", "rt", encoding="utf-8") as file:
         return json.load(file)
