@@ -19,8 +19,6 @@ from lang_agent.precision import computed_in
 
 NAME = "sdpa_in_blocks"
 BLOCK = 256  # queries
-LEARNING_BLOCK = 128  # of plain products
-LONGEST = 1024  # tokens; beyond, their weights take too much memory
 
 
 def attend(
@@ -48,14 +46,8 @@ def attend(
     width, scale = query.shape[2], kwargs.get("scaling") or query.shape[3] ** -0.5
     if key.shape[2] != width:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
-    if query.requires_grad and width <= LONGEST and _slow_backwards(query):
-        if mask is None:
-            mask = torch.full((1, 1, width, width), -torch.inf, dtype=query.dtype).triu(1)
-        parts = [
-            _products(queries, keys, values, hidden, scale)
-            for queries, keys, values, hidden in _blocks(query, key, value, mask, LEARNING_BLOCK)
-        ]
-        return torch.cat(parts, dim=2).transpose(1, 2), None
+    if query.requires_grad and _slow_backwards(query):
+        return _products(query, key, value, mask, scale).transpose(1, 2), None
     if mask is None or width < 2 * BLOCK:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     parts = [
@@ -77,8 +69,9 @@ def _blocks(
 
 def _slow_backwards(query: Tensor) -> bool:
     """Whether torch's fused attention, forwards and backwards, is slower than plain products: on
-    processors in bf16, up to four times for short sequences (`benchmarks/precision.py`)."""
-    return query.dtype == torch.bfloat16 and query.device.type == "cpu"
+    processors in bf16, for sequences shorter than a block (`benchmarks/precision.py`)."""
+    kind = query.dtype, query.device.type
+    return kind == (torch.bfloat16, "cpu") and query.shape[2] < BLOCK
 
 
 def _products(
@@ -86,8 +79,9 @@ def _products(
 ) -> Tensor:
     """Softmax attention by two batched products: (B, heads, queries, size).
 
-    The queries of all heads that share a head of keys are rows of one product, so that keys and
-    values are not copied for each.
+    Scores and their softmax are float32, as in the fused operation: in bf16 a score of a hundred is
+    off by up to a quarter, and a policy's log-probability by nats. The queries of all heads that
+    share a head of keys are rows of one product, so that keys and values are not copied for each.
     """
     batch, heads, width, _ = query.shape
     key_heads, keys = key.shape[1:3]
@@ -97,12 +91,14 @@ def _products(
         return part.reshape(batch * key_heads, rows, -1)
 
     if mask is None:
-        mask = query.new_zeros(())
+        mask = torch.full((width, keys), -torch.inf).triu(1)
     elif mask.dtype == torch.bool:
-        mask = query.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
-    bias = grouped(mask.to(query.dtype).expand(batch, heads, width, keys))
-    products = torch.baddbmm(bias, grouped(query), key.flatten(0, 1).transpose(1, 2), alpha=scale)
-    out = torch.bmm(products.softmax(-1), value.flatten(0, 1))
+        mask = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+    bias = grouped(mask.float().expand(batch, heads, width, keys))
+    with torch.autocast(query.device.type, enabled=False):
+        seen = key.flatten(0, 1).transpose(1, 2).float()
+        scores = torch.baddbmm(bias, grouped(query).float(), seen, alpha=scale)
+    out = torch.bmm(scores.softmax(-1).to(value.dtype), value.flatten(0, 1))
     return out.view(batch, heads, width, -1)
 
 

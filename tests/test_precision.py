@@ -25,13 +25,15 @@ from transformers import (
     PhiForCausalLM,
 )
 
-from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, fused
+from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, fused, make, play
 from lang_agent.attention import attend
+from lang_agent.batches import by_length, collate, to_samples
 from lang_agent.cache import RaggedCache
 from lang_agent.config import RULES, DecideConfig
 from lang_agent.fused import works
 from lang_agent.generation import NO_PHRASES
 from lang_agent.muon import Muon, orthogonal
+from lang_agent.objective import decision_log_probs
 from lang_agent.optimizer import Optimizer
 from lang_agent.precision import WORTH_IT, bf16_speed, choose_precision, fastest_in_turns
 from lang_agent.rollout import TextObservation
@@ -380,13 +382,44 @@ def test_attention_in_bf16_is_plain_softmax_attention(mask, width):
     torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("width", [40, 300])
+def test_attention_in_bf16_rounds_no_scores(width):
+    """Scores beyond a hundred decide between keys by what bf16 would round away: queries and keys
+    are rounded, their products are not."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, width, 16, generator=generator).bfloat16()
+    query, key = 6 * query, 6 * key
+    scores = query.double() @ key.double().mT / 4
+    scores = scores.masked_fill(torch.ones(width, width).triu(1) == 1, -torch.inf)
+    expected = (scores.softmax(-1) @ value.double()).transpose(1, 2)
+    assert scores.max() > 100
+    layer = SimpleNamespace(num_key_value_groups=1, is_causal=True)
+    found, _ = attend(layer, query.requires_grad_(), key, value, None)
+    torch.testing.assert_close(found.double(), expected, atol=0.03, rtol=0)
+
+
+def test_acting_and_learning_in_bf16_agree_on_the_shipped_policy():
+    """The ratios of the first epoch are 1 but for rounding, in every decision."""
+    policy = LanguagePolicy.from_pretrained("nano", precision="bf16")
+    envs = [make("BabyAI-MixedLocal-v0", max_steps=20) for _ in range(8)]
+    episodes = list(play(PolicyAgent(policy, 8), envs, range(16)))
+    credit = [[[0.0]] * len(episode.steps) for episode in episodes]
+    batches = by_length(to_samples(policy, episodes, credit, credit, "sum"), 8192)
+    for samples in batches:
+        batch = collate(samples, policy.device)
+        states = policy.hidden_states(batch.layout)  # with gradients, as in learning
+        learned, _ = decision_log_probs(policy, states, batch, DecideConfig())
+        ratios = (learned - batch.log_probs)[batch.mask].detach().exp()
+        assert ((ratios > 0.8) & (ratios < 1.25)).all()
+
+
 def test_attention_is_computed_in_the_policys_precision(policy):
     """Llama rotates its queries in float32; in bf16 they are rounded before the products, and what
     the cache keeps of them is."""
     other = LanguagePolicy(_llama(len(policy.tokenizer)), policy.tokenizer, precision="bf16")
     with Seen() as seen:
         other.action_log_probs(PROMPTS, ACTIONS)
-    assert any("baddbmm" in name for name in seen.sixteen)
+    assert "aten.bmm.default" in seen.sixteen  # of attention's weights with the values
     cache = RaggedCache(1)
     with torch.no_grad():
         layout = lay_out([[1, 2, 3]], [0], [[2]], [[NO_PHRASES]], other.device)
