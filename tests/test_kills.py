@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from runs import Runs, outcome
+from kill_server import Runs, outcome
 
 KINDS = ("ppo", "mixture", "hindsight", "dagger", "demonstrations", "generate")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import pytest
 from conftest import make_bandit
+from kill_server import Runs
 from lang_agent.envs.text_generation import TextGenerationEnv
 from test_golden import BASE, LEVEL, make_policy
 
@@ -30,7 +31,6 @@ from lang_agent.files import (
 )
 from lang_agent.rollout import play
 from lang_agent.trainer import start
-from runs import Runs
 
 ROOM = "BabyAI-GoToRedBallNoDists-v0"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kill_server import Runs, outcome
 from test_golden import BASE, make_policy
 
 from lang_agent import LangAgentError, checkpoint, cli, run_log, trainer
@@ -23,7 +24,6 @@ from lang_agent.checkpoint import damage, list_checkpoints, load_policy, save_wh
 from lang_agent.files import TellWarning
 from lang_agent.run_folder import RunLock, read_evaluations
 from lang_agent.trainer import resume, start
-from runs import Runs, outcome
 
 CONFIG = replace(
     BASE, steps=140, rollout_steps=24, checkpoint_every=1,

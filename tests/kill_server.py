@@ -77,7 +77,7 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(HERE / "runs.py"), str(folder)],
+            [sys.executable, "-W", "ignore", str(HERE / "kill_server.py"), str(folder)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
         )  # fmt: skip
