@@ -52,17 +52,17 @@ def attend(
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     parts = [
         sdpa_attention_forward(module, *block, **kwargs)[0]
-        for block in _blocks(query, key, value, mask, BLOCK)
+        for block in _blocks(query, key, value, mask)
     ]
     return torch.cat(parts, dim=1), None
 
 
 def _blocks(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, size: int
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """So many queries at a time, the keys and values that they may see, and their mask."""
     end = 0
-    for queries, hidden in zip(query.split(size, 2), mask.split(size, 2), strict=True):
+    for queries, hidden in zip(query.split(BLOCK, 2), mask.split(BLOCK, 2), strict=True):
         end += queries.shape[2]
         yield queries, key[:, :, :end], value[:, :, :end], hidden[..., :end]
 

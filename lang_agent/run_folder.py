@@ -14,9 +14,12 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from lang_agent.alarms import Watch
+from lang_agent.algorithms import LearnState
 from lang_agent.checkpoint import FOLDER, list_checkpoints, read_record
 from lang_agent.config import TrainConfig, as_data, from_dict, load_config, save_config
 from lang_agent.errors import LangAgentError
@@ -45,6 +48,22 @@ REFERENCE_FOLDER = "reference"
 BASE_FOLDER = "base"
 LOCK_FILE = ".lock"
 _open_locks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+
+
+@dataclass
+class Progress:
+    """How far a run is: all that a resumed run needs beside its tensors."""
+
+    steps: int = 0
+    episodes: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    recent: list[list[float]] = field(default_factory=list)
+    """[success, return, part of the mixture] of late episodes."""
+    learning: LearnState = field(default_factory=LearnState)
+    watch: Watch = field(default_factory=Watch)
+    precision: str = ""
+    """What the run computes in."""
 
 
 class RunLock:
@@ -270,3 +289,16 @@ def read_evaluations(folder: Path) -> dict[str, Any]:
     aside = set_aside(file)
     tell(f"'{file}' is damaged and begun anew; '{aside.name}' keeps it as it was.")
     return {}
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """A checkpoint's progress; raises :class:`LangAgentError` for another version's."""
+    record = dict(read_record(checkpoint)["progress"])
+    try:
+        learning, watch = LearnState(**record.pop("learning")), Watch(**record.pop("watch"))
+        return Progress(**record, learning=learning, watch=watch)
+    except (TypeError, KeyError) as error:
+        raise LangAgentError(
+            f"The checkpoint '{checkpoint}' is of another version of lang_agent ({error}): go on "
+            "with that one, or begin a new run with its model."
+        ) from None

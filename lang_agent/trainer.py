@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ import gymnasium
 import torch
 
 from lang_agent.agents import PolicyAgent
-from lang_agent.alarms import Watch, alarms
-from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
+from lang_agent.alarms import alarms
+from lang_agent.algorithms import ALGORITHMS, at_progress, settle
 from lang_agent.checkpoint import (
     load_policy,
-    read_record,
     refuse_damaged,
     restore,
     save_checkpoint,
@@ -46,9 +45,11 @@ from lang_agent.run_folder import (
     CONFIG_FILE,
     METRICS_FILE,
     REFERENCE_FOLDER,
+    Progress,
     RunLock,
     beginning,
     forget_after,
+    read_progress,
     refuse_edits,
     refuse_overtaken,
     reopen,
@@ -61,22 +62,6 @@ from lang_agent.threads import use_threads
 
 NAMED_ERRORS = 3  # of an update's errors of environments: as many are told in full
 RECENT = 200  # episodes over which success and return are averaged while training
-
-
-@dataclass
-class Progress:
-    """How far a run is: all that a resumed run needs beside its tensors."""
-
-    steps: int = 0
-    episodes: int = 0
-    updates: int = 0
-    seconds: float = 0.0
-    recent: list[list[float]] = field(default_factory=list)
-    """[success, return, part of the mixture] of late episodes."""
-    learning: LearnState = field(default_factory=LearnState)
-    watch: Watch = field(default_factory=Watch)
-    precision: str = ""
-    """What the run computes in."""
 
 
 class Trainer:
@@ -399,16 +384,3 @@ def resume(
             set_aside(folder / METRICS_FILE, "before")
         forget_after(folder / METRICS_FILE, run.progress.updates)
         return run
-
-
-def read_progress(checkpoint: Path) -> Progress:
-    """A checkpoint's progress; raises :class:`LangAgentError` for another version's."""
-    record = dict(read_record(checkpoint)["progress"])
-    try:
-        learning, watch = LearnState(**record.pop("learning")), Watch(**record.pop("watch"))
-        return Progress(**record, learning=learning, watch=watch)
-    except (TypeError, KeyError) as error:
-        raise LangAgentError(
-            f"The checkpoint '{checkpoint}' is of another version of lang_agent ({error}): go on "
-            "with that one, or begin a new run with its model."
-        ) from None
