@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from lang_agent.gpt2 import FINAL_GAIN, SIZES
 from lang_agent.induction import start_with_induction
-from lang_agent.models import FINAL_GAIN, SIZES
 
 COLORS, NOUNS, PLACES, ANSWERS, THINGS = 6, 3, 40, 3, 6
 FIRST_PLACE = COLORS + NOUNS
@@ -62,7 +62,7 @@ def examples(answer_of: list[int], draw: random.Random, spelled: str) -> tuple[T
 
 
 def new_model(seed: int, plain: bool) -> GPT2LMHeadModel:
-    """``nano``'s shape, as :func:`lang_agent.models.new_gpt2` makes it but for the vocabulary."""
+    """``nano``'s shape, as :func:`lang_agent.gpt2.new_gpt2` makes it but for the vocabulary."""
     shape = SIZES["nano"]
     config = GPT2Config(
         vocab_size=UNMET.stop,

@@ -19,8 +19,10 @@ from rich.console import Console
 
 from lang_agent.agents import PolicyAgent
 from lang_agent.checkpoint import load_policy, model_folder
-from lang_agent.config import TextConfig, TrainConfig, load_config
+from lang_agent.config_file import load_config
 from lang_agent.evaluation import EVALUATION_SEED, as_json, as_table, evaluate
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 
 ENV = "BabyAI-MixedLocal-v0"
 WORDINGS = "wording=lang_agent.envs.wordings"

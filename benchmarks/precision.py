@@ -22,13 +22,15 @@ from lang_agent import LanguagePolicy, attention
 from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.bench import ENV, _record, gpt2
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig
+from lang_agent.decide import DecideConfig
 from lang_agent.fused import linear_gelu, works
+from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import gradient_step
 from lang_agent.muon import orthogonal
 from lang_agent.optimizer import Optimizer
 from lang_agent.precision import WORTH_IT, bf16_speed
 from lang_agent.rollout import play
+from lang_agent.text_config import TextConfig
 
 FP32, BF16 = torch.float32, torch.bfloat16
 NAMES = {FP32: "fp32", BF16: "bf16"}

@@ -28,7 +28,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 from lang_agent.trainer import Trainer
 
 PROMPTS, GENERATIONS, PROMPT, NEW, VOCABULARY = 8, 8, 16, 32, 2000

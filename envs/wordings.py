@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from lang_agent.tokenizer import slot
 from lang_agent.wording import Wording
+from lang_agent.words import slot
 
 from .minigrid import FRENCH, PHRASES
 

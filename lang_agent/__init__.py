@@ -15,12 +15,14 @@ from lang_agent.worlds import load_worlds, make
 if TYPE_CHECKING:
     from lang_agent.action_parser import ParsedAction, parse_action
     from lang_agent.agents import PolicyAgent
-    from lang_agent.config import LearnConfig, TextConfig, TrainConfig
     from lang_agent.errors import LangAgentError
     from lang_agent.evaluation import evaluate
+    from lang_agent.learn_config import LearnConfig
     from lang_agent.policy import LanguagePolicy
     from lang_agent.rollout import Episode, play
+    from lang_agent.text_config import TextConfig
     from lang_agent.text_env import Achieved, TextEnv, World
+    from lang_agent.train_config import TrainConfig
     from lang_agent.trainer import Trainer
 
 __version__ = "0.2.0.dev0"

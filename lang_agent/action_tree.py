@@ -149,3 +149,6 @@ def plant(trees: Sequence[ActionTree], device: torch.device) -> Forest:
         is_action=divisor > 0,
         rule=trees[0].rule,
     )
+
+
+NO_PHRASES = build_tree([])

@@ -9,12 +9,14 @@ import gymnasium
 import torch
 
 from lang_agent.action_parser import MARKER
+from lang_agent.action_tree import NO_PHRASES
 from lang_agent.cache import RaggedCache
-from lang_agent.config import GENERATE, DecideConfig
+from lang_agent.decide import GENERATE, DecideConfig
 from lang_agent.errors import LangAgentError
-from lang_agent.generation import NO_PHRASES, sample, write
+from lang_agent.generation import write
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import NO_LABEL, Decision, TextObservation
+from lang_agent.sampling import sample
 from lang_agent.scoring import lay_out
 from lang_agent.text_env import ExpertLostError
 

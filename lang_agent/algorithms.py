@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lang_agent import advantages, losses
 from lang_agent.batches import Batch
-from lang_agent.config import LearnConfig
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.learn_config import refuse_unused
+from lang_agent.learn_config import LearnConfig
+from lang_agent.ranges import refuse_unused
 from lang_agent.rollout import Episode
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from lang_agent.errors import LangAgentError
 from lang_agent.files import cannot_write, discard, set_aside, tell, whole, writing
-from lang_agent.models import shipped
+from lang_agent.hub import shipped
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 

@@ -23,10 +23,11 @@ from lang_agent.cli_imitation import IMITATE, Demos, demos
 from lang_agent.cli_options import Bench, Envs, Evaluate, Export, Play, ShowPrompt
 from lang_agent.cli_parse import as_trained, names_others, parse, take, take_switch
 from lang_agent.cli_text import Generate, Pretrain, as_text, generate, pretrain
-from lang_agent.config import TrainConfig, load_config
+from lang_agent.config_file import load_config
 from lang_agent.console import complain, console, say, set_up_streams
 from lang_agent.errors import LangAgentError, unknown, user_code
 from lang_agent.files import try_place, write_whole
+from lang_agent.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from lang_agent.trainer import Trainer
@@ -173,10 +174,10 @@ def envs(args: Envs) -> None:
 def prompt(args: ShowPrompt) -> None:
     """Show what an agent would read, with its token count."""
     from lang_agent.checkpoint import load_policy
-    from lang_agent.models import SIZES
+    from lang_agent.gpt2 import SIZES
     from lang_agent.policy import LanguagePolicy
     from lang_agent.stepping import env_error
-    from lang_agent.tokenizer import sample_texts
+    from lang_agent.vocabulary import sample_texts
 
     env = args.text.make(args.env)
     if args.model in SIZES:
@@ -214,7 +215,7 @@ def bench(args: Bench) -> None:
 def export(args: Export) -> None:
     """Copy a run's model and its words into a folder of their own."""
     from lang_agent.checkpoint import load_policy, write_sealed
-    from lang_agent.config import save_config
+    from lang_agent.config_file import save_config
     from lang_agent.run_folder import CONFIG_FILE
 
     folder = Path(args.out)

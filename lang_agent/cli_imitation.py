@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from lang_agent.cli_options import Count, Seed
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
 from lang_agent.console import console, say
+from lang_agent.decide import DecideConfig
 from lang_agent.errors import LangAgentError
+from lang_agent.learn_config import LearnConfig
 from lang_agent.ranges import Range, check_ranges
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from lang_agent.rollout import Episode

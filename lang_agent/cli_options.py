@@ -7,8 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from lang_agent.config import DecideConfig, TextConfig
+from lang_agent.decide import DecideConfig
 from lang_agent.ranges import Range, check_ranges
+from lang_agent.text_config import TextConfig
 
 Count = Annotated[int, Range(1, 10**9)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]

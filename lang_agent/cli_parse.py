@@ -14,8 +14,10 @@ from typing import Any
 
 import tyro
 
-from lang_agent.config import TextConfig, TrainConfig, load_config
+from lang_agent.config_file import load_config
 from lang_agent.errors import LangAgentError
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 from lang_agent.trust import Source, names_in
 
 BOX = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│]|^\s*[|+]|[|+]\s*$", re.MULTILINE)
@@ -118,7 +120,8 @@ def as_trained(kind: Any, arguments: Sequence[str], trust: bool) -> Any:
         name = take(others, flag)
         if name is None:
             continue
-        from lang_agent.models import SIZES, shipped
+        from lang_agent.gpt2 import SIZES
+        from lang_agent.hub import shipped
 
         names = {item.name for item in fields(kind)}
         file = Path(shipped(name)) / "config.yaml"

@@ -10,7 +10,8 @@ from typing import Any
 from lang_agent import advantages
 from lang_agent.algorithms import Algorithm, LearnState, discounted, uses_critic
 from lang_agent.batches import Sample, to_samples
-from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference, read_reference, read_token_values
 from lang_agent.rollout import Decision, Episode, Step

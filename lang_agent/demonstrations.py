@@ -26,13 +26,13 @@ import torch
 
 from lang_agent.action_parser import parse_action
 from lang_agent.agents import BotAgent, PolicyAgent
-from lang_agent.config import TextConfig
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.evaluation import EVALUATION_SEED
 from lang_agent.files import json_lines, whole, writing
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import NO_LABEL, Decision, Episode, Step, TextObservation, play
 from lang_agent.stepping import EnvErrors, as_reward
+from lang_agent.text_config import TextConfig
 
 
 def write_demonstrations(path: Path, env_id: str, episodes: Iterable[Episode]) -> int:

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy.stats import binomtest
 
-from lang_agent.config import require
+from lang_agent.ranges import require
 from lang_agent.rollout import Agent, Episode, play
 from lang_agent.stepping import EnvError, EnvErrors
 

@@ -23,8 +23,8 @@ from itertools import islice
 import torch
 
 from lang_agent.agents import PolicyAgent
-from lang_agent.config import LearnConfig
 from lang_agent.credit import scaled_reward
+from lang_agent.learn_config import LearnConfig
 from lang_agent.rollout import Episode, Step
 from lang_agent.text_env import Achieved, TextEnv
 

@@ -1,4 +1,4 @@
-"""Where a model's name leads: to a folder here, or to the hub."""
+"""Where a model's name leads: to a policy that ships, to a folder here, or to the hub."""
 
 from __future__ import annotations
 
@@ -14,9 +14,18 @@ from huggingface_hub import constants
 
 from lang_agent.errors import LangAgentError
 
+SMOLLM2 = "smollm2"
+SHIPPED = {"nano": Path(__file__).parent / "trained" / "nano"}
+"""Policies that come with the package, by name."""
 _ID = re.compile(r"[\w][\w.-]*(?:/[\w][\w.-]*)?", re.ASCII)
 LONGEST = 96  # characters of an id
 PATIENCE = 3.0  # seconds for the hub to answer at all
+
+
+def shipped(name: str | Path) -> str | Path:
+    """The folder of a policy that comes with the package ("nano" or "trained:nano"), else ``name``
+    itself."""
+    return SHIPPED.get(str(name).removeprefix("trained:"), name)
 
 
 def can_ask_hub(name: str) -> bool:
@@ -43,8 +52,6 @@ def looks_like_path(name: str) -> bool:
 
 def not_there(what: str, name: str, reason: str = "") -> LangAgentError:
     """The error for a model that is not to be had, with what was perhaps meant."""
-    from lang_agent.models import SHIPPED, SMOLLM2
-
     path = Path(name).expanduser()
     try:
         beside = [str(path.with_name(found.name)) for found in path.parent.iterdir()

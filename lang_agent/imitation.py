@@ -15,7 +15,8 @@ import gymnasium
 import torch
 
 from lang_agent.agents import BotAgent, PolicyAgent
-from lang_agent.config import DecideConfig, ImitationConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import ImitationConfig
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import Decision, TextObservation
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
-from lang_agent.errors import LangAgentError, unknown
+from lang_agent.errors import unknown
 from lang_agent.ranges import Range, check_ranges
 
 
@@ -118,20 +117,3 @@ class ImitationConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-
-
-def refuse_unused(config: Any, unused: Mapping[str, str]) -> None:
-    """Raise :class:`LangAgentError` for an option that is set and has no use.
-
-    An option is set where it is neither at its default nor None, which asks for nothing.
-
-    Args:
-        config: a configuration dataclass.
-        unused: option -> why it has no use, as the end of the sentence "x=1 has no use ...".
-    """
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if item.name in unused and value is not None and value != item.default:
-            raise LangAgentError(
-                f"{item.name}={value} has no use {unused[item.name]}; leave it at {item.default}."
-            )

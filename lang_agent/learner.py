@@ -23,9 +23,10 @@ from lang_agent.batches import (
     to_samples,
     tokens_weight,
 )
-from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.credit import assess, flat_groups, scaled_reward
+from lang_agent.decide import DecideConfig
 from lang_agent.errors import LangAgentError
+from lang_agent.learn_config import LearnConfig
 from lang_agent.objective import Measured, critic_part, hindsight_loss, token_weights, total_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy

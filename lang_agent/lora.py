@@ -6,14 +6,14 @@ training started from: the reference policy costs no second copy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from lang_agent.errors import LangAgentError
+from lang_agent.gpt2 import SIZES
 
 
 def add_lora(model: PreTrainedModel, rank: int, base: str) -> None:
@@ -34,42 +34,11 @@ def add_lora(model: PreTrainedModel, rank: int, base: str) -> None:
 
 def base_of(name: str) -> str:
     """How an adapter on the model ``name`` names it. Raises for a model that is kept nowhere."""
-    from lang_agent.models import SIZES
-
     if name in SIZES:
         raise LangAgentError(
             f"lora_rank adapts a trained model, and '{name}' has random weights: train all of it."
         )
     return str(Path(name).resolve()) if Path(name).is_dir() else name
-
-
-def load_adapted(
-    directory: Path, *, trust: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base model that an adapter's directory names, with the adapter, ready to learn on."""
-    from lang_agent.models import load, no_progress_bars, refuse_incomplete
-
-    record = directory / "adapter_config.json"
-    try:
-        base = json.loads(record.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LangAgentError(f"The adapter in '{directory}' is damaged: {error!r}.") from None
-    if not isinstance(base, str) or (Path(base) / record.name).is_file():
-        raise LangAgentError(
-            f"The adapter in '{directory}' names {base!r} as its base, which is no model but an "
-            f"adapter itself: name the model that it adapts in '{record}'."
-        )
-    model, tokenizer = load(base, trust=trust)
-    try:
-        with no_progress_bars():
-            found = model.load_adapter(str(directory), is_trainable=True)
-    except ImportError:
-        raise LangAgentError("LoRA needs peft: pip install 'lang_agent[lora]'.") from None
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise LangAgentError(f"Cannot load the adapter in '{directory}': {reason}") from None
-    refuse_incomplete(str(directory), vars(found))
-    return model, tokenizer
 
 
 def has_lora(model: PreTrainedModel) -> bool:

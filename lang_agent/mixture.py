@@ -8,10 +8,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from lang_agent.config import TextConfig
 from lang_agent.errors import LangAgentError
 from lang_agent.seeding import derive
 from lang_agent.spaces import AnyText
+from lang_agent.text_config import TextConfig
 
 FLOOR = 0.1  # of a part's weight stays however well or badly it goes
 

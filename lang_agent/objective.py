@@ -8,9 +8,10 @@ from torch import Tensor
 from lang_agent import losses
 from lang_agent.algorithms import Algorithm, uses_critic
 from lang_agent.batches import Batch
-from lang_agent.config import DecideConfig, LearnConfig
-from lang_agent.generation import token_log_probs
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.policy import LanguagePolicy, States
+from lang_agent.sampling import token_log_probs
 
 Measured = dict[str, Tensor]
 

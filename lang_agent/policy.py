@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lang_agent import masks, models, probe, saved
+from lang_agent import architecture, masks, probe, saved
 from lang_agent.action_tree import ActionTree, Forest, build_tree, plant, refuse_equal
 from lang_agent.cache import RaggedCache
 from lang_agent.codec import Codec, end_tokens
-from lang_agent.config import RULES
+from lang_agent.decide import RULES
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.generation import generate
+from lang_agent.gpt2 import new_gpt2
+from lang_agent.hub import shipped
+from lang_agent.load import load, no_progress_bars
 from lang_agent.precision import choose_precision
 from lang_agent.prompt import PromptError
 from lang_agent.scoring import Head, Layout, Scores, lay_out, score_phrases
@@ -60,10 +64,10 @@ class LanguagePolicy(nn.Module):
         chat: bool | None = None,
     ) -> None:
         super().__init__()
-        models.check_vocabulary(model, tokenizer)
+        architecture.check_vocabulary(model, tokenizer)
         nn.Module.float(model)  # transformers' own refuses models that came as GGUF
         expected = probe.expect(model)
-        self.model, self.tokenizer = models.make_ready(model), tokenizer
+        self.model, self.tokenizer = architecture.make_ready(model), tokenizer
         config = model.config.get_text_config(decoder=True)
         layers = int(config.num_hidden_layers)
         if not -layers - 1 <= value_layer <= layers:
@@ -77,10 +81,10 @@ class LanguagePolicy(nn.Module):
         self.value_head = nn.Linear(width, 1, device=model.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
-        self.context = models.context_of(config)
+        self.context = architecture.context_of(config)
         self.codec = Codec(tokenizer, chat)
         self.end_tokens = end_tokens(model, tokenizer)
-        self._after_head = models.after_head(config)
+        self._after_head = architecture.after_head(config)
         self._copies: dict[Tensor, tuple[int, Tensor]] = {}
         self.tree = lru_cache(maxsize=4096)(self._tree)
         self.tokens_with = lru_cache(maxsize=8)(self.codec.tokens_with)
@@ -114,8 +118,8 @@ class LanguagePolicy(nn.Module):
         Raises:
             LangAgentError: nothing whole can be loaded from there, or the model cannot be a policy.
         """
-        model, tokenizer = models.load(path_or_id, gguf_file, trust=trust)
-        record = saved.read(Path(models.shipped(path_or_id)))
+        model, tokenizer = load(path_or_id, gguf_file, trust=trust)
+        record = saved.read(Path(shipped(path_or_id)))
         chat = record.chat if chat is None else chat
         policy = cls(model, tokenizer, value_layer=record.layer, chat=chat)
         if record.head is not None:
@@ -138,7 +142,7 @@ class LanguagePolicy(nn.Module):
         """A GPT-2 with random weights and a tokenizer of its own.
 
         Args:
-            size: one of ``models.SIZES``.
+            size: one of ``gpt2.SIZES``.
             seed: of the weights; the same seed and texts give the same policy.
             texts: what the tokenizer is trained on, such as prompts of your environment; by
                 default prompts of random play in BabyAI's MixedLocal.
@@ -147,9 +151,7 @@ class LanguagePolicy(nn.Module):
             context: the most tokens it reads; the size's own unless told.
             prose: tokens never cross words, as for a model that goes on from any prompt.
         """
-        made = models.new_gpt2(
-            size, seed=seed, texts=texts, names=names, context=context, prose=prose
-        )
+        made = new_gpt2(size, seed=seed, texts=texts, names=names, context=context, prose=prose)
         return cls(*made).eval()
 
     def save_pretrained(self, directory: str | Path, *, half: bool = False) -> None:
@@ -157,7 +159,7 @@ class LanguagePolicy(nn.Module):
         transformers can load the first two. ``half``: the model's weights in 16 bits."""
         directory = Path(directory)
         model = copy.deepcopy(self.model).half() if half else self.model
-        with models.no_progress_bars():
+        with no_progress_bars():
             model.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
         saved.write(
@@ -269,7 +271,7 @@ class LanguagePolicy(nn.Module):
         return States(last.to(self.precision), for_value.float())
 
     def _forward(self, inputs: dict[str, Any]) -> Any:
-        base = models.base_of(self.model)
+        base = architecture.base_of(self.model)
         if self.precision == torch.float32:
             return base(**inputs)
         with torch.autocast(self.device.type, dtype=self.precision):
@@ -292,7 +294,7 @@ class LanguagePolicy(nn.Module):
         }
         return [
             (name, weight)
-            for name, weight in models.base_of(self.model).named_parameters()
+            for name, weight in architecture.base_of(self.model).named_parameters()
             if weight.ndim == 2 and weight not in embeddings
         ]
 
@@ -362,8 +364,6 @@ class LanguagePolicy(nn.Module):
 
     def generate(self, prompts: Sequence[str], **options: Any) -> list[str]:
         """Free text after each prompt; see :func:`lang_agent.generation.generate`."""
-        from lang_agent.generation import generate
-
         return generate(self, prompts, **options)
 
     def values(self, states: States, layout: Layout) -> Tensor:

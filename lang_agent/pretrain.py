@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from lang_agent.checkpoint import load_policy, save_whole
 from lang_agent.errors import LangAgentError
 from lang_agent.files import lines_of, read_text, try_place
-from lang_agent.generation import NO_PHRASES
-from lang_agent.models import SIZES
+from lang_agent.gpt2 import SIZES
+from lang_agent.likelihood import language_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
-from lang_agent.scoring import lay_out
 
 
 def pretrain(
@@ -38,7 +37,7 @@ def pretrain(
     out, and its loss is what is told.
 
     Args:
-        model: a size of ``models.SIZES`` (random weights), a run or model folder, or a hub id.
+        model: a size of ``gpt2.SIZES`` (random weights), a run or model folder, or a hub id.
         trust: as in :func:`load_policy`.
         batch: stretches of text in a step, each of ``context`` tokens.
     """
@@ -81,40 +80,6 @@ def pretrain(
             say(f"{step + 1:>6} steps  loss {loss.item():.3f}  held out {heard:.3f}")
     save_whole(policy, out)
     return policy
-
-
-def language_loss(policy: LanguagePolicy, tokens: Tensor) -> Tensor:
-    """The mean negative log-likelihood, in nats, of each token of (B, W) after those before it."""
-    rows = tokens.tolist()
-    none: list[list[int]] = [[0]] * len(rows)
-    layout = lay_out(rows, [0] * len(rows), none, [[NO_PHRASES]] * len(rows), policy.device)
-    states = policy.hidden_states(layout).last[:, :-1]  # (B, W - 1, H)
-    logits = policy.token_logits(states.flatten(0, 1))
-    return nn.functional.cross_entropy(logits, tokens[:, 1:].flatten().to(logits.device))
-
-
-def text_log_probs(
-    policy: LanguagePolicy, prompts: Sequence[str], texts: Sequence[str]
-) -> list[float | None]:
-    """The mean log-probability, in nats a token, of each text after its prompt; None where there
-    is none to judge. What does not fit the context is left out."""
-    starts = [policy.encode_prompt(prompt) for prompt in prompts]
-    rows = [
-        [*start, *policy.encode(text.rstrip())][: policy.context]
-        for start, text in zip(starts, texts, strict=True)
-    ]
-    none: list[list[int]] = [[0]] * len(rows)
-    layout = lay_out(rows, [0] * len(rows), none, [[NO_PHRASES]] * len(rows), policy.device)
-    states = policy.hidden_states(layout).last
-    means: list[float | None] = []
-    for row, start, state in zip(rows, starts, states, strict=True):
-        if len(row) <= len(start):
-            means.append(None)
-            continue
-        log_probs = policy.token_logits(state[len(start) - 1 : len(row) - 1]).log_softmax(-1)
-        said = torch.tensor(row[len(start) :], device=log_probs.device)
-        means.append(log_probs.gather(1, said[:, None]).mean().item())
-    return means
 
 
 @torch.no_grad()

@@ -23,10 +23,10 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lang_agent.action_tree import ActionTree, build_tree
+from lang_agent.architecture import base_of, context_of, vocabulary_of
 from lang_agent.cache import RaggedCache
 from lang_agent.errors import LangAgentError
 from lang_agent.masks import has_own_window
-from lang_agent.models import base_of, context_of, vocabulary_of
 from lang_agent.scoring import lay_out
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ class Options:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
@@ -75,3 +76,26 @@ def _range_of(wanted: Any) -> Range | None:
         if found is not None:
             return found
     return None
+
+
+def require(name: str, value: object, holds: bool, what: str) -> None:
+    """Raise :class:`LangAgentError` unless the value ``holds`` to what it must be."""
+    if not holds:
+        raise LangAgentError(f"{name}={value} must be {what}.")
+
+
+def refuse_unused(config: Any, unused: Mapping[str, str]) -> None:
+    """Raise :class:`LangAgentError` for an option that is set and has no use.
+
+    An option is set where it is neither at its default nor None, which asks for nothing.
+
+    Args:
+        config: a configuration dataclass.
+        unused: option -> why it has no use, as the end of the sentence "x=1 has no use ...".
+    """
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if item.name in unused and value is not None and value != item.default:
+            raise LangAgentError(
+                f"{item.name}={value} has no use {unused[item.name]}; leave it at {item.default}."
+            )

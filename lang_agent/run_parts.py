@@ -10,16 +10,17 @@ import gymnasium
 import torch
 
 from lang_agent.algorithms import ALGORITHMS
+from lang_agent.architecture import freeze_layers
 from lang_agent.checkpoint import load_policy, model_folder, refuse_damaged, save_whole
-from lang_agent.config import TrainConfig
 from lang_agent.errors import LangAgentError, shown
+from lang_agent.gpt2 import SIZES
 from lang_agent.lora import add_lora, base_of, has_lora
 from lang_agent.mixture import Mixture, make_mixture
-from lang_agent.models import SIZES, freeze_layers
 from lang_agent.policy import LanguagePolicy
 from lang_agent.run_folder import BASE_FOLDER
 from lang_agent.text_env import TextEnv
-from lang_agent.tokenizer import sample_texts
+from lang_agent.train_config import TrainConfig
+from lang_agent.vocabulary import sample_texts
 
 
 def make_env(config: TrainConfig, **env_kwargs: Any) -> gymnasium.Env[str, str]:

@@ -17,22 +17,19 @@ the goal and in what is seen, whatever stands beside it: a policy finds the one 
 
 from __future__ import annotations
 
-import random
+import json
 import re
-import zlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
-import gymnasium
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lang_agent.errors import LangAgentError
-from lang_agent.worlds import make
+from lang_agent.words import SLOTS, slot
 
 END_OF_TEXT = "<|endoftext|>"
-SLOTS = 1024  # shared by all words that are not known
+DEFAULT_TEXTS = Path(__file__).parent / "default_texts.json"
 _WORD = re.compile(r"[^\W\d_]+")
 _AFTER_SPACE = re.compile(rf"(?<= ){_WORD.pattern}")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
@@ -98,7 +95,7 @@ def train_tokenizer(
         tokenizer.add_tokens(
             [AddedToken(f" {_written(at)}", normalized=False) for at in range(SLOTS)]
         )
-        words = {word for text in texts for word in _words(text)}
+        words = {word for text in texts for word in letters_in(text)}
         known = {"known_words": sorted(words | {*names})}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -125,77 +122,18 @@ def shared_out(text: str, known: frozenset[str]) -> str:
     return _AFTER_SPACE.sub(write, text)
 
 
-def slot(word: str) -> int:
-    """Which of the ``SLOTS`` an unknown word has."""
-    return zlib.crc32(word.encode()) % SLOTS
-
-
 def _written(at: int) -> str:
     return f"⟨{at}⟩"
 
 
-STEPS_READ = 16  # of an episode: its first ones differ most from other episodes
-RARE = 0.02  # of the episodes: what fewer have was invented for them
-
-
-def sample_texts(
-    envs: Sequence[gymnasium.Env[str, str]], steps: int = 6000, seed: int = 0
-) -> list[str]:
-    """What there is to read in some environments: every different line that random play meets.
-
-    A line counts once however often it was met, so that merges pay for what different lines
-    share (a colour and a noun, a distance), not for whole lines that random play repeats. The
-    phrases, and lines that most episodes have (a fixed goal, the cue before a phrase), count
-    often, so that they become a token each, or a few. Where a wording renames things, lines
-    with a word that hardly an episode has are left out.
-    """
-    draw = random.Random(seed)
-    lines: Counter[str] = Counter()  # in how many episodes
-    words: Counter[str] = Counter()  # as well
-    phrases: set[str] = set()
-    episodes = 0
-    for env in envs:
-        left = max(steps // len(envs), 1)
-        while left > 0:
-            text, info = env.reset(seed=draw.randrange(2**31))
-            if info["actions"] is None:
-                raise LangAgentError(
-                    "This environment takes free text, which random weights cannot write: name a "
-                    "model that does (`lang-agent pretrain` makes one) and use --decide generate."
-                )
-            read = set(_lines(text))
-            phrases |= set(info["actions"])
-            for _ in range(min(STEPS_READ, left)):
-                text, _, terminated, truncated, info = env.step(draw.choice(info["actions"]))
-                read |= set(_lines(text))
-                phrases |= set(info["actions"])
-                left -= 1
-                if terminated or truncated:
-                    break
-            lines.update(read)
-            words.update({word for line in (*read, *info["actions"]) for word in _words(line)})
-            episodes += 1
-    if any(getattr(env.unwrapped, "names", ()) for env in envs):
-        known = {word for word, count in words.items() if count > RARE * episodes}
-        lines = Counter({line: n for line, n in lines.items() if known.issuperset(_words(line))})
-        phrases = {phrase for phrase in phrases if known.issuperset(_words(phrase))}
-    often = [f" {phrase}" for phrase in sorted(phrases)]
-    often += [line for line in sorted(lines) if lines[line] > episodes / 2]
-    return sorted(lines) + often * max(len(lines), 100)
-
-
-def _words(text: str) -> list[str]:
+def letters_in(text: str) -> list[str]:
+    """The runs of letters in a text."""
     return _WORD.findall(text)
-
-
-def _lines(text: str) -> list[str]:
-    """The text cut before each newline."""
-    first, *rest = text.split("\n")
-    return [first, *(f"\n{line}" for line in rest)]
 
 
 @lru_cache(maxsize=1)
 def default_texts() -> tuple[str, ...]:
-    """Texts of BabyAI's MixedLocal, the mixture that the shipped prompts are made for."""
-    env = make("BabyAI-MixedLocal-v0")
-    return tuple(sample_texts([env]))
+    """Texts of BabyAI's MixedLocal, the mixture that the shipped prompts are made for: what
+    :func:`lang_agent.vocabulary.sample_texts` finds there, kept in a file as (text, how often)."""
+    counted = json.loads(DEFAULT_TEXTS.read_text(encoding="utf-8"))
+    return tuple(text for text, count in counted for _ in range(count))

@@ -25,18 +25,18 @@ from lang_agent.checkpoint import (
     save_whole,
     usable_checkpoint,
 )
-from lang_agent.config import TrainConfig, as_data
+from lang_agent.config_file import as_data
 from lang_agent.demonstrations import Demonstrations
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
 from lang_agent.files import set_aside, tell
+from lang_agent.gpt2 import SIZES
 from lang_agent.hindsight import retell
 from lang_agent.imitation import apprentice
 from lang_agent.learner import update
 from lang_agent.lora import has_lora
 from lang_agent.memory import release_unused_memory
 from lang_agent.mixture import Mixture, learnable
-from lang_agent.models import SIZES
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference
@@ -59,6 +59,7 @@ from lang_agent.run_parts import find_device, first_policy, make_env, watch_achi
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env import TextEnv
 from lang_agent.threads import use_threads
+from lang_agent.train_config import TrainConfig
 
 NAMED_ERRORS = 3  # of an update's errors of environments: as many are told in full
 RECENT = 200  # episodes over which success and return are averaged while training

@@ -11,8 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lang_agent import losses
 from lang_agent.algorithms import Algorithm
 from lang_agent.batches import Batch, Sample, by_length, collate, decisions_of, tokens_weight
-from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.decide import DecideConfig
 from lang_agent.errors import LangAgentError
+from lang_agent.learn_config import LearnConfig
 from lang_agent.objective import decision_log_probs, policy_part
 from lang_agent.policy import LanguagePolicy, States
 

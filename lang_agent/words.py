@@ -1,8 +1,9 @@
-"""What a word is, in any script."""
+"""What a word is, in any script, and the slot of one that a vocabulary does not have."""
 
 from __future__ import annotations
 
 import unicodedata
+import zlib
 
 MARKS = "".join(
     chr(code) for code in range(0x10000) if unicodedata.category(chr(code)).startswith("M")
@@ -19,3 +20,10 @@ Each of them, with its marks, counts as a word."""
 
 NUMBER = r"\d+(?:[.,]\d+)*"
 WORD = rf"[{UNSPACED}][{MARKS}]*|(?:(?![{UNSPACED}])[\w{MARKS}])+"
+
+SLOTS = 1024  # shared by all words that a vocabulary does not have
+
+
+def slot(word: str) -> int:
+    """Which of the ``SLOTS`` an unknown word has, by its hash."""
+    return zlib.crc32(word.encode()) % SLOTS

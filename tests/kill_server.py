@@ -19,7 +19,11 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-from lang_agent.config import DecideConfig, ImitationConfig, TextConfig, TrainConfig, save_config
+from lang_agent.config_file import save_config
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import ImitationConfig
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 
 TIMES = ("seconds", "steps_per_second", "acting_fraction")
 HERE = Path(__file__).parent

@@ -7,8 +7,9 @@ from conftest import make_bandit
 
 from lang_agent import LanguagePolicy, PolicyAgent
 from lang_agent.algorithms import ALGORITHMS, LearnState, settle
-from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.credit import assess
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import update
 from lang_agent.optimizer import Optimizer
 from lang_agent.rollout import play

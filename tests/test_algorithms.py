@@ -34,17 +34,14 @@ from lang_agent.alarms import Watch, alarms
 from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
 from lang_agent.batches import collate, to_samples, tokens_weight
 from lang_agent.checkpoint import latest_checkpoint
-from lang_agent.config import (
-    DecideConfig,
-    LearnConfig,
-    TextConfig,
-    TrainConfig,
-    load_config,
-    save_config,
-)
+from lang_agent.config_file import load_config, save_config
 from lang_agent.credit import assess, flat_groups
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.objective import total_loss
 from lang_agent.rollout import Decision, Episode, Step, TextObservation, play
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 from lang_agent.trainer import resume, start
 
 numbers = st.floats(-5, 5)

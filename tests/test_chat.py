@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, TrainConfig
 from lang_agent.checkpoint import load_policy
 from lang_agent.codec import Codec
-from lang_agent.config import GENERATE, DecideConfig, LearnConfig
+from lang_agent.decide import GENERATE, DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.rollout import TextObservation
 from lang_agent.trainer import start
 

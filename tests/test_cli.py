@@ -16,11 +16,14 @@ import pytest
 import lang_agent
 from lang_agent import cli
 from lang_agent.checkpoint import SUMS_FILE, damage
-from lang_agent.config import DecideConfig, TextConfig, TrainConfig, load_config
+from lang_agent.config_file import load_config
 from lang_agent.console import say
+from lang_agent.decide import DecideConfig
 from lang_agent.demonstrations import read_demonstrations
 from lang_agent.errors import LangAgentError, user_code
 from lang_agent.files import lines_of, read_text, whole, write_whole
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 from lang_agent.yaml_data import read_yaml
 
 ENV = "BabyAI-GoToRedBallNoDists-v0"
@@ -168,7 +171,8 @@ def test_files_are_read_and_written_as_utf8_whatever_the_locale(folder):
     (folder / "c.yaml").write_bytes("﻿env: my_lake:TextLake-v0\nmodel: é\n".encode())
     (folder / "prompts.jsonl").write_bytes('{"prompt": "Le\u2028 été"}\r\n'.encode("utf-8-sig"))
     code = (
-        "from lang_agent.config import *; from lang_agent.files import write_whole\n"
+        "from lang_agent.config_file import *\n"
+        "from lang_agent.train_config import TrainConfig\n"
         "import lang_agent, pathlib\n"
         "assert load_config('c.yaml', TrainConfig).model == '\\xe9'\n"
         "save_config(TrainConfig(model='\\xe9'), pathlib.Path('new.yaml'))\n"

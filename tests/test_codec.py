@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lang_agent import LanguagePolicy, PolicyAgent
 from lang_agent.codec import Codec
-from lang_agent.config import GENERATE, DecideConfig
+from lang_agent.decide import GENERATE, DecideConfig
 from lang_agent.rollout import TextObservation
 
 PHRASES = ("turn left", "go forward", "say it is naïve!")

@@ -9,8 +9,10 @@ import torch
 from conftest import make_bandit
 
 from lang_agent import LanguagePolicy, PolicyAgent, TrainConfig, evaluate
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.rollout import play
+from lang_agent.text_config import TextConfig
 from lang_agent.trainer import resume, start
 
 pytestmark = [

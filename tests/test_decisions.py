@@ -18,7 +18,8 @@ from lang_agent.action_parser import parse_action
 from lang_agent.action_tree import decisions_in
 from lang_agent.agents import _answer
 from lang_agent.batches import collate
-from lang_agent.config import GENERATE, RULES, DecideConfig, LearnConfig
+from lang_agent.decide import GENERATE, RULES, DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import update
 from lang_agent.objective import decision_log_probs
 from lang_agent.optimizer import Optimizer

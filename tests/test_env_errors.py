@@ -18,11 +18,11 @@ from test_golden import BASE, make_policy
 
 from lang_agent import LangAgentError, cli
 from lang_agent.agents import ConstantAgent, PolicyAgent, RandomAgent
-from lang_agent.config import TextConfig
 from lang_agent.evaluation import EVALUATION_SEED, EvaluationError, evaluate
 from lang_agent.files import TellWarning
 from lang_agent.rollout import play
 from lang_agent.stepping import MAX_IN_A_ROW, RETRIES, EnvError, EnvErrors, as_reward
+from lang_agent.text_config import TextConfig
 from lang_agent.text_env import TextEnv
 from lang_agent.trainer import resume, start
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent
-from lang_agent.config import GENERATE, DecideConfig
+from lang_agent.decide import GENERATE, DecideConfig
 from lang_agent.rollout import TextObservation
 
 PHRASES = ("go", "gone", "turn left", "turn right now")

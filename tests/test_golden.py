@@ -22,9 +22,12 @@ import pytest
 import torch
 from conftest import DATA
 
-from lang_agent import models
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
+from lang_agent import gpt2
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.policy import LanguagePolicy
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 from lang_agent.trainer import start
 
 FILE = DATA / "golden.json"
@@ -99,13 +102,13 @@ def make_policy(prose: bool) -> LanguagePolicy:
     lines = ["Goal: go to the red ball", "See: wall 3 steps left, blue key 2 steps forward"]
     lines += [f" {phrase}" for phrase in PHRASES.actions]  # a token each, or the shortest wins
     said = ["Today I walked home", "The children sing", "We are at the market"]
-    size = models.Size(layers=2, width=32, heads=8, vocabulary=360, context=512)
-    models.SIZES["tiny"] = size
+    size = gpt2.Size(layers=2, width=32, heads=8, vocabulary=360, context=512)
+    gpt2.SIZES["tiny"] = size
     try:
         texts = said if prose else lines
         policy = LanguagePolicy.from_scratch("tiny", seed=3, texts=texts * 20, prose=prose)
     finally:
-        del models.SIZES["tiny"]
+        del gpt2.SIZES["tiny"]
     # Drawn here: in which order transformers draws a new model's weights depends on its version.
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():

@@ -18,13 +18,16 @@ from lang_agent import hindsight, learner
 from lang_agent.agents import PolicyAgent, RandomAgent
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.batches import collate, to_samples
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
+from lang_agent.decide import DecideConfig
 from lang_agent.errors import LangAgentError
+from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import gradient_step, update
 from lang_agent.objective import hindsight_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.rollout import Episode, Step, TextObservation, play
+from lang_agent.text_config import TextConfig
 from lang_agent.text_env import Achieved, TextEnv, World
+from lang_agent.train_config import TrainConfig
 from lang_agent.trainer import Trainer, start
 from lang_agent.worlds import make
 

@@ -14,7 +14,7 @@ import lang_agent
 from lang_agent.agents import BotAgent, RandomAgent
 from lang_agent.batches import to_samples
 from lang_agent.cli import run
-from lang_agent.config import DecideConfig, ImitationConfig, LearnConfig, TextConfig, TrainConfig
+from lang_agent.decide import DecideConfig
 from lang_agent.demonstrations import (
     Demonstrations,
     demonstrate,
@@ -24,14 +24,18 @@ from lang_agent.demonstrations import (
 )
 from lang_agent.errors import LangAgentError
 from lang_agent.imitation import Apprentice
+from lang_agent.learn_config import ImitationConfig, LearnConfig
 from lang_agent.learner import update
 from lang_agent.mixture import learnable, make_mixture
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import NO_LABEL, play
+from lang_agent.text_config import TextConfig
 from lang_agent.text_env import ExpertLostError, TextEnv
-from lang_agent.tokenizer import known_words, sample_texts, train_tokenizer
+from lang_agent.tokenizer import known_words, train_tokenizer
+from lang_agent.train_config import TrainConfig
 from lang_agent.trainer import start
+from lang_agent.vocabulary import sample_texts
 from lang_agent.wording import Wording
 
 ENV = "BabyAI-MixedLocal-v0"

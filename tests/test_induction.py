@@ -8,7 +8,8 @@ import torch
 import lang_agent
 from lang_agent import LanguagePolicy
 from lang_agent.induction import NAMED, SPELLED, WHOLE
-from lang_agent.tokenizer import sample_texts, train_tokenizer
+from lang_agent.tokenizer import train_tokenizer
+from lang_agent.vocabulary import sample_texts
 
 SEEN = "See: red ball 2 steps left, blue key 1 step right, red key 3 steps forward,\ngo to the "
 PLACES = {"red ball": " 2 steps left", "blue key": " 1 step right", "red key": " 3 steps forward"}

@@ -15,7 +15,8 @@ from learn_bandit import assess_samples, learn, new_policy, rollout, token_credi
 
 from lang_agent.advantages import alike, leave_one_out, minus_group_mean, standardise
 from lang_agent.algorithms import LearnState
-from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.reference import Reference, adapted, read_reference
 
 

@@ -9,9 +9,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from lang_agent import LangAgentError
-from lang_agent.config import DecideConfig, ImitationConfig, TrainConfig
-from lang_agent.learn_config import CHOICES, LearnConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import CHOICES, ImitationConfig, LearnConfig
 from lang_agent.ranges import Range
+from lang_agent.train_config import TrainConfig
 
 KINDS = (LearnConfig, DecideConfig, ImitationConfig, TrainConfig)
 BY_THE_MODEL = {"value_layer"}  # is checked against the model's own layers

@@ -14,9 +14,10 @@ from lang_agent.advantages import gae, returns_to_go, standardise
 from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS, LearnState, settle
 from lang_agent.batches import by_length, collate, minibatches, to_samples
-from lang_agent.config import DecideConfig, LearnConfig
 from lang_agent.credit import assess
+from lang_agent.decide import DecideConfig
 from lang_agent.evaluation import evaluate
+from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import update
 from lang_agent.objective import decision_log_probs, total_loss
 from lang_agent.optimizer import Optimizer
@@ -255,6 +256,6 @@ def test_a_loss_without_a_ratio_makes_one_step_a_rollout_on_all_of_its_decisions
 
 
 def bandit_texts(prompt):
-    from lang_agent.tokenizer import sample_texts
+    from lang_agent.vocabulary import sample_texts
 
     return sample_texts([make_bandit(prompt=prompt)], steps=200)

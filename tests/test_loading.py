@@ -12,7 +12,7 @@ import torch
 from families import LLAMA, byte_tokenizer, make
 from safetensors.torch import load_file, save_file
 
-from lang_agent import LangAgentError, LanguagePolicy, hub, models
+from lang_agent import LangAgentError, LanguagePolicy, architecture, hub
 from lang_agent.action_tree import build_tree
 from lang_agent.checkpoint import load_policy
 from lang_agent.lora import add_lora
@@ -247,4 +247,4 @@ def test_rotary_positions_that_change_with_length_bound_the_context():
         },
     })  # fmt: skip
     assert LanguagePolicy(model, byte_tokenizer()).context == 64
-    assert models.context_of(make("llama", LLAMA).config) == 128
+    assert architecture.context_of(make("llama", LLAMA).config) == 128

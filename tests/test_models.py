@@ -16,10 +16,11 @@ from transformers import AutoModelForCausalLM
 import lang_agent
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, TrainConfig, play
 from lang_agent.algorithms import ALGORITHMS
+from lang_agent.architecture import freeze_layers
 from lang_agent.batches import collate
-from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.lora import add_lora, without_lora
-from lang_agent.models import freeze_layers
 from lang_agent.objective import total_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.trainer import resume, start
@@ -141,7 +142,7 @@ def test_frozen_layers_do_not_move():
 
 @pytest.mark.parametrize("layer", [0, 2, -1, 4])
 def test_the_value_is_read_from_the_layer_asked_for(layer, tmp_path):
-    model, tokenizer = lang_agent.models.new_gpt2("nano", seed=0)
+    model, tokenizer = lang_agent.gpt2.new_gpt2("nano", seed=0)
     policy = LanguagePolicy(model, tokenizer, value_layer=layer)
     torch.nn.init.normal_(policy.value_head.weight, generator=torch.Generator().manual_seed(0))
     policy.save_pretrained(tmp_path)

@@ -16,19 +16,15 @@ from lang_agent import LangAgentError
 from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS, NEEDS, LearnState, settle
 from lang_agent.cli_imitation import IMITATE
-from lang_agent.config import (
-    DecideConfig,
-    ImitationConfig,
-    TextConfig,
-    TrainConfig,
-    load_config,
-    save_config,
-)
-from lang_agent.learn_config import LearnConfig
+from lang_agent.config_file import load_config, save_config
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import ImitationConfig, LearnConfig
 from lang_agent.learner import update
 from lang_agent.optimizer import Optimizer
 from lang_agent.reference import Reference
 from lang_agent.rollout import Episode, play
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 WRITE = DecideConfig("generate", max_new_tokens=5)

@@ -327,7 +327,7 @@ def test_a_run_is_named_without_colons(tmp_path, monkeypatch):
 
 
 def demonstrations_config(file: Path):
-    from lang_agent.config import ImitationConfig
+    from lang_agent.learn_config import ImitationConfig
 
     learn = replace(BASE.learn, algorithm="imitation", entropy_coef=0.0, epochs=1)
     return replace(BASE, learn=learn, imitation=ImitationConfig(demonstrations=str(file)))

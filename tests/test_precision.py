@@ -26,12 +26,12 @@ from transformers import (
 )
 
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, fused, make, play
+from lang_agent.action_tree import NO_PHRASES
 from lang_agent.attention import attend
 from lang_agent.batches import by_length, collate, to_samples
 from lang_agent.cache import RaggedCache
-from lang_agent.config import RULES, DecideConfig
+from lang_agent.decide import RULES, DecideConfig
 from lang_agent.fused import works
-from lang_agent.generation import NO_PHRASES
 from lang_agent.muon import Muon, orthogonal
 from lang_agent.objective import decision_log_probs
 from lang_agent.optimizer import Optimizer

@@ -13,11 +13,11 @@ import lang_agent
 from lang_agent import LangAgentError
 from lang_agent.action_tree import build_tree
 from lang_agent.agents import PolicyAgent
-from lang_agent.config import DecideConfig
-from lang_agent.generation import sample
+from lang_agent.decide import DecideConfig
 from lang_agent.policy import LanguagePolicy
 from lang_agent.prompt import PromptError
 from lang_agent.rollout import play
+from lang_agent.sampling import sample
 
 
 @torch.no_grad()

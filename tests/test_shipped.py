@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lang_agent.agents import PolicyAgent
 from lang_agent.cli import run
-from lang_agent.config import TextConfig
 from lang_agent.evaluation import evaluate
-from lang_agent.models import SHIPPED
+from lang_agent.hub import SHIPPED
 from lang_agent.policy import LanguagePolicy
+from lang_agent.text_config import TextConfig
 
 
 def test_it_plays_what_it_was_made_for():

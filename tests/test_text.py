@@ -24,15 +24,18 @@ from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.batches import collate, share_prompts
 from lang_agent.cli import run
-from lang_agent.config import DecideConfig, LearnConfig, TextConfig, TrainConfig
 from lang_agent.credit import assess
+from lang_agent.decide import DecideConfig
 from lang_agent.errors import LangAgentError
-from lang_agent.generation import token_log_probs
+from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import LearnState
 from lang_agent.objective import decision_log_probs, total_loss
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import play
 from lang_agent.rubric import NotJudgedError, Part, Rubric, Writing
+from lang_agent.sampling import token_log_probs
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 from lang_agent.trainer import start
 
 WRITE = DecideConfig(decide="generate", max_new_tokens=8)

@@ -12,9 +12,11 @@ import yaml
 
 import lang_agent
 from lang_agent import cli, trainer
-from lang_agent.config import TextConfig, TrainConfig, load_config, save_config
+from lang_agent.config_file import load_config, save_config
 from lang_agent.errors import LangAgentError
 from lang_agent.policy import LanguagePolicy
+from lang_agent.text_config import TextConfig
+from lang_agent.train_config import TrainConfig
 from lang_agent.trust import Source, load_function, names_from, names_in
 
 LINES = ("the sun is warm", "a dog runs home", "the rain is cold", "a bird sings now") * 20

@@ -10,7 +10,8 @@ from learn_bandit import learn, new_policy, parameters, rollout
 
 from lang_agent import LangAgentError, trust_region
 from lang_agent.batches import collate, to_samples
-from lang_agent.config import DecideConfig, LearnConfig
+from lang_agent.decide import DecideConfig
+from lang_agent.learn_config import LearnConfig
 from lang_agent.trust_region import _fisher, conjugate_gradients, divergence, log_policy
 
 PHRASES = DecideConfig()

@@ -1,130 +1,16 @@
-"""Configuration: dataclasses that are the command line's flags, the YAML file and the record."""
+"""One training run, whole: what the command line's flags, its YAML and its record hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Annotated
 
-import gymnasium
-import tyro
-
-from lang_agent.config_file import as_data, from_dict, load_config, save_config, value_as
-from lang_agent.errors import LangAgentError, shown, unknown
-from lang_agent.learn_config import ImitationConfig, LearnConfig, refuse_unused
-from lang_agent.ranges import Range, check_ranges
+from lang_agent.decide import GENERATE, DecideConfig
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.learn_config import ImitationConfig, LearnConfig
+from lang_agent.ranges import Range, check_ranges, refuse_unused, require
 from lang_agent.stepping import RULES as RULES_FOR_ERRORS
-from lang_agent.text_env import TEXT_OPTIONS
-from lang_agent.trust import Source, names_from
-from lang_agent.worlds import make
-from lang_agent.yaml_data import read_yaml
-
-__all__ = [
-    "DecideConfig",
-    "ImitationConfig",
-    "LearnConfig",
-    "TextConfig",
-    "TrainConfig",
-    "as_data",
-    "from_dict",
-    "load_config",
-    "save_config",
-]
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """How a world is put into words."""
-
-    renderer: str | None = None
-    """By name, or module:function; unless told, the world's first."""
-    prompt: str = "transcript"
-    """Template name, or a path to a .jinja file."""
-    prompt_folder: str | None = None
-    """Your templates, looked in before those that ship."""
-    invalid_action: str = "noop"
-    """noop, default:<phrase>, penalty:<x>, retry:<n> or end."""
-    actions: tuple[str, ...] = ()
-    """Only these of the world's phrases; all unless told."""
-    wording: str | None = None
-    """Other words for each episode, by module:function: lang_agent.envs.wordings:varied."""
-    env_args: tuple[str, ...] = ()
-    """For the world itself, as name=value: max_steps=64 task=goto. The options above can be told
-    here too, so that each part of a mixture may have its own."""
-
-    source: Annotated[Source | None, tyro.conf.Suppress, tyro.conf.Fixed] = field(
-        default=None, repr=False, compare=False
-    )
-    """Where the names come from that are to be imported; None: from the person. No file sets it."""
-
-    def with_args(self, env_args: Sequence[str]) -> TextConfig:
-        """The same words, and further arguments for the world."""
-        return replace(self, env_args=(*self.env_args, *env_args))
-
-    def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
-        """The environment ``env_id`` in these words."""
-        told = {name: getattr(self, name) for name in TEXT_OPTIONS}
-        words = {name: value for name, value in told.items() if value != getattr(TextConfig, name)}
-        arguments = dict(map(_argument, self.env_args))
-        with names_from(self.source):
-            return make(env_id, **{**words, **arguments, **env_kwargs})
-
-
-TAKEN = ("env_id", "id", "world", "disable_env_checker")  # what making a world means by itself
-
-
-def _argument(text: str) -> tuple[str, Any]:
-    """A world's argument, read as YAML; of the text options only what their types are."""
-    name, equals, written = text.partition("=")
-    if not equals or not name:
-        raise LangAgentError(f"The world's argument {shown(text)} must read name=value.")
-    if name in TAKEN:
-        raise LangAgentError(f"The world's argument {shown(text)} is not one that can be told.")
-    value = read_yaml(written, f"The world's argument {shown(text)}")
-    if name not in TEXT_OPTIONS:
-        return name, value
-    if name == "actions" and isinstance(value, Mapping):  # new wording -> the world's phrase
-        return name, {str(new): str(own) for new, own in value.items()}
-    return name, value_as(get_type_hints(TextConfig)[name], value, f"The world's argument {name}")
-
-
-RULES = ("sum", "token-mean", "word-mean", "constrained")  # by which tokens make phrases
-GENERATE = "generate"
-COLDEST = 0.01  # a lower temperature than this overflows float32 where logits are divided by it
-
-
-@dataclass(frozen=True)
-class DecideConfig:
-    """How the policy comes to a decision."""
-
-    decide: str = "sum"
-    """sum, token-mean or word-mean (weigh every admissible phrase by its log-probability, or by
-    that divided by its tokens or words), constrained (a token at a time among those that still
-    lead to a phrase) or generate (free text, parsed)."""
-    temperature: Annotated[float, Range(0)] = 1.0
-    """Of the draws; 0 takes the most likely, which training refuses."""
-    max_new_tokens: Annotated[int, Range(1)] = 32
-    """The most to write for one decision, for generate."""
-    top_k: Annotated[int, Range(0)] = 0
-    """Write with the k most likely tokens alone; 0 for all."""
-    top_p: Annotated[float, Range(above=0, high=1)] = 1.0
-    """Write with the most likely tokens that have this probability together (nucleus)."""
-    min_p: Annotated[float, Range(0, 1)] = 0.0
-    """Leave out tokens below this part of the most likely one's probability."""
-
-    def __post_init__(self) -> None:
-        if self.decide not in (*RULES, GENERATE):
-            raise unknown("way to decide", self.decide, (*RULES, GENERATE))
-        check_ranges(self)
-        if 0 < self.temperature < COLDEST:
-            raise LangAgentError(
-                f"temperature={self.temperature} must be 0 (greedy), or {COLDEST} or more."
-            )
-        if self.decide != GENERATE:
-            names = ("max_new_tokens", "top_k", "top_p", "min_p")
-            refuse_unused(
-                self, dict.fromkeys(names, f"with decide={self.decide}: it is for generate")
-            )
+from lang_agent.text_config import TextConfig
 
 
 @dataclass(frozen=True)
@@ -238,9 +124,3 @@ class TrainConfig:
         if way != GENERATE and learn.loss_aggregation == "constant":
             reason = f"with decide={way}: constant is a part of max_new_tokens, for generate"
             refuse_unused(learn, {"loss_aggregation": reason})
-
-
-def require(name: str, value: object, holds: bool, what: str) -> None:
-    """Raise :class:`LangAgentError` unless the value ``holds`` to what it must be."""
-    if not holds:
-        raise LangAgentError(f"{name}={value} must be {what}.")
