@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from lang_agent.agents import PolicyAgent
-from lang_agent.checkpoint import load_policy, model_folder
 from lang_agent.config_file import load_config
-from lang_agent.evaluation import EVALUATION_SEED, as_json, as_table, evaluate
+from lang_agent.evaluation import as_json, as_table, evaluate
+from lang_agent.policy_agent import PolicyAgent
+from lang_agent.seeding import EVALUATION_SEED
+from lang_agent.store import load_policy, model_folder
 from lang_agent.text_config import TextConfig
 from lang_agent.train_config import TrainConfig
 

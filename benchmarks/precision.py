@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from lang_agent import LanguagePolicy, attention
-from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.bench import ENV, _record, gpt2
 from lang_agent.decide import DecideConfig
@@ -28,6 +27,7 @@ from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import gradient_step
 from lang_agent.muon import orthogonal
 from lang_agent.optimizer import Optimizer
+from lang_agent.policy_agent import PolicyAgent
 from lang_agent.precision import WORTH_IT, bf16_speed
 from lang_agent.rollout import play
 from lang_agent.text_config import TextConfig

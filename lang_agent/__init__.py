@@ -14,32 +14,34 @@ from lang_agent.worlds import load_worlds, make
 
 if TYPE_CHECKING:
     from lang_agent.action_parser import ParsedAction, parse_action
-    from lang_agent.agents import PolicyAgent
+    from lang_agent.episode import Episode
     from lang_agent.errors import LangAgentError
     from lang_agent.evaluation import evaluate
     from lang_agent.learn_config import LearnConfig
     from lang_agent.policy import LanguagePolicy
-    from lang_agent.rollout import Episode, play
+    from lang_agent.policy_agent import PolicyAgent
+    from lang_agent.rollout import play
     from lang_agent.text_config import TextConfig
-    from lang_agent.text_env import Achieved, TextEnv, World
+    from lang_agent.text_env import TextEnv
     from lang_agent.train_config import TrainConfig
     from lang_agent.trainer import Trainer
+    from lang_agent.world import Achieved, World
 
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
-    "Achieved": "text_env",
-    "Episode": "rollout",
+    "Achieved": "world",
+    "Episode": "episode",
     "LangAgentError": "errors",
     "LanguagePolicy": "policy",
-    "LearnConfig": "config",
+    "LearnConfig": "learn_config",
     "ParsedAction": "action_parser",
-    "PolicyAgent": "agents",
-    "TextConfig": "config",
+    "PolicyAgent": "policy_agent",
+    "TextConfig": "text_config",
     "TextEnv": "text_env",
-    "TrainConfig": "config",
+    "TrainConfig": "train_config",
     "Trainer": "trainer",
-    "World": "text_env",
+    "World": "world",
     "evaluate": "evaluation",
     "parse_action": "action_parser",
     "play": "rollout",

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from lang_agent import advantages, losses
 from lang_agent.batches import Batch
+from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.learn_config import LearnConfig
 from lang_agent.ranges import refuse_unused
-from lang_agent.rollout import Episode
 
 
 @dataclass
@@ -262,7 +262,7 @@ IMITATION = Algorithm(
     uses=_GRADIENT | _EPOCHS | {"value_coef"},
 )
 """Behaviour cloning (Pomerleau 1989) and DAgger (Ross et al. 2011, arXiv 1011.0686): -log pi of
-what the expert would do; who plays is said in :mod:`lang_agent.imitation`.
+what the expert would do; who plays is said in :mod:`lang_agent.dagger`.
 
 Departures: a critic learns the returns of whoever played, for later training from reward; an
 entropy bonus unless entropy_coef=0; DAgger learns each rollout's states once and keeps none."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from lang_agent.episode import Decision, TextObservation
 from lang_agent.policy import LanguagePolicy
-from lang_agent.rollout import Decision, TextObservation
 
 ROWS = 16  # sequences in one forward pass
 

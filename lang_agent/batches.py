@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lang_agent.action_tree import NO_PHRASES, ActionTree, decisions_in
+from lang_agent.episode import NO_LABEL, Decision, Episode
 from lang_agent.policy import LanguagePolicy
-from lang_agent.rollout import NO_LABEL, Decision, Episode
 from lang_agent.scoring import Layout, lay_out
 
 BUSY = 1024  # tokens

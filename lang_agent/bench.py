@@ -15,17 +15,19 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from lang_agent.agents import PolicyAgent, RandomAgent
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.baselines import EachPhraseAgent, as_published, score_cached, score_each
 from lang_agent.batches import Sample, to_samples
 from lang_agent.decide import DecideConfig
+from lang_agent.episode import Agent, Decision, Episode, TextObservation
 from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import gradient_step, update
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
+from lang_agent.policy_agent import PolicyAgent
 from lang_agent.precision import matmul_rate
-from lang_agent.rollout import Agent, Decision, Episode, TextObservation, play
+from lang_agent.rollout import play
+from lang_agent.scripted import RandomAgent
 from lang_agent.text_config import TextConfig
 from lang_agent.tokenizer import default_texts
 

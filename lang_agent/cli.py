@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang_agent.cli_imitation import IMITATE, Demos, demos
-from lang_agent.cli_options import Bench, Envs, Evaluate, Export, Play, ShowPrompt
+from lang_agent.cli_options import Bench, Envs, Evaluate, Export, Play, ShowPrompt, agent_of
 from lang_agent.cli_parse import as_trained, names_others, parse, take, take_switch
 from lang_agent.cli_text import Generate, Pretrain, as_text, generate, pretrain
 from lang_agent.config_file import load_config
@@ -53,9 +53,9 @@ def train(
 
 def _train(run: Trainer) -> None:
     from lang_agent import progress
-    from lang_agent.evaluation import EVALUATION_SEED
     from lang_agent.report import check_drawn, film, plot_learning
     from lang_agent.run_folder import read_evaluations
+    from lang_agent.seeding import EVALUATION_SEED
 
     if run.config.gif:
         check_drawn(run.make_env(render_mode="rgb_array"))
@@ -110,7 +110,7 @@ def evaluate(args: Evaluate) -> None:
     try:
         for env_id in args.envs:
             envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
-            agent = make_agent(args.policy, len(envs), args)
+            agent = agent_of(args, args.policy, len(envs))
             rows += evaluation.evaluate(
                 agent, envs, args.episodes, name=env_id, on_env_error=args.on_env_error
             )
@@ -138,10 +138,10 @@ def play(args: Play) -> None:
 
         try_place(Path(args.gif))
         env = args.text.make(args.env, render_mode="rgb_array")
-        episode = film(make_agent(args.agent, 1, args), env, args.seed, Path(args.gif))
+        episode = film(agent_of(args, args.agent, 1), env, args.seed, Path(args.gif))
         say(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
         return
-    agent = None if args.agent == "human" else make_agent(args.agent, 1, args)
+    agent = None if args.agent == "human" else agent_of(args, args.agent, 1)
     env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
     if args.record:
         from lang_agent.demonstrations import refuse_evaluation_seeds
@@ -173,10 +173,10 @@ def envs(args: Envs) -> None:
 
 def prompt(args: ShowPrompt) -> None:
     """Show what an agent would read, with its token count."""
-    from lang_agent.checkpoint import load_policy
     from lang_agent.gpt2 import SIZES
     from lang_agent.policy import LanguagePolicy
     from lang_agent.stepping import env_error
+    from lang_agent.store import load_policy
     from lang_agent.vocabulary import sample_texts
 
     env = args.text.make(args.env)
@@ -214,9 +214,10 @@ def bench(args: Bench) -> None:
 
 def export(args: Export) -> None:
     """Copy a run's model and its words into a folder of their own."""
-    from lang_agent.checkpoint import load_policy, write_sealed
     from lang_agent.config_file import save_config
     from lang_agent.run_folder import CONFIG_FILE
+    from lang_agent.sealed import write_sealed
+    from lang_agent.store import load_policy
 
     folder = Path(args.out)
     if folder.exists() or folder.is_symlink():
@@ -231,32 +232,6 @@ def export(args: Export) -> None:
     write_sealed(folder, write)
     size = sum(file.stat().st_size for file in folder.iterdir())
     say(f"{folder}: {size / 2**20:.1f} MiB")
-
-
-def make_agent(name: str, slots: int, args: Evaluate | Play | Demos) -> Any:
-    """The agent called ``name``: random, bot, constant:<action>, or a policy's folder or id."""
-    from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
-
-    kind, _, value = name.partition(":")
-    if name == "random":
-        return RandomAgent(args.seed)
-    if name == "bot":
-        return BotAgent()
-    if kind == "constant":
-        if not value:
-            raise LangAgentError("The constant agent needs its action: constant:<action>.")
-        return ConstantAgent(as_text(value))
-    import torch
-
-    from lang_agent.agents import PolicyAgent
-    from lang_agent.checkpoint import load_policy
-    from lang_agent.threads import use_threads
-
-    policy = load_policy(name, chat=args.chat, trust=args.trust)
-    use_threads(None, policy, policy.device)
-    policy.set_precision(args.precision)
-    generator = torch.Generator().manual_seed(args.seed)
-    return PolicyAgent(policy, slots, args.decide, generator=generator)
 
 
 def imitate(config: TrainConfig, *, trust: bool = False) -> None:

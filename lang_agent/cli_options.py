@@ -7,7 +7,10 @@ from typing import Annotated
 
 import tyro
 
+from lang_agent.console import as_text
 from lang_agent.decide import DecideConfig
+from lang_agent.episode import Agent
+from lang_agent.errors import LangAgentError
 from lang_agent.ranges import Range, check_ranges
 from lang_agent.text_config import TextConfig
 
@@ -79,6 +82,42 @@ class Play:
 
 
 @dataclass(frozen=True)
+class Demos:
+    """`demos`'s options."""
+
+    env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    agent: str = "bot"
+    """bot, random, a run or model folder, or a hub id; `lang-agent play --record` takes a
+    person's."""
+    text: TextConfig = field(default_factory=TextConfig)
+    episodes: Count = 1000
+    noise: Annotated[float, Range(0, 1)] = 0.0
+    """The share of the bot's actions replaced by random ones; what it wanted is recorded too."""
+    seed: Seed = 0
+    """Of the first episode; the others follow it."""
+    workers: Annotated[int, Range(1, 1024)] = 1
+    """Processes in which the bot plays."""
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
+    chat: bool | None = None
+    """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
+    trained, and for any other model where it has a template."""
+    on_env_error: str = "stop"
+    """What becomes of an episode whose environment raises: stop, skip or retry."""
+    out: str = "demonstrations.jsonl.gz"
+    """The file; .gz compresses it."""
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.agent != "bot" and (self.noise or self.workers > 1):
+            raise LangAgentError("noise and workers are the bot's alone.")
+
+
+@dataclass(frozen=True)
 class Envs:
     """`envs`'s options."""
 
@@ -133,3 +172,18 @@ class Export:
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
     anything."""
+
+
+def agent_of(args: Evaluate | Play | Demos, name: str, slots: int) -> Agent:
+    """The agent called ``name``, acting as a command's options say."""
+    from lang_agent.make_agent import make_agent
+
+    return make_agent(
+        as_text(name),
+        slots,
+        args.decide,
+        seed=args.seed,
+        precision=args.precision,
+        chat=args.chat,
+        trust=args.trust,
+    )

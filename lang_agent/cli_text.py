@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import tyro
 
 from lang_agent.cli_options import Count, Seed
-from lang_agent.console import say
+from lang_agent.console import as_text, say
 from lang_agent.errors import LangAgentError
 from lang_agent.ranges import Range, check_ranges
 
@@ -91,16 +90,11 @@ def generate(args: Generate) -> None:
             say((asked, "dim"), text)
 
 
-def as_text(argument: str) -> str:
-    """What was typed, also where the locale does not know its letters and Python kept the bytes."""
-    return os.fsencode(argument).decode("utf-8", errors="replace")
-
-
 def continuations(args: Generate, prompt: str) -> list[str]:
     """``count`` texts after a prompt, by transformers' own decoding."""
     import torch
 
-    from lang_agent.checkpoint import load_policy
+    from lang_agent.store import load_policy
 
     policy = load_policy(args.policy, chat=args.chat, trust=args.trust)
     row = policy.encode_prompt(prompt)

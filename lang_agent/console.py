@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import os
 import sys
 import warnings
 from typing import Any
@@ -56,3 +57,8 @@ def _show_warning(message: Any, category: type[Warning], *rest: Any) -> None:
         complain(message)
     else:
         _python_shows(message, category, *rest)
+
+
+def as_text(argument: str) -> str:
+    """What was typed, also where the locale does not know its letters and Python kept the bytes."""
+    return os.fsencode(argument).decode("utf-8", errors="replace")

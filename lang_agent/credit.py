@@ -11,10 +11,10 @@ from lang_agent import advantages
 from lang_agent.algorithms import Algorithm, LearnState, discounted, uses_critic
 from lang_agent.batches import Sample, to_samples
 from lang_agent.decide import DecideConfig
+from lang_agent.episode import Decision, Episode, Step
 from lang_agent.learn_config import LearnConfig
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference, read_reference, read_token_values
-from lang_agent.rollout import Decision, Episode, Step
 
 TokenCredit = list[list[list[float]]]
 """Per episode and decision: one number, or one a token."""

@@ -12,27 +12,21 @@ import gzip
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
-import torch
 
 from lang_agent.action_parser import parse_action
-from lang_agent.agents import BotAgent, PolicyAgent
+from lang_agent.episode import NO_LABEL, Decision, Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError, shown
-from lang_agent.evaluation import EVALUATION_SEED
 from lang_agent.files import json_lines, whole, writing
 from lang_agent.policy import LanguagePolicy
-from lang_agent.rollout import NO_LABEL, Decision, Episode, Step, TextObservation, play
-from lang_agent.stepping import EnvErrors, as_reward
-from lang_agent.text_config import TextConfig
+from lang_agent.policy_agent import PolicyAgent
+from lang_agent.seeding import EVALUATION_SEED
+from lang_agent.stepping import as_reward
 
 
 def write_demonstrations(path: Path, env_id: str, episodes: Iterable[Episode]) -> int:
@@ -176,48 +170,3 @@ class Demonstrations:
             decision = self._agent.record(0, seen, old.action, old.choice)
             steps.append(Step(seen, decision, step.reward, step.info))
         return replace(episode, steps=steps)
-
-
-def demonstrate(
-    env_id: str,
-    text: TextConfig,
-    episodes: int,
-    *,
-    seed: int = 0,
-    noise: float = 0.0,
-    workers: int = 1,
-    on_env_error: str = "stop",
-) -> Iterator[Episode]:
-    """Episodes of the expert, those that succeed or not, in the order of their seeds.
-
-    The same seeds give the same episodes however many ``workers`` there are. What becomes of those
-    whose environment raises is said by ``on_env_error`` (:class:`lang_agent.stepping.EnvErrors`).
-    """
-    parts = [range(first, min(first + PART, seed + episodes)) for first in
-             range(seed, seed + episodes, PART)]  # fmt: skip
-    work = partial(_play_part, env_id, text, noise, on_env_error)
-    if workers == 1:
-        for part in parts:
-            yield from work(part)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            for played in pool.map(work, parts):
-                yield from played
-        except BrokenProcessPool:
-            raise LangAgentError(
-                f"One of the {workers} worker processes was killed, perhaps for want of memory: "
-                "use fewer."
-            ) from None
-
-
-PART = 50  # episodes that a worker plays before it reports
-
-
-def _play_part(
-    env_id: str, text: TextConfig, noise: float, on_env_error: str, seeds: Sequence[int]
-) -> list[Episode]:
-    generator = torch.Generator().manual_seed(seeds[0])
-    errors = EnvErrors(on_env_error)
-    played = play(BotAgent(noise, generator), [text.make(env_id)], seeds, errors=errors)
-    return sorted(played, key=lambda episode: episode.index)

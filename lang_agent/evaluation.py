@@ -10,12 +10,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy.stats import binomtest
 
+from lang_agent.episode import Agent, Episode
 from lang_agent.ranges import require
-from lang_agent.rollout import Agent, Episode, play
+from lang_agent.rollout import play
+from lang_agent.seeding import EVALUATION_SEED
 from lang_agent.stepping import EnvError, EnvErrors
-
-EVALUATION_SEED = 1_000_000_000
-"""The first seed of evaluation; training draws its seeds below it."""
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,12 @@ from itertools import islice
 
 import torch
 
-from lang_agent.agents import PolicyAgent
 from lang_agent.credit import scaled_reward
+from lang_agent.episode import Episode, Step
 from lang_agent.learn_config import LearnConfig
-from lang_agent.rollout import Episode, Step
-from lang_agent.text_env import Achieved, TextEnv
+from lang_agent.policy_agent import PolicyAgent
+from lang_agent.text_env import TextEnv
+from lang_agent.world import Achieved
 
 TELLINGS = 4  # of an episode, for each task that it fulfilled a mission of
 

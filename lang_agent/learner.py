@@ -25,13 +25,13 @@ from lang_agent.batches import (
 )
 from lang_agent.credit import assess, flat_groups, scaled_reward
 from lang_agent.decide import DecideConfig
+from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.learn_config import LearnConfig
 from lang_agent.objective import Measured, critic_part, hindsight_loss, token_weights, total_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
 from lang_agent.reference import Reference, adapted
-from lang_agent.rollout import Episode
 from lang_agent.trust_region import trust_region_step
 
 MAX_SKIPPED = 10  # steps in a row that may come out not finite

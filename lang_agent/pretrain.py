@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lang_agent.checkpoint import load_policy, save_whole
 from lang_agent.errors import LangAgentError
 from lang_agent.files import lines_of, read_text, try_place
 from lang_agent.gpt2 import SIZES
 from lang_agent.likelihood import language_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
+from lang_agent.store import load_policy, save_whole
 
 
 def pretrain(

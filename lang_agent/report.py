@@ -13,9 +13,10 @@ import imageio.v3 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lang_agent.episode import Agent, Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.files import json_lines, tell, try_place, write_whole
-from lang_agent.rollout import Agent, Episode, play
+from lang_agent.rollout import play
 from lang_agent.stepping import env_name
 
 PANEL_WIDTH = 460

@@ -10,15 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-from lang_agent import rewards as shipped
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.trust import load_function
 
 Reward = Callable[..., Any]
 ONE = ("prompt", "text", "tokens", "info")  # what a reward may ask for of one text
 MANY = ("prompts", "texts", "tokens_of", "infos")  # and of all texts of a group at once
+
+
+OF_WORDS, OF_MODELS = "lang_agent.rewards", "lang_agent.model_rewards"
+SHIPPED = {
+    **dict.fromkeys(("length", "diversity", "repetition", "keywords", "matches"), OF_WORDS),
+    **dict.fromkeys(("sentences", "rudeness", "sentiment"), OF_WORDS),
+    **dict.fromkeys(("classified", "coherence", "fluency"), OF_MODELS),
+}
+"""The rewards that a rubric knows by name, and their modules: those of models are imported where
+they are asked for."""
 
 
 class NotJudgedError(LangAgentError):
@@ -212,10 +222,10 @@ def _part(name: str, settings: Any) -> Part:
     reward: Reward
     if ":" in name:
         reward = load_function(name)
-    elif name in shipped.SHIPPED:
-        reward = getattr(shipped, name)
+    elif name in SHIPPED:
+        reward = getattr(import_module(SHIPPED[name]), name)
     else:
-        raise unknown("reward", name, [*shipped.SHIPPED, "module:function"])
+        raise unknown("reward", name, [*SHIPPED, "module:function"])
     parameters = inspect.signature(reward).parameters
     for option in options:
         if option not in parameters or option in (*ONE, *MANY):

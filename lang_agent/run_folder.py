@@ -20,7 +20,6 @@ from typing import IO, Any
 
 from lang_agent.alarms import Watch
 from lang_agent.algorithms import LearnState
-from lang_agent.checkpoint import FOLDER, list_checkpoints, read_record
 from lang_agent.config_file import as_data, from_dict, load_config, save_config
 from lang_agent.errors import LangAgentError
 from lang_agent.files import (
@@ -35,6 +34,7 @@ from lang_agent.files import (
     write_whole,
     writing,
 )
+from lang_agent.store import FOLDER, list_checkpoints, read_record
 from lang_agent.train_config import TrainConfig
 
 try:

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from lang_agent.episode import Episode
 from lang_agent.files import writing
-from lang_agent.rollout import Episode
 from lang_agent.run_folder import METRICS_FILE
 
 

@@ -11,13 +11,14 @@ import torch
 
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.architecture import freeze_layers
-from lang_agent.checkpoint import load_policy, model_folder, refuse_damaged, save_whole
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.gpt2 import SIZES
 from lang_agent.lora import add_lora, base_of, has_lora
 from lang_agent.mixture import Mixture, make_mixture
 from lang_agent.policy import LanguagePolicy
 from lang_agent.run_folder import BASE_FOLDER
+from lang_agent.sealed import refuse_damaged
+from lang_agent.store import load_policy, model_folder, save_whole
 from lang_agent.text_env import TextEnv
 from lang_agent.train_config import TrainConfig
 from lang_agent.vocabulary import sample_texts

@@ -12,6 +12,9 @@ import json
 
 import numpy as np
 
+EVALUATION_SEED = 1_000_000_000
+"""The first seed of evaluation; training draws its seeds below it."""
+
 
 def derive(seed: int, *names: str | int) -> int:
     """The seed of the stream called ``names`` under ``seed``: an integer in [0, 2**63).

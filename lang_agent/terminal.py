@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import gymnasium
 
 from lang_agent.console import console, say
-from lang_agent.rollout import Agent, Decision, Episode, TextObservation, play
+from lang_agent.episode import Agent, Decision, Episode, TextObservation
+from lang_agent.rollout import play
 
 
 class _Person:

@@ -14,33 +14,27 @@ from typing import Any
 import gymnasium
 import torch
 
-from lang_agent.agents import PolicyAgent
 from lang_agent.alarms import alarms
 from lang_agent.algorithms import ALGORITHMS, at_progress, settle
-from lang_agent.checkpoint import (
-    load_policy,
-    refuse_damaged,
-    restore,
-    save_checkpoint,
-    save_whole,
-    usable_checkpoint,
-)
+from lang_agent.checkpoint import restore, save_checkpoint, usable_checkpoint
 from lang_agent.config_file import as_data
+from lang_agent.dagger import apprentice
 from lang_agent.demonstrations import Demonstrations
+from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
-from lang_agent.evaluation import EVALUATION_SEED, Evaluation, evaluate
+from lang_agent.evaluation import Evaluation, evaluate
 from lang_agent.files import set_aside, tell
 from lang_agent.gpt2 import SIZES
 from lang_agent.hindsight import retell
-from lang_agent.imitation import apprentice
 from lang_agent.learner import update
 from lang_agent.lora import has_lora
 from lang_agent.memory import release_unused_memory
 from lang_agent.mixture import Mixture, learnable
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
+from lang_agent.policy_agent import PolicyAgent
 from lang_agent.reference import Reference
-from lang_agent.rollout import Episode, play
+from lang_agent.rollout import play
 from lang_agent.run_folder import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -56,7 +50,10 @@ from lang_agent.run_folder import (
 )
 from lang_agent.run_log import RunLog, reward_parts
 from lang_agent.run_parts import find_device, first_policy, make_env, watch_achieved
+from lang_agent.sealed import refuse_damaged
+from lang_agent.seeding import EVALUATION_SEED
 from lang_agent.stepping import EnvError, EnvErrors
+from lang_agent.store import load_policy, save_whole
 from lang_agent.text_env import TextEnv
 from lang_agent.threads import use_threads
 from lang_agent.train_config import TrainConfig

@@ -18,9 +18,10 @@ from gymnasium import spaces
 from gymnasium.envs.registration import namespace, registry
 
 from lang_agent.errors import LangAgentError, unknown, user_code
-from lang_agent.text_env import IN_WORDS, TEXT_OPTIONS, Renderer, TextEnv, World
+from lang_agent.text_env import TEXT_OPTIONS, TextEnv
 from lang_agent.trust import find
 from lang_agent.wording import Wordings
+from lang_agent.world import IN_WORDS, Renderer, World
 
 NAMESPACE = "lang_agent"
 

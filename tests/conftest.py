@@ -18,7 +18,8 @@ import torch
 from transformers import GPT2TokenizerFast
 
 from lang_agent.policy import LanguagePolicy
-from lang_agent.text_env import TextEnv, World
+from lang_agent.text_env import TextEnv
+from lang_agent.world import World
 
 DATA = Path(__file__).parent / "data"
 torch.set_num_threads(1)

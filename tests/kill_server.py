@@ -137,7 +137,7 @@ def outcome(run: Path) -> dict[str, Any]:
     """All that a finished run leaves, times and places aside."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from lang_agent.checkpoint import list_checkpoints
+    from lang_agent.store import list_checkpoints
 
     last = list_checkpoints(run)[-1]
     record = json.loads((last / "trainer.json").read_text())
@@ -171,7 +171,8 @@ def outcome(run: Path) -> dict[str, Any]:
 def _prepare(folder: Path) -> None:
     from test_golden import LEVEL, make_policy
 
-    from lang_agent.demonstrations import demonstrate, write_demonstrations
+    from lang_agent.demonstrate import demonstrate
+    from lang_agent.demonstrations import write_demonstrations
 
     for name, prose in (("model", False), ("writer", True)):
         make_policy(prose).save_pretrained(folder / name)

@@ -33,13 +33,14 @@ from lang_agent.advantages import (
 from lang_agent.alarms import Watch, alarms
 from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
 from lang_agent.batches import collate, to_samples, tokens_weight
-from lang_agent.checkpoint import latest_checkpoint
 from lang_agent.config_file import load_config, save_config
 from lang_agent.credit import assess, flat_groups
 from lang_agent.decide import DecideConfig
+from lang_agent.episode import Decision, Episode, Step, TextObservation
 from lang_agent.learn_config import LearnConfig
 from lang_agent.objective import total_loss
-from lang_agent.rollout import Decision, Episode, Step, TextObservation, play
+from lang_agent.rollout import play
+from lang_agent.store import latest_checkpoint
 from lang_agent.text_config import TextConfig
 from lang_agent.train_config import TrainConfig
 from lang_agent.trainer import resume, start

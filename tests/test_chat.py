@@ -9,11 +9,11 @@ from families import VOCABULARY, byte_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, TrainConfig
-from lang_agent.checkpoint import load_policy
 from lang_agent.codec import Codec
 from lang_agent.decide import GENERATE, DecideConfig
+from lang_agent.episode import TextObservation
 from lang_agent.learn_config import LearnConfig
-from lang_agent.rollout import TextObservation
+from lang_agent.store import load_policy
 from lang_agent.trainer import start
 
 CHATML = (
@@ -186,7 +186,7 @@ def test_no_special_token_stands_in_a_text():
 def test_generate_writes_the_answer_without_what_ends_it(policy, monkeypatch):
     from lang_agent import cli_text
 
-    monkeypatch.setattr("lang_agent.checkpoint.load_policy", lambda *_, **__: policy)
+    monkeypatch.setattr("lang_agent.store.load_policy", lambda *_, **__: policy)
     args = cli_text.Generate(("Where?",), temperature=0.0, max_new_tokens=5)
     (text,) = cli_text.continuations(args, "Where?")
     ids = torch.tensor([policy.encode_prompt("Where?")])

@@ -15,13 +15,13 @@ import pytest
 
 import lang_agent
 from lang_agent import cli
-from lang_agent.checkpoint import SUMS_FILE, damage
 from lang_agent.config_file import load_config
 from lang_agent.console import say
 from lang_agent.decide import DecideConfig
 from lang_agent.demonstrations import read_demonstrations
 from lang_agent.errors import LangAgentError, user_code
 from lang_agent.files import lines_of, read_text, whole, write_whole
+from lang_agent.sealed import SUMS_FILE, damage
 from lang_agent.text_config import TextConfig
 from lang_agent.train_config import TrainConfig
 from lang_agent.yaml_data import read_yaml

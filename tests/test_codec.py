@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lang_agent import LanguagePolicy, PolicyAgent
 from lang_agent.codec import Codec
 from lang_agent.decide import GENERATE, DecideConfig
-from lang_agent.rollout import TextObservation
+from lang_agent.episode import TextObservation
 
 PHRASES = ("turn left", "go forward", "say it is naïve!")
 PROMPT = "Goal: go to the red ball\nYou see a wall 3 steps left.\nAction: "

@@ -17,10 +17,12 @@ from conftest import BANDIT, Bandit, make_bandit
 from test_golden import BASE, make_policy
 
 from lang_agent import LangAgentError, cli
-from lang_agent.agents import ConstantAgent, PolicyAgent, RandomAgent
-from lang_agent.evaluation import EVALUATION_SEED, EvaluationError, evaluate
+from lang_agent.evaluation import EvaluationError, evaluate
 from lang_agent.files import TellWarning
+from lang_agent.policy_agent import PolicyAgent
 from lang_agent.rollout import play
+from lang_agent.scripted import ConstantAgent, RandomAgent
+from lang_agent.seeding import EVALUATION_SEED
 from lang_agent.stepping import MAX_IN_A_ROW, RETRIES, EnvError, EnvErrors, as_reward
 from lang_agent.text_config import TextConfig
 from lang_agent.text_env import TextEnv

@@ -12,7 +12,7 @@ import torch
 
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent
 from lang_agent.decide import GENERATE, DecideConfig
-from lang_agent.rollout import TextObservation
+from lang_agent.episode import TextObservation
 
 PHRASES = ("go", "gone", "turn left", "turn right now")
 PROMPTS = ("Goal: the red ball\nAction: ", "x", "You see a wall 3 steps left\nAction: ")

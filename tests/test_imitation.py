@@ -11,32 +11,35 @@ from conftest import BANDIT, Bandit, make_bandit
 from lang_agent.envs import wordings
 
 import lang_agent
-from lang_agent.agents import BotAgent, RandomAgent
 from lang_agent.batches import to_samples
 from lang_agent.cli import run
+from lang_agent.dagger import Apprentice
 from lang_agent.decide import DecideConfig
+from lang_agent.demonstrate import demonstrate
 from lang_agent.demonstrations import (
     Demonstrations,
-    demonstrate,
     label_own,
     read_demonstrations,
     write_demonstrations,
 )
+from lang_agent.episode import NO_LABEL
 from lang_agent.errors import LangAgentError
-from lang_agent.imitation import Apprentice
+from lang_agent.expert import BotAgent
 from lang_agent.learn_config import ImitationConfig, LearnConfig
 from lang_agent.learner import update
 from lang_agent.mixture import learnable, make_mixture
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
-from lang_agent.rollout import NO_LABEL, play
+from lang_agent.rollout import play
+from lang_agent.scripted import RandomAgent
 from lang_agent.text_config import TextConfig
-from lang_agent.text_env import ExpertLostError, TextEnv
+from lang_agent.text_env import TextEnv
 from lang_agent.tokenizer import known_words, train_tokenizer
 from lang_agent.train_config import TrainConfig
 from lang_agent.trainer import start
 from lang_agent.vocabulary import sample_texts
 from lang_agent.wording import Wording
+from lang_agent.world import ExpertLostError
 
 ENV = "BabyAI-MixedLocal-v0"
 NAMES = (*wordings.NOUNS, *wordings.COLORS)

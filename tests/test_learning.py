@@ -11,7 +11,6 @@ from conftest import make_bandit
 import lang_agent
 from lang_agent import losses
 from lang_agent.advantages import gae, returns_to_go, standardise
-from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS, LearnState, settle
 from lang_agent.batches import by_length, collate, minibatches, to_samples
 from lang_agent.credit import assess
@@ -22,6 +21,7 @@ from lang_agent.learner import update
 from lang_agent.objective import decision_log_probs, total_loss
 from lang_agent.optimizer import Optimizer
 from lang_agent.policy import LanguagePolicy
+from lang_agent.policy_agent import PolicyAgent
 from lang_agent.rollout import play
 
 

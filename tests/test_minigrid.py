@@ -188,7 +188,7 @@ def test_renderers_by_name(renderer):
 
 
 def test_the_bot_solves_mixed_local_in_words():
-    from lang_agent.agents import BotAgent
+    from lang_agent.expert import BotAgent
     from lang_agent.rollout import play
 
     envs = [lang_agent.make("BabyAI-MixedLocal-v0", num_dists=4) for _ in range(2)]

@@ -17,9 +17,9 @@ from test_golden import BASE, LEVEL, make_policy
 
 import lang_agent
 from lang_agent import LangAgentError, cli, files, pretrain, report
-from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
-from lang_agent.demonstrations import demonstrate, read_demonstrations, write_demonstrations
-from lang_agent.evaluation import EVALUATION_SEED
+from lang_agent.demonstrate import demonstrate
+from lang_agent.demonstrations import read_demonstrations, write_demonstrations
+from lang_agent.expert import BotAgent
 from lang_agent.files import (
     TellWarning,
     json_lines,
@@ -30,6 +30,8 @@ from lang_agent.files import (
     write_whole,
 )
 from lang_agent.rollout import play
+from lang_agent.scripted import ConstantAgent, RandomAgent
+from lang_agent.seeding import EVALUATION_SEED
 from lang_agent.trainer import start
 
 ROOM = "BabyAI-GoToRedBallNoDists-v0"

@@ -31,12 +31,12 @@ from lang_agent.attention import attend
 from lang_agent.batches import by_length, collate, to_samples
 from lang_agent.cache import RaggedCache
 from lang_agent.decide import RULES, DecideConfig
+from lang_agent.episode import TextObservation
 from lang_agent.fused import works
 from lang_agent.muon import Muon, orthogonal
 from lang_agent.objective import decision_log_probs
 from lang_agent.optimizer import Optimizer
 from lang_agent.precision import WORTH_IT, bf16_speed, choose_precision, fastest_in_turns
-from lang_agent.rollout import TextObservation
 from lang_agent.scoring import lay_out
 
 SIXTEEN = (torch.bfloat16, torch.float16)

@@ -19,10 +19,11 @@ import torch
 from kill_server import Runs, outcome
 from test_golden import BASE, make_policy
 
-from lang_agent import LangAgentError, checkpoint, cli, run_log, trainer
-from lang_agent.checkpoint import damage, list_checkpoints, load_policy, save_whole
+from lang_agent import LangAgentError, cli, run_log, sealed, trainer
 from lang_agent.files import TellWarning
 from lang_agent.run_folder import RunLock, read_evaluations
+from lang_agent.sealed import damage
+from lang_agent.store import list_checkpoints, load_policy, save_whole
 from lang_agent.trainer import resume, start
 
 CONFIG = replace(
@@ -359,7 +360,7 @@ def test_progress_that_another_version_wrote_is_one_sentence(copy):
         record = json.loads((place / "trainer.json").read_text())
         record["progress"]["learning"]["momentum"] = 1
         (place / "trainer.json").write_text(json.dumps(record))
-        checkpoint.seal(place)
+        sealed.seal(place)
     with pytest.raises(LangAgentError, match=r"another version of lang_agent.*momentum"):
         resume(copy)
 
@@ -564,7 +565,7 @@ def test_a_model_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def fails(folder):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(checkpoint, "seal", fails)
+    monkeypatch.setattr(sealed, "seal", fails)
     with pytest.raises(LangAgentError, match="No space left on device; free some space"):
         save_whole(make_policy(False), tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

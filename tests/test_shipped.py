@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lang_agent.agents import PolicyAgent
 from lang_agent.cli import run
 from lang_agent.evaluation import evaluate
 from lang_agent.hub import SHIPPED
 from lang_agent.policy import LanguagePolicy
+from lang_agent.policy_agent import PolicyAgent
 from lang_agent.text_config import TextConfig
 
 

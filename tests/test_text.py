@@ -20,7 +20,6 @@ from lang_agent.envs.text_generation import DialogueEnv, PolicyPartner, TextGene
 
 import lang_agent
 from lang_agent import rewards
-from lang_agent.agents import PolicyAgent
 from lang_agent.algorithms import ALGORITHMS
 from lang_agent.batches import collate, share_prompts
 from lang_agent.cli import run
@@ -31,6 +30,7 @@ from lang_agent.learn_config import LearnConfig
 from lang_agent.learner import LearnState
 from lang_agent.objective import decision_log_probs, total_loss
 from lang_agent.policy import LanguagePolicy
+from lang_agent.policy_agent import PolicyAgent
 from lang_agent.rollout import play
 from lang_agent.rubric import NotJudgedError, Part, Rubric, Writing
 from lang_agent.sampling import token_log_probs

@@ -12,8 +12,7 @@ import torch
 from test_golden import BASE, make_policy
 from torch import nn
 
-from lang_agent import cli
-from lang_agent.cli_options import Evaluate
+from lang_agent.cli_options import Evaluate, agent_of
 from lang_agent.threads import SMALL, use_threads
 from lang_agent.trainer import start
 
@@ -53,7 +52,7 @@ def test_a_run_takes_the_threads_of_its_model(told, expected, tmp_path):
 def test_playing_takes_the_threads_of_its_model(tmp_path):
     make_policy(prose=False).save_pretrained(tmp_path / "policy")
     args = Evaluate("BabyAI-GoToObjS4-v0", policy=str(tmp_path / "policy"))
-    cli.make_agent(args.policy, 1, args)
+    agent_of(args, args.policy, 1)
     assert torch.get_num_threads() == 1
 
 

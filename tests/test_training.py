@@ -17,13 +17,15 @@ from conftest import make_bandit
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lang_agent import LangAgentError, cli, trainer
-from lang_agent.agents import BotAgent, ConstantAgent, RandomAgent
-from lang_agent.checkpoint import list_checkpoints, load_policy
 from lang_agent.config_file import load_config, save_config
-from lang_agent.evaluation import EVALUATION_SEED, evaluate, wilson
+from lang_agent.evaluation import evaluate, wilson
+from lang_agent.expert import BotAgent
 from lang_agent.mixture import make_mixture
 from lang_agent.policy import LanguagePolicy
 from lang_agent.rollout import play
+from lang_agent.scripted import ConstantAgent, RandomAgent
+from lang_agent.seeding import EVALUATION_SEED
+from lang_agent.store import list_checkpoints, load_policy
 from lang_agent.text_config import TextConfig
 from lang_agent.train_config import TrainConfig
 

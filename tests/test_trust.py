@@ -145,7 +145,7 @@ def test_the_partner_of_a_strangers_dialogue(tmp_path, model, canary):
 
 
 def test_worker_processes_know_whose_word_it_is(tmp_path, canary):
-    from lang_agent.demonstrations import demonstrate
+    from lang_agent.demonstrate import demonstrate
 
     file = tmp_path / "config.yaml"
     file.write_text("text: {wording: canary:sing}")

@@ -18,12 +18,13 @@ import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lang_agent import cli, trainer
-from lang_agent.checkpoint import load_policy
 from lang_agent.config_file import load_config, save_config
-from lang_agent.demonstrations import demonstrate, read_demonstrations, write_demonstrations
+from lang_agent.demonstrate import demonstrate
+from lang_agent.demonstrations import read_demonstrations, write_demonstrations
 from lang_agent.learn_config import LearnConfig
 from lang_agent.policy import LanguagePolicy
 from lang_agent.prompt import Prompt, load_template
+from lang_agent.store import load_policy
 from lang_agent.text_config import TextConfig
 from lang_agent.tokenizer import train_tokenizer
 from lang_agent.train_config import TrainConfig

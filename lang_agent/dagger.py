@@ -14,11 +14,12 @@ from collections.abc import Sequence
 import gymnasium
 import torch
 
-from lang_agent.agents import BotAgent, PolicyAgent
 from lang_agent.decide import DecideConfig
+from lang_agent.episode import Decision, TextObservation
+from lang_agent.expert import BotAgent
 from lang_agent.learn_config import ImitationConfig
 from lang_agent.policy import LanguagePolicy
-from lang_agent.rollout import Decision, TextObservation
+from lang_agent.policy_agent import PolicyAgent
 
 
 class Apprentice(PolicyAgent):

@@ -1,0 +1,86 @@
+"""What an episode is made of: observations, decisions, steps; and what an agent is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium
+
+
+@dataclass(frozen=True)
+class TextObservation:
+    """What an agent acts on: the prompt, and the admissible phrases (None: free text)."""
+
+    prompt: str
+    actions: tuple[str, ...] | None
+    line: bool = False
+    """Of free text, whether one line is asked for."""
+
+
+NO_LABEL = -1  # in place of a choice: no phrase was chosen, or none is known to be right
+
+
+@dataclass
+class Decision:
+    """What an agent answered. Agents that do not learn fill in the action alone."""
+
+    action: str
+    context: list[int] = field(default_factory=list)  # token ids; shared by steps that extend it
+    position: int = 0  # of the prompt's last token in the context
+    choice: int = NO_LABEL  # index among the admissible phrases: of the action, or of the expert's
+    token_ids: list[int] = field(default_factory=list)  # L, where free text was written
+    log_probs: list[float] = field(default_factory=list)  # L, or one of a phrase; none if not drawn
+    value: float = 0.0
+    token_values: list[float] = field(default_factory=list)  # L, where tokens have credit
+    reference: list[float] = field(default_factory=list)  # L log-probs of the reference policy
+
+
+@dataclass
+class Step:
+    """One decision and what came of it."""
+
+    observation: TextObservation
+    decision: Decision
+    reward: float
+    info: dict[str, Any]
+    token_rewards: list[float] = field(default_factory=list)
+    """L, where tokens were rewarded apart; they are part of ``reward``."""
+
+
+@dataclass
+class Episode:
+    """A whole episode. ``last_value`` estimates what a truncation cut off; 0 once terminated."""
+
+    index: int  # in the order of the seeds
+    seed: int
+    steps: list[Step] = field(default_factory=list)
+    terminated: bool = False
+    truncated: bool = False
+    last_value: float = 0.0
+    judged: bool = True
+    """False where a reward could not tell, so that there is nothing to learn."""
+
+    @property
+    def total_reward(self) -> float:
+        """The undiscounted return."""
+        return sum(step.reward for step in self.steps)
+
+    @property
+    def success(self) -> bool:
+        return bool(self.steps) and bool(self.steps[-1].info.get("success", False))
+
+    @property
+    def invalid_actions(self) -> int:
+        return sum(bool(step.info.get("invalid_action")) for step in self.steps)
+
+
+class Agent(Protocol):
+    """Anything that answers prompts, several at a time."""
+
+    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+        """A new episode is about to begin in this slot."""
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        """One decision for each observation."""
