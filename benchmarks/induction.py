@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lang_agent.gpt2 import FINAL_GAIN, SIZES
-from lang_agent.induction import start_with_induction
+from lang_agent.models.gpt2 import FINAL_GAIN, SIZES
+from lang_agent.models.induction import start_with_induction
 
 COLORS, NOUNS, PLACES, ANSWERS, THINGS = 6, 3, 40, 3, 6
 FIRST_PLACE = COLORS + NOUNS
@@ -62,7 +62,7 @@ def examples(answer_of: list[int], draw: random.Random, spelled: str) -> tuple[T
 
 
 def new_model(seed: int, plain: bool) -> GPT2LMHeadModel:
-    """``nano``'s shape, as :func:`lang_agent.gpt2.new_gpt2` makes it but for the vocabulary."""
+    """``nano``'s shape, as :func:`lang_agent.models.gpt2.new_gpt2` has it, but for the words."""
     shape = SIZES["nano"]
     config = GPT2Config(
         vocab_size=UNMET.stop,
@@ -102,7 +102,7 @@ def main() -> None:
     model = new_model(args.seed, args.plain)
     matrices = {weight for weight in model.transformer.h.parameters() if weight.ndim == 2}
     others = [weight for weight in model.parameters() if weight not in matrices]
-    optimizers = [  # as lang_agent.optimizer has them
+    optimizers = [  # as lang_agent.learn.optimizer has them
         torch.optim.Muon(list(matrices), lr=2e-3, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0),
     ]

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from lang_agent.bench import gpt2
-from lang_agent.learn_config import LearnConfig
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
-from lang_agent.trainer import start
+from lang_agent.cli.bench import gpt2
+from lang_agent.learn.config import LearnConfig
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.trainer import start
 
 GIB = 2.0**30
 

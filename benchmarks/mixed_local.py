@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.config_file import load_config
-from lang_agent.evaluation import as_json, as_table, evaluate
-from lang_agent.policy_agent import PolicyAgent
+from lang_agent.evaluation.evaluate import as_json, as_table, evaluate
+from lang_agent.models.store import load_policy, model_folder
 from lang_agent.seeding import EVALUATION_SEED
-from lang_agent.store import load_policy, model_folder
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
 
 ENV = "BabyAI-MixedLocal-v0"
 WORDINGS = "wording=lang_agent.envs.wordings"

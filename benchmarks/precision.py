@@ -18,19 +18,20 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from lang_agent import LanguagePolicy, attention
-from lang_agent.algorithms import ALGORITHMS
-from lang_agent.bench import ENV, _record, gpt2
-from lang_agent.decide import DecideConfig
-from lang_agent.fused import linear_gelu, works
-from lang_agent.learn_config import LearnConfig
-from lang_agent.learner import gradient_step
-from lang_agent.muon import orthogonal
-from lang_agent.optimizer import Optimizer
-from lang_agent.policy_agent import PolicyAgent
-from lang_agent.precision import WORTH_IT, bf16_speed
+from lang_agent import LanguagePolicy
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.cli.bench import ENV, _record, gpt2
+from lang_agent.learn.algorithms import ALGORITHMS
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.learner import gradient_step
+from lang_agent.learn.muon import orthogonal
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.models import attention
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.fused_mlp import linear_gelu, works
+from lang_agent.models.precision import WORTH_IT, bf16_speed
 from lang_agent.rollout import play
-from lang_agent.text_config import TextConfig
+from lang_agent.text_env.config import TextConfig
 
 FP32, BF16 = torch.float32, torch.bfloat16
 NAMES = {FP32: "fp32", BF16: "bf16"}

@@ -28,11 +28,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import LearnConfig
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
-from lang_agent.trainer import Trainer
+from lang_agent.learn.config import LearnConfig
+from lang_agent.models.decide import DecideConfig
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.trainer import Trainer
 
 PROMPTS, GENERATIONS, PROMPT, NEW, VOCABULARY = 8, 8, 16, 32, 2000
 SAMPLES = PROMPTS * GENERATIONS

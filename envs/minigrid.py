@@ -26,8 +26,8 @@ from minigrid.core.constants import (
 from minigrid.minigrid_env import MiniGridEnv
 
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.text_env import TEXT_OPTIONS, TextEnv
-from lang_agent.world import IN_WORDS, World
+from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.world import IN_WORDS, World
 
 from .minigrid_bot import expert
 from .minigrid_bounds import bound_drawing, check_numbers

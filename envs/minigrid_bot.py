@@ -18,8 +18,8 @@ from minigrid.utils.baby_ai_bot import (
 )
 
 from lang_agent.errors import LangAgentError
-from lang_agent.wording import Wording
-from lang_agent.world import Expert, ExpertLostError
+from lang_agent.text_env.wording import Wording
+from lang_agent.text_env.world import Expert, ExpertLostError
 
 
 def expert(env: gymnasium.Env, wording: Wording) -> Expert:

@@ -10,7 +10,7 @@ import gymnasium
 from minigrid.core.actions import Actions
 from minigrid.core.world_object import Door, WorldObj
 
-from lang_agent.world import Achieved, Witness
+from lang_agent.text_env.world import Achieved, Witness
 
 
 def witness(env: gymnasium.Env) -> Witness:

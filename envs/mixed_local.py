@@ -30,8 +30,8 @@ from minigrid.envs.babyai.core.verifier import (
 )
 
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.text_env import TEXT_OPTIONS, TextEnv
-from lang_agent.world import Witness
+from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.world import Witness
 
 from .minigrid import make_world, text_env
 from .minigrid_bounds import check_numbers

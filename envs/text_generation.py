@@ -14,9 +14,9 @@ import gymnasium
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.files import lines_of, read_text
-from lang_agent.rubric import Part, Rubric, Verdict, Writing
+from lang_agent.rewards.rubric import Part, Rubric, Verdict, Writing
 from lang_agent.seeding import derive
-from lang_agent.spaces import AnyText
+from lang_agent.text_env.spaces import AnyText
 from lang_agent.trust import load_function
 
 PROMPTS = (

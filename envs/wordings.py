@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from lang_agent.wording import Wording
+from lang_agent.text_env.wording import Wording
 from lang_agent.words import slot
 
 from .minigrid import FRENCH, PHRASES

@@ -10,40 +10,40 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lang_agent.worlds import load_worlds, make
+from lang_agent.text_env.registry import load_worlds, make
 
 if TYPE_CHECKING:
-    from lang_agent.action_parser import ParsedAction, parse_action
+    from lang_agent.agents.policy_agent import PolicyAgent
     from lang_agent.episode import Episode
     from lang_agent.errors import LangAgentError
-    from lang_agent.evaluation import evaluate
-    from lang_agent.learn_config import LearnConfig
-    from lang_agent.policy import LanguagePolicy
-    from lang_agent.policy_agent import PolicyAgent
+    from lang_agent.evaluation.evaluate import evaluate
+    from lang_agent.learn.config import LearnConfig
+    from lang_agent.models.policy import LanguagePolicy
     from lang_agent.rollout import play
-    from lang_agent.text_config import TextConfig
-    from lang_agent.text_env import TextEnv
-    from lang_agent.train_config import TrainConfig
-    from lang_agent.trainer import Trainer
-    from lang_agent.world import Achieved, World
+    from lang_agent.text_env.action_parser import ParsedAction, parse_action
+    from lang_agent.text_env.config import TextConfig
+    from lang_agent.text_env.env import TextEnv
+    from lang_agent.text_env.world import Achieved, World
+    from lang_agent.train.config import TrainConfig
+    from lang_agent.train.trainer import Trainer
 
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
-    "Achieved": "world",
+    "Achieved": "text_env.world",
     "Episode": "episode",
     "LangAgentError": "errors",
-    "LanguagePolicy": "policy",
-    "LearnConfig": "learn_config",
-    "ParsedAction": "action_parser",
-    "PolicyAgent": "policy_agent",
-    "TextConfig": "text_config",
-    "TextEnv": "text_env",
-    "TrainConfig": "train_config",
-    "Trainer": "trainer",
-    "World": "world",
-    "evaluate": "evaluation",
-    "parse_action": "action_parser",
+    "LanguagePolicy": "models.policy",
+    "LearnConfig": "learn.config",
+    "ParsedAction": "text_env.action_parser",
+    "PolicyAgent": "agents.policy_agent",
+    "TextConfig": "text_env.config",
+    "TextEnv": "text_env.env",
+    "TrainConfig": "train.config",
+    "Trainer": "train.trainer",
+    "World": "text_env.world",
+    "evaluate": "evaluation.evaluate",
+    "parse_action": "text_env.action_parser",
     "play": "rollout",
 }
 __all__ = [

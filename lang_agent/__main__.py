@@ -8,6 +8,6 @@ if __name__ == "__main__":
     if not sys.flags.safe_path and sys.path[0] == os.getcwd():
         sys.path.append(sys.path.pop(0))
 
-    from lang_agent.cli import main
+    from lang_agent.cli.main import main
 
     main()

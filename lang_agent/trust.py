@@ -24,7 +24,8 @@ from lang_agent.errors import LangAgentError, shown, unknown
 
 OFFERED = ("lang_agent.envs", "lang_agent.rewards")
 """The modules whose functions are made to be named: worlds, renderers, wordings and rewards. Others
-of the package (``lang_agent.cli:run``) do what their arguments say, and a file gives the arguments.
+of the package (``lang_agent.cli.main:run``) do what their arguments say, and a file gives the
+arguments.
 """
 _NAME = re.compile(r"(?<![\w./-])[^\W\d][\w.]*:[\w./-]+")
 

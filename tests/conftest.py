@@ -17,9 +17,9 @@ import pytest
 import torch
 from transformers import GPT2TokenizerFast
 
-from lang_agent.policy import LanguagePolicy
-from lang_agent.text_env import TextEnv
-from lang_agent.world import World
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.text_env.env import TextEnv
+from lang_agent.text_env.world import World
 
 DATA = Path(__file__).parent / "data"
 torch.set_num_threads(1)

@@ -20,10 +20,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from lang_agent.config_file import save_config
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import ImitationConfig
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
+from lang_agent.learn.config import ImitationConfig
+from lang_agent.models.decide import DecideConfig
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
 
 TIMES = ("seconds", "steps_per_second", "acting_fraction")
 HERE = Path(__file__).parent
@@ -137,7 +137,7 @@ def outcome(run: Path) -> dict[str, Any]:
     """All that a finished run leaves, times and places aside."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from lang_agent.store import list_checkpoints
+    from lang_agent.models.store import list_checkpoints
 
     last = list_checkpoints(run)[-1]
     record = json.loads((last / "trainer.json").read_text())
@@ -171,8 +171,8 @@ def outcome(run: Path) -> dict[str, Any]:
 def _prepare(folder: Path) -> None:
     from test_golden import LEVEL, make_policy
 
-    from lang_agent.demonstrate import demonstrate
-    from lang_agent.demonstrations import write_demonstrations
+    from lang_agent.learn.demonstrations import write_demonstrations
+    from lang_agent.train.demonstrate import demonstrate
 
     for name, prose in (("model", False), ("writer", True)):
         make_policy(prose).save_pretrained(folder / name)
@@ -185,7 +185,7 @@ def _prepare(folder: Path) -> None:
 def _child(order: dict[str, Any], said: Path) -> int:
     import resource
 
-    from lang_agent import cli
+    from lang_agent.cli import main as cli
     from lang_agent.errors import LangAgentError
 
     handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -226,8 +226,8 @@ def _serve(folder: Path) -> None:
     import matplotlib.pyplot  # noqa: F401
     import torch
 
-    import lang_agent.progress
-    import lang_agent.report  # noqa: F401
+    import lang_agent.cli.progress
+    import lang_agent.evaluation.report  # noqa: F401
 
     torch.set_num_threads(1)
     _prepare(folder)

@@ -6,12 +6,12 @@ import torch
 from conftest import make_bandit
 
 from lang_agent import LanguagePolicy, PolicyAgent
-from lang_agent.algorithms import ALGORITHMS, LearnState, settle
-from lang_agent.credit import assess
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import LearnConfig
-from lang_agent.learner import update
-from lang_agent.optimizer import Optimizer
+from lang_agent.learn.algorithms import ALGORITHMS, LearnState, settle
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.credit import assess
+from lang_agent.learn.learner import update
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.models.decide import DecideConfig
 from lang_agent.rollout import play
 
 

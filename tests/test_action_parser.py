@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lang_agent import LangAgentError, parse_action
-from lang_agent.action_parser import MAX_READ, NEGATIONS, _english, normalise
+from lang_agent.text_env.action_parser import MAX_READ, NEGATIONS, _english, normalise
 
 ACTIONS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle", "go")
 

@@ -6,9 +6,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from lang_agent import losses
-from lang_agent.algorithms import ALGORITHMS, Algorithm, _gae, settle
-from lang_agent.learn_config import LearnConfig
+from lang_agent.learn import losses
+from lang_agent.learn.algorithms import ALGORITHMS, Algorithm, _gae, settle
+from lang_agent.learn.config import LearnConfig
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs/algorithms.md").read_text(encoding="utf-8")

@@ -20,7 +20,9 @@ from learn_bandit import assess_samples, learn, new_policy, rollout, token_credi
 from safetensors.torch import load_file
 
 from lang_agent import LangAgentError, PolicyAgent
-from lang_agent.advantages import (
+from lang_agent.config_file import load_config, save_config
+from lang_agent.episode import Decision, Episode, Step, TextObservation
+from lang_agent.learn.advantages import (
     alike,
     explained_variance,
     gae,
@@ -30,20 +32,18 @@ from lang_agent.advantages import (
     standardise,
     token_gae,
 )
-from lang_agent.alarms import Watch, alarms
-from lang_agent.algorithms import ALGORITHMS, LearnState, at_progress, settle
-from lang_agent.batches import collate, to_samples, tokens_weight
-from lang_agent.config_file import load_config, save_config
-from lang_agent.credit import assess, flat_groups
-from lang_agent.decide import DecideConfig
-from lang_agent.episode import Decision, Episode, Step, TextObservation
-from lang_agent.learn_config import LearnConfig
-from lang_agent.objective import total_loss
+from lang_agent.learn.algorithms import ALGORITHMS, LearnState, at_progress, settle
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.credit import assess, flat_groups
+from lang_agent.learn.objective import total_loss
+from lang_agent.learn.sequences import collate, to_samples, tokens_weight
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.store import latest_checkpoint
 from lang_agent.rollout import play
-from lang_agent.store import latest_checkpoint
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
-from lang_agent.trainer import resume, start
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.alarms import Watch, alarms
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.trainer import resume, start
 
 numbers = st.floats(-5, 5)
 
@@ -352,7 +352,7 @@ def test_a_run_killed_at_any_moment_ends_as_one_never_killed(tmp_path):
     whole = start(RUN, tmp_path / "whole")
     whole.run()
     save_config(RUN, tmp_path / "run.yaml")
-    command = [sys.executable, "-m", "lang_agent.cli", "train", "--config", "run.yaml"]
+    command = [sys.executable, "-m", "lang_agent.cli.main", "train", "--config", "run.yaml"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.Popen(
         [*command, "--out", "killed"],

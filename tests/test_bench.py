@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lang_agent import LanguagePolicy, bench
-from lang_agent.baselines import EachPhraseAgent, as_published, score_cached, score_each
+from lang_agent import LanguagePolicy
+from lang_agent.cli import bench
+from lang_agent.cli.baselines import EachPhraseAgent, as_published, score_cached, score_each
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from families import VOCABULARY, byte_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, TrainConfig
-from lang_agent.codec import Codec
-from lang_agent.decide import GENERATE, DecideConfig
 from lang_agent.episode import TextObservation
-from lang_agent.learn_config import LearnConfig
-from lang_agent.store import load_policy
-from lang_agent.trainer import start
+from lang_agent.learn.config import LearnConfig
+from lang_agent.models.codec import Codec
+from lang_agent.models.decide import GENERATE, DecideConfig
+from lang_agent.models.store import load_policy
+from lang_agent.train.trainer import start
 
 CHATML = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<end>\n{% endfor %}"
@@ -184,9 +184,9 @@ def test_no_special_token_stands_in_a_text():
 
 
 def test_generate_writes_the_answer_without_what_ends_it(policy, monkeypatch):
-    from lang_agent import cli_text
+    from lang_agent.cli import text as cli_text
 
-    monkeypatch.setattr("lang_agent.store.load_policy", lambda *_, **__: policy)
+    monkeypatch.setattr("lang_agent.models.store.load_policy", lambda *_, **__: policy)
     args = cli_text.Generate(("Where?",), temperature=0.0, max_new_tokens=5)
     (text,) = cli_text.continuations(args, "Where?")
     ids = torch.tensor([policy.encode_prompt("Where?")])

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 import lang_agent
-from lang_agent import cli
+from lang_agent.cli import main as cli
+from lang_agent.cli.console import say
 from lang_agent.config_file import load_config
-from lang_agent.console import say
-from lang_agent.decide import DecideConfig
-from lang_agent.demonstrations import read_demonstrations
 from lang_agent.errors import LangAgentError, user_code
 from lang_agent.files import lines_of, read_text, whole, write_whole
-from lang_agent.sealed import SUMS_FILE, damage
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
+from lang_agent.learn.demonstrations import read_demonstrations
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.sealed import SUMS_FILE, damage
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
 from lang_agent.yaml_data import read_yaml
 
 ENV = "BabyAI-GoToRedBallNoDists-v0"
@@ -41,7 +41,7 @@ def make(**options):
     return TextEnv(gymnasium.make("FrozenLake-v1", is_slippery=False), LAKE, **options)
 
 def quiet(rng):
-    from lang_agent.wording import Wording
+    from lang_agent.text_env.wording import Wording
     return Wording({"cross": "leave"})
 
 def brief(text, *, most=8):
@@ -172,7 +172,7 @@ def test_files_are_read_and_written_as_utf8_whatever_the_locale(folder):
     (folder / "prompts.jsonl").write_bytes('{"prompt": "Le\u2028 été"}\r\n'.encode("utf-8-sig"))
     code = (
         "from lang_agent.config_file import *\n"
-        "from lang_agent.train_config import TrainConfig\n"
+        "from lang_agent.train.config import TrainConfig\n"
         "import lang_agent, pathlib\n"
         "assert load_config('c.yaml', TrainConfig).model == '\\xe9'\n"
         "save_config(TrainConfig(model='\\xe9'), pathlib.Path('new.yaml'))\n"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lang_agent import LanguagePolicy, PolicyAgent
-from lang_agent.codec import Codec
-from lang_agent.decide import GENERATE, DecideConfig
 from lang_agent.episode import TextObservation
+from lang_agent.models.codec import Codec
+from lang_agent.models.decide import GENERATE, DecideConfig
 
 PHRASES = ("turn left", "go forward", "say it is naïve!")
 PROMPT = "Goal: go to the red ball\nYou see a wall 3 steps left.\nAction: "

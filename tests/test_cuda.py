@@ -9,11 +9,11 @@ import torch
 from conftest import make_bandit
 
 from lang_agent import LanguagePolicy, PolicyAgent, TrainConfig, evaluate
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import LearnConfig
+from lang_agent.learn.config import LearnConfig
+from lang_agent.models.decide import DecideConfig
 from lang_agent.rollout import play
-from lang_agent.text_config import TextConfig
-from lang_agent.trainer import resume, start
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.trainer import resume, start
 
 pytestmark = [
     pytest.mark.gpu,
@@ -71,8 +71,8 @@ def test_a_run_on_the_device_learns_saves_and_resumes(tmp_path, precision):
 
 
 def test_the_bandit_is_learned_on_the_device():
-    from lang_agent.learner import update
-    from lang_agent.optimizer import Optimizer
+    from lang_agent.learn.learner import update
+    from lang_agent.learn.optimizer import Optimizer
 
     envs = [make_bandit(prompt="minimal") for _ in range(16)]
     texts = [env.reset(seed=seed)[0] for seed, env in enumerate(envs)]

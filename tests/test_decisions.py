@@ -9,21 +9,21 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import BANDIT, gpt2_tokenizer, make_bandit
-from lang_agent.agents import _answer
 from test_learning import bandit_texts, samples_of
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import lang_agent
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, evaluate, play
-from lang_agent.action_parser import parse_action
-from lang_agent.action_tree import decisions_in
-from lang_agent.batches import collate
-from lang_agent.decide import GENERATE, RULES, DecideConfig
+from lang_agent.agents import _answer
 from lang_agent.episode import Episode, Step, TextObservation
-from lang_agent.learn_config import LearnConfig
-from lang_agent.learner import update
-from lang_agent.objective import decision_log_probs
-from lang_agent.optimizer import Optimizer
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.learner import update
+from lang_agent.learn.objective import decision_log_probs
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.sequences import collate
+from lang_agent.models.decide import GENERATE, RULES, DecideConfig
+from lang_agent.models.trie import decisions_in
+from lang_agent.text_env.action_parser import parse_action
 
 PHRASES = ("turn left", "turn right", "go", "go forward", "drop it here", "unfathomably")
 

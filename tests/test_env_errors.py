@@ -16,17 +16,18 @@ import torch
 from conftest import BANDIT, Bandit, make_bandit
 from test_golden import BASE, make_policy
 
-from lang_agent import LangAgentError, cli
-from lang_agent.evaluation import EvaluationError, evaluate
+from lang_agent import LangAgentError
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.agents.scripted import ConstantAgent, RandomAgent
+from lang_agent.cli import main as cli
+from lang_agent.evaluation.evaluate import EvaluationError, evaluate
 from lang_agent.files import TellWarning
-from lang_agent.policy_agent import PolicyAgent
 from lang_agent.rollout import play
-from lang_agent.scripted import ConstantAgent, RandomAgent
 from lang_agent.seeding import EVALUATION_SEED
 from lang_agent.stepping import MAX_IN_A_ROW, RETRIES, EnvError, EnvErrors, as_reward
-from lang_agent.text_config import TextConfig
-from lang_agent.text_env import TextEnv
-from lang_agent.trainer import resume, start
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.env import TextEnv
+from lang_agent.train.trainer import resume, start
 
 
 class Fragile(Bandit):
@@ -87,7 +88,7 @@ def test_an_error_in_a_reset_is_named():
 
 
 def test_the_world_is_named_by_its_id_or_its_part_of_a_mixture():
-    from lang_agent.mixture import Mixture
+    from lang_agent.text_env.mixture import Mixture
 
     gymnasium.register("Named-v0", entry_point=lambda: fragile(fails=third))
     for env in (gymnasium.make("Named-v0", disable_env_checker=True),

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent
-from lang_agent.decide import GENERATE, DecideConfig
 from lang_agent.episode import TextObservation
+from lang_agent.models.decide import GENERATE, DecideConfig
 
 PHRASES = ("go", "gone", "turn left", "turn right now")
 PROMPTS = ("Goal: the red ball\nAction: ", "x", "You see a wall 3 steps left\nAction: ")

@@ -22,13 +22,13 @@ import pytest
 import torch
 from conftest import DATA
 
-from lang_agent import gpt2
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import LearnConfig
-from lang_agent.policy import LanguagePolicy
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
-from lang_agent.trainer import start
+from lang_agent.learn.config import LearnConfig
+from lang_agent.models import gpt2
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.trainer import start
 
 FILE = DATA / "golden.json"
 TOLERANCE = 1e-5

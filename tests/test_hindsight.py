@@ -14,25 +14,25 @@ import torch
 from conftest import make_bandit
 from lang_agent.envs.mixed_local import HELD_OUT, TASKS
 
-from lang_agent import hindsight, learner
-from lang_agent.algorithms import ALGORITHMS
-from lang_agent.batches import collate, to_samples
-from lang_agent.decide import DecideConfig
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.agents.scripted import RandomAgent
 from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError
-from lang_agent.learn_config import LearnConfig
-from lang_agent.learner import gradient_step, update
-from lang_agent.objective import hindsight_loss
-from lang_agent.optimizer import Optimizer
-from lang_agent.policy_agent import PolicyAgent
+from lang_agent.learn import hindsight, learner
+from lang_agent.learn.algorithms import ALGORITHMS
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.learner import gradient_step, update
+from lang_agent.learn.objective import hindsight_loss
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.sequences import collate, to_samples
+from lang_agent.models.decide import DecideConfig
 from lang_agent.rollout import play
-from lang_agent.scripted import RandomAgent
-from lang_agent.text_config import TextConfig
-from lang_agent.text_env import TextEnv
-from lang_agent.train_config import TrainConfig
-from lang_agent.trainer import Trainer, start
-from lang_agent.world import Achieved, World
-from lang_agent.worlds import make
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.env import TextEnv
+from lang_agent.text_env.registry import make
+from lang_agent.text_env.world import Achieved, World
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.trainer import Trainer, start
 
 MIXED = "BabyAI-MixedLocal-v0"
 NAME = r"(?:a|the) (\w+ \w+)"

@@ -11,35 +11,35 @@ from conftest import BANDIT, Bandit, make_bandit
 from lang_agent.envs import wordings
 
 import lang_agent
-from lang_agent.batches import to_samples
-from lang_agent.cli import run
-from lang_agent.dagger import Apprentice
-from lang_agent.decide import DecideConfig
-from lang_agent.demonstrate import demonstrate
-from lang_agent.demonstrations import (
+from lang_agent.agents.dagger import Apprentice
+from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.scripted import RandomAgent
+from lang_agent.cli.main import run
+from lang_agent.episode import NO_LABEL
+from lang_agent.errors import LangAgentError
+from lang_agent.learn.config import ImitationConfig, LearnConfig
+from lang_agent.learn.demonstrations import (
     Demonstrations,
     label_own,
     read_demonstrations,
     write_demonstrations,
 )
-from lang_agent.episode import NO_LABEL
-from lang_agent.errors import LangAgentError
-from lang_agent.expert import BotAgent
-from lang_agent.learn_config import ImitationConfig, LearnConfig
-from lang_agent.learner import update
-from lang_agent.mixture import learnable, make_mixture
-from lang_agent.optimizer import Optimizer
-from lang_agent.policy import LanguagePolicy
+from lang_agent.learn.learner import update
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.sequences import to_samples
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.tokenizer import known_words, train_tokenizer
 from lang_agent.rollout import play
-from lang_agent.scripted import RandomAgent
-from lang_agent.text_config import TextConfig
-from lang_agent.text_env import TextEnv
-from lang_agent.tokenizer import known_words, train_tokenizer
-from lang_agent.train_config import TrainConfig
-from lang_agent.trainer import start
-from lang_agent.vocabulary import sample_texts
-from lang_agent.wording import Wording
-from lang_agent.world import ExpertLostError
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.env import TextEnv
+from lang_agent.text_env.mixture import learnable, make_mixture
+from lang_agent.text_env.wording import Wording
+from lang_agent.text_env.world import ExpertLostError
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.demonstrate import demonstrate
+from lang_agent.train.trainer import start
+from lang_agent.train.vocabulary import sample_texts
 
 ENV = "BabyAI-MixedLocal-v0"
 NAMES = (*wordings.NOUNS, *wordings.COLORS)

@@ -7,9 +7,9 @@ import torch
 
 import lang_agent
 from lang_agent import LanguagePolicy
-from lang_agent.induction import NAMED, SPELLED, WHOLE
-from lang_agent.tokenizer import train_tokenizer
-from lang_agent.vocabulary import sample_texts
+from lang_agent.models.induction import NAMED, SPELLED, WHOLE
+from lang_agent.models.tokenizer import train_tokenizer
+from lang_agent.train.vocabulary import sample_texts
 
 SEEN = "See: red ball 2 steps left, blue key 1 step right, red key 3 steps forward,\ngo to the "
 PLACES = {"red ball": " 2 steps left", "blue key": " 1 step right", "red key": " 3 steps forward"}

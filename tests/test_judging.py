@@ -13,10 +13,10 @@ from lang_agent.envs.text_generation import DialogueEnv, TextGenerationEnv
 
 from lang_agent import LangAgentError
 from lang_agent.episode import Decision
-from lang_agent.mixture import Mixture
+from lang_agent.rewards.rubric import Part, Rubric
 from lang_agent.rollout import play
-from lang_agent.rubric import Part, Rubric
 from lang_agent.stepping import EnvError, EnvErrors
+from lang_agent.text_env.mixture import Mixture
 
 LENGTH = {"length": {"target": 3}}
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learn_bandit import assess_samples, learn, new_policy, rollout, token_credit, written
 
-from lang_agent.advantages import alike, leave_one_out, minus_group_mean, standardise
-from lang_agent.algorithms import LearnState
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import LearnConfig
-from lang_agent.reference import Reference, adapted, read_reference
+from lang_agent.learn.advantages import alike, leave_one_out, minus_group_mean, standardise
+from lang_agent.learn.algorithms import LearnState
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.reference import Reference, adapted, read_reference
+from lang_agent.models.decide import DecideConfig
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from lang_agent import LangAgentError
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import CHOICES, ImitationConfig, LearnConfig
+from lang_agent.learn.config import CHOICES, ImitationConfig, LearnConfig
+from lang_agent.models.decide import DecideConfig
 from lang_agent.ranges import Range
-from lang_agent.train_config import TrainConfig
+from lang_agent.train.config import TrainConfig
 
 KINDS = (LearnConfig, DecideConfig, ImitationConfig, TrainConfig)
 BY_THE_MODEL = {"value_layer"}  # is checked against the model's own layers

@@ -9,19 +9,19 @@ import torch
 from conftest import make_bandit
 
 import lang_agent
-from lang_agent import losses
-from lang_agent.advantages import gae, returns_to_go, standardise
-from lang_agent.algorithms import ALGORITHMS, LearnState, settle
-from lang_agent.batches import by_length, collate, minibatches, to_samples
-from lang_agent.credit import assess
-from lang_agent.decide import DecideConfig
-from lang_agent.evaluation import evaluate
-from lang_agent.learn_config import LearnConfig
-from lang_agent.learner import update
-from lang_agent.objective import decision_log_probs, total_loss
-from lang_agent.optimizer import Optimizer
-from lang_agent.policy import LanguagePolicy
-from lang_agent.policy_agent import PolicyAgent
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.evaluation.evaluate import evaluate
+from lang_agent.learn import losses
+from lang_agent.learn.advantages import gae, returns_to_go, standardise
+from lang_agent.learn.algorithms import ALGORITHMS, LearnState, settle
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.credit import assess
+from lang_agent.learn.learner import update
+from lang_agent.learn.objective import decision_log_probs, total_loss
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.sequences import by_length, collate, minibatches, to_samples
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.policy import LanguagePolicy
 from lang_agent.rollout import play
 
 
@@ -256,6 +256,6 @@ def test_a_loss_without_a_ratio_makes_one_step_a_rollout_on_all_of_its_decisions
 
 
 def bandit_texts(prompt):
-    from lang_agent.vocabulary import sample_texts
+    from lang_agent.train.vocabulary import sample_texts
 
     return sample_texts([make_bandit(prompt=prompt)], steps=200)

@@ -12,11 +12,12 @@ import torch
 from families import LLAMA, byte_tokenizer, make
 from safetensors.torch import load_file, save_file
 
-from lang_agent import LangAgentError, LanguagePolicy, architecture, hub
-from lang_agent.action_tree import build_tree
-from lang_agent.lora import add_lora
-from lang_agent.prompt import PromptError
-from lang_agent.store import load_policy
+from lang_agent import LangAgentError, LanguagePolicy
+from lang_agent.models import architecture, hub
+from lang_agent.models.lora import add_lora
+from lang_agent.models.store import load_policy
+from lang_agent.models.trie import build_tree
+from lang_agent.text_env.prompt import PromptError
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_code_that_comes_with_a_model_is_run_only_if_trusted(folder, tmp_path):
 
 
 def test_a_classifier_may_bring_no_code(folder, tmp_path):
-    from lang_agent.model_rewards import classified
+    from lang_agent.rewards.model_scores import classified
 
     mark = tmp_path / "ran"
     config = json.loads((folder / "config.json").read_text())

@@ -31,7 +31,7 @@ from minigrid.minigrid_env import MiniGridEnv
 
 import lang_agent
 from lang_agent import LangAgentError
-from lang_agent.worlds import text_env_ids
+from lang_agent.text_env.registry import text_env_ids
 
 
 def image(record) -> np.ndarray:
@@ -188,7 +188,7 @@ def test_renderers_by_name(renderer):
 
 
 def test_the_bot_solves_mixed_local_in_words():
-    from lang_agent.expert import BotAgent
+    from lang_agent.agents.expert import BotAgent
     from lang_agent.rollout import play
 
     envs = [lang_agent.make("BabyAI-MixedLocal-v0", num_dists=4) for _ in range(2)]
@@ -423,7 +423,7 @@ def test_a_level_of_ones_own_speaks(orchard, name):
 
 
 def test_the_command_line_plays_a_level_of_ones_own(orchard, capsys):
-    from lang_agent.cli import run
+    from lang_agent.cli.main import run
 
     run(["prompt", "my_orchard:Orchard-v0", "--do", "turn left"])
     assert "find the ball" in capsys.readouterr().out

@@ -15,15 +15,15 @@ from transformers import AutoModelForCausalLM
 
 import lang_agent
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, TrainConfig, play
-from lang_agent.algorithms import ALGORITHMS
-from lang_agent.architecture import freeze_layers
-from lang_agent.batches import collate
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import LearnConfig
-from lang_agent.lora import add_lora, without_lora
-from lang_agent.objective import total_loss
-from lang_agent.optimizer import Optimizer
-from lang_agent.trainer import resume, start
+from lang_agent.learn.algorithms import ALGORITHMS
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.objective import total_loss
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.sequences import collate
+from lang_agent.models.architecture import freeze_layers
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.lora import add_lora, without_lora
+from lang_agent.train.trainer import resume, start
 
 ACTIONS = ("turn left", "go forward", "levitate gently")
 PROMPTS = ["Goal: go to the red ball\nYou see a wall\nAction: ", "Goal: x\nAction: "]
@@ -142,7 +142,7 @@ def test_frozen_layers_do_not_move():
 
 @pytest.mark.parametrize("layer", [0, 2, -1, 4])
 def test_the_value_is_read_from_the_layer_asked_for(layer, tmp_path):
-    model, tokenizer = lang_agent.gpt2.new_gpt2("nano", seed=0)
+    model, tokenizer = lang_agent.models.gpt2.new_gpt2("nano", seed=0)
     policy = LanguagePolicy(model, tokenizer, value_layer=layer)
     torch.nn.init.normal_(policy.value_head.weight, generator=torch.Generator().manual_seed(0))
     policy.save_pretrained(tmp_path)
@@ -217,7 +217,7 @@ def test_memory_that_nobody_uses_goes_back():
     code = """
 import resource, torch
 from pathlib import Path
-from lang_agent.memory import release_unused_memory
+from lang_agent.train.memory import release_unused_memory
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 blocks = [torch.ones(15_000) for _ in range(2_000)]

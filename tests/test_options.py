@@ -13,19 +13,19 @@ from test_golden import make_policy
 
 import lang_agent
 from lang_agent import LangAgentError
-from lang_agent.algorithms import ALGORITHMS, NEEDS, LearnState, settle
-from lang_agent.cli_imitation import IMITATE
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.cli.imitation import IMITATE
 from lang_agent.config_file import load_config, save_config
-from lang_agent.decide import DecideConfig
 from lang_agent.episode import Episode
-from lang_agent.learn_config import ImitationConfig, LearnConfig
-from lang_agent.learner import update
-from lang_agent.optimizer import Optimizer
-from lang_agent.policy_agent import PolicyAgent
-from lang_agent.reference import Reference
+from lang_agent.learn.algorithms import ALGORITHMS, NEEDS, LearnState, settle
+from lang_agent.learn.config import ImitationConfig, LearnConfig
+from lang_agent.learn.learner import update
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.reference import Reference
+from lang_agent.models.decide import DecideConfig
 from lang_agent.rollout import play
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 WRITE = DecideConfig("generate", max_new_tokens=5)

@@ -16,10 +16,11 @@ from lang_agent.envs.text_generation import TextGenerationEnv
 from test_golden import BASE, LEVEL, make_policy
 
 import lang_agent
-from lang_agent import LangAgentError, cli, files, pretrain, report
-from lang_agent.demonstrate import demonstrate
-from lang_agent.demonstrations import read_demonstrations, write_demonstrations
-from lang_agent.expert import BotAgent
+from lang_agent import LangAgentError, files
+from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.scripted import ConstantAgent, RandomAgent
+from lang_agent.cli import main as cli
+from lang_agent.evaluation import report
 from lang_agent.files import (
     TellWarning,
     json_lines,
@@ -29,10 +30,12 @@ from lang_agent.files import (
     whole,
     write_whole,
 )
+from lang_agent.learn.demonstrations import read_demonstrations, write_demonstrations
 from lang_agent.rollout import play
-from lang_agent.scripted import ConstantAgent, RandomAgent
 from lang_agent.seeding import EVALUATION_SEED
-from lang_agent.trainer import start
+from lang_agent.train import pretrain
+from lang_agent.train.demonstrate import demonstrate
+from lang_agent.train.trainer import start
 
 ROOM = "BabyAI-GoToRedBallNoDists-v0"
 
@@ -319,7 +322,7 @@ def test_a_run_is_named_without_colons(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = []
     monkeypatch.setattr(
-        "lang_agent.trainer.start", lambda config, folder, **_: made.append(folder) or 1 / 0
+        "lang_agent.train.trainer.start", lambda config, folder, **_: made.append(folder) or 1 / 0
     )
     for config in (replace(BASE, env="my_lake:TextLake-v0"), replace(BASE, env="a/Lake-v0"),
                    replace(BASE, mixture=("a:b", "c"))):  # fmt: skip
@@ -329,7 +332,7 @@ def test_a_run_is_named_without_colons(tmp_path, monkeypatch):
 
 
 def demonstrations_config(file: Path):
-    from lang_agent.learn_config import ImitationConfig
+    from lang_agent.learn.config import ImitationConfig
 
     learn = replace(BASE.learn, algorithm="imitation", entropy_coef=0.0, epochs=1)
     return replace(BASE, learn=learn, imitation=ImitationConfig(demonstrations=str(file)))

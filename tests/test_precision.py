@@ -25,19 +25,20 @@ from transformers import (
     PhiForCausalLM,
 )
 
-from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, fused, make, play
-from lang_agent.action_tree import NO_PHRASES
-from lang_agent.attention import attend
-from lang_agent.batches import by_length, collate, to_samples
-from lang_agent.cache import RaggedCache
-from lang_agent.decide import RULES, DecideConfig
+from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, make, play
 from lang_agent.episode import TextObservation
-from lang_agent.fused import works
-from lang_agent.muon import Muon, orthogonal
-from lang_agent.objective import decision_log_probs
-from lang_agent.optimizer import Optimizer
-from lang_agent.precision import WORTH_IT, bf16_speed, choose_precision, fastest_in_turns
-from lang_agent.scoring import lay_out
+from lang_agent.learn.muon import Muon, orthogonal
+from lang_agent.learn.objective import decision_log_probs
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.sequences import by_length, collate, to_samples
+from lang_agent.models import fused_mlp as fused
+from lang_agent.models.attention import attend
+from lang_agent.models.decide import RULES, DecideConfig
+from lang_agent.models.fused_mlp import works
+from lang_agent.models.kv_cache import RaggedCache
+from lang_agent.models.phrase_scoring import lay_out
+from lang_agent.models.precision import WORTH_IT, bf16_speed, choose_precision, fastest_in_turns
+from lang_agent.models.trie import NO_PHRASES
 
 SIXTEEN = (torch.bfloat16, torch.float16)
 
@@ -265,7 +266,7 @@ def test_a_processor_without_bf16_acts_and_learns_in_either_precision():
     code = """
 import torch
 from lang_agent import LanguagePolicy
-from lang_agent.optimizer import Optimizer
+from lang_agent.learn.optimizer import Optimizer
 torch.set_num_threads(1)
 texts = ["Goal: go left", "Goal: stay"] * 9
 policy = LanguagePolicy.from_scratch("nano", seed=3, texts=texts, context=64)

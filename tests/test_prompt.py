@@ -9,7 +9,7 @@ from conftest import make_bandit
 
 import lang_agent
 from lang_agent import LangAgentError
-from lang_agent.prompt import Prompt, PromptError, load_template, render
+from lang_agent.text_env.prompt import Prompt, PromptError, load_template, render
 
 ACTIONS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
 
@@ -355,7 +355,7 @@ def told_whole(tmp_path, monkeypatch, steps: int, budget: int) -> tuple[list[str
         cost[-1] += 1 + len(seen["history"])
         return render(template, seen, block)
 
-    monkeypatch.setattr("lang_agent.prompt.render", counted)
+    monkeypatch.setattr("lang_agent.text_env.prompt.render", counted)
     prompt = Prompt(load_template("whole", tmp_path))
     prompt.limit(budget, words)
     cost.append(0)

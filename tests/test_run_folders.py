@@ -19,12 +19,15 @@ import torch
 from kill_server import Runs, outcome
 from test_golden import BASE, make_policy
 
-from lang_agent import LangAgentError, cli, run_log, sealed, trainer
+from lang_agent import LangAgentError
+from lang_agent.cli import main as cli
 from lang_agent.files import TellWarning
-from lang_agent.run_folder import RunLock, read_evaluations
-from lang_agent.sealed import damage
-from lang_agent.store import list_checkpoints, load_policy, save_whole
-from lang_agent.trainer import resume, start
+from lang_agent.models import sealed
+from lang_agent.models.sealed import damage
+from lang_agent.models.store import list_checkpoints, load_policy, save_whole
+from lang_agent.train import run_log, trainer
+from lang_agent.train.run_folder import RunLock, read_evaluations
+from lang_agent.train.trainer import resume, start
 
 CONFIG = replace(
     BASE, steps=140, rollout_steps=24, checkpoint_every=1,
@@ -474,10 +477,10 @@ def test_checkpoints_come_by_time_too(tmp_path):
 
 def test_the_precision_that_was_measured_stays_the_runs_own(tmp_path, monkeypatch):
     config = replace(CONFIG, precision="auto")
-    monkeypatch.setattr("lang_agent.precision.bf16_speed", lambda device: 1.0)
+    monkeypatch.setattr("lang_agent.models.precision.bf16_speed", lambda device: 1.0)
     run = start(config, tmp_path / "run", make_policy(False))
     assert run.policy.precision == torch.float32
-    monkeypatch.setattr("lang_agent.precision.bf16_speed", lambda device: 9.0)
+    monkeypatch.setattr("lang_agent.models.precision.bf16_speed", lambda device: 9.0)
     assert resume(tmp_path / "run").policy.precision == torch.float32
     assert start(config, tmp_path / "new", make_policy(False)).policy.precision == torch.bfloat16
 

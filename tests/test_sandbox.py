@@ -13,8 +13,8 @@ import torch
 from conftest import BANDIT, Bandit
 
 from lang_agent import LangAgentError, TextEnv, World
-from lang_agent.plain import plain
-from lang_agent.prompt import PromptError, load_template, render
+from lang_agent.text_env.plain import plain
+from lang_agent.text_env.prompt import PromptError, load_template, render
 
 FIELDS = {
     "mission": "go",
@@ -181,7 +181,7 @@ BOMBS = [
 
 @pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb[:40])
 def test_every_template_comes_to_an_end(bomb, tmp_path, monkeypatch):
-    monkeypatch.setattr("lang_agent.sandbox.SECONDS", 0.5)
+    monkeypatch.setattr("lang_agent.text_env.sandbox.SECONDS", 0.5)
     (tmp_path / "mine.jinja").write_text(bomb)
     started = time.perf_counter()
     tracemalloc.start()

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, kstest
 
-from lang_agent.mixture import make_mixture
 from lang_agent.seeding import derive
-from lang_agent.text_config import TextConfig
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.mixture import make_mixture
 
 LEVEL = "BabyAI-GoToLocal-v0"
 

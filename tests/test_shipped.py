@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lang_agent.cli import run
-from lang_agent.evaluation import evaluate
-from lang_agent.hub import SHIPPED
-from lang_agent.policy import LanguagePolicy
-from lang_agent.policy_agent import PolicyAgent
-from lang_agent.text_config import TextConfig
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.cli.main import run
+from lang_agent.evaluation.evaluate import evaluate
+from lang_agent.models.hub import SHIPPED
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.text_env.config import TextConfig
 
 
 def test_it_plays_what_it_was_made_for():

@@ -9,14 +9,15 @@ import pytest
 import torch
 from learn_bandit import learn, new_policy, parameters, rollout
 
-from lang_agent import LangAgentError, PolicyAgent, learner
-from lang_agent.algorithms import LearnState
-from lang_agent.decide import DecideConfig
+from lang_agent import LangAgentError, PolicyAgent
 from lang_agent.episode import NO_LABEL, Episode, Step, TextObservation
-from lang_agent.learn_config import LearnConfig
-from lang_agent.learner import MAX_SKIPPED, update
-from lang_agent.optimizer import Optimizer
-from lang_agent.reference import Reference
+from lang_agent.learn import learner
+from lang_agent.learn.algorithms import LearnState
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.learner import MAX_SKIPPED, update
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.reference import Reference
+from lang_agent.models.decide import DecideConfig
 
 
 @pytest.fixture

@@ -19,24 +19,24 @@ from gymnasium.utils.env_checker import check_env
 from lang_agent.envs.text_generation import DialogueEnv, PolicyPartner, TextGenerationEnv
 
 import lang_agent
-from lang_agent import rewards
-from lang_agent.algorithms import ALGORITHMS
-from lang_agent.batches import collate, share_prompts
-from lang_agent.cli import run
-from lang_agent.credit import assess
-from lang_agent.decide import DecideConfig
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.cli.main import run
 from lang_agent.errors import LangAgentError
-from lang_agent.learn_config import LearnConfig
-from lang_agent.learner import LearnState
-from lang_agent.objective import decision_log_probs, total_loss
-from lang_agent.policy import LanguagePolicy
-from lang_agent.policy_agent import PolicyAgent
+from lang_agent.learn.algorithms import ALGORITHMS
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.credit import assess
+from lang_agent.learn.learner import LearnState
+from lang_agent.learn.objective import decision_log_probs, total_loss
+from lang_agent.learn.sequences import collate, share_prompts
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sampling import token_log_probs
+from lang_agent.rewards import statistics as rewards
+from lang_agent.rewards.rubric import NotJudgedError, Part, Rubric, Writing
 from lang_agent.rollout import play
-from lang_agent.rubric import NotJudgedError, Part, Rubric, Writing
-from lang_agent.sampling import token_log_probs
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
-from lang_agent.trainer import start
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.trainer import start
 
 WRITE = DecideConfig(decide="generate", max_new_tokens=8)
 LINES = ("the sun is warm", "a dog runs home", "the rain is cold", "a bird sings now") * 20

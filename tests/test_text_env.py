@@ -17,8 +17,8 @@ from gymnasium.utils.env_checker import check_env
 
 import lang_agent
 from lang_agent import LangAgentError, TextEnv, World
-from lang_agent.mixture import Mixture
-from lang_agent.text_env import MAX_IDLE
+from lang_agent.text_env.env import MAX_IDLE
+from lang_agent.text_env.mixture import Mixture
 
 
 def test_info_and_spaces():

@@ -12,9 +12,9 @@ import torch
 from test_golden import BASE, make_policy
 from torch import nn
 
-from lang_agent.cli_options import Evaluate, agent_of
-from lang_agent.threads import SMALL, use_threads
-from lang_agent.trainer import start
+from lang_agent.cli.options import Evaluate, agent_of
+from lang_agent.models.threads import SMALL, use_threads
+from lang_agent.train.trainer import start
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,9 @@ def test_playing_takes_the_threads_of_its_model(tmp_path):
 @pytest.mark.parametrize(("told", "expected"), [(None, "PASSIVE"), ("active", "ACTIVE")])
 def test_the_command_lines_threads_give_their_processor_away(told, expected):
     """What OpenMP itself says when torch loads it; a policy that the person set stays."""
-    code = "import sys; from lang_agent import cli; sys.argv[1:] = []; cli.main(); import torch"
+    code = (
+        "import sys; from lang_agent.cli.main import main; sys.argv[1:] = []; main(); import torch"
+    )
     env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     env |= {"OMP_DISPLAY_ENV": "verbose"} | ({"OMP_WAIT_POLICY": told} if told else {})
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)

@@ -16,18 +16,20 @@ import yaml
 from conftest import make_bandit
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lang_agent import LangAgentError, cli, trainer
+from lang_agent import LangAgentError
+from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.scripted import ConstantAgent, RandomAgent
+from lang_agent.cli import main as cli
 from lang_agent.config_file import load_config, save_config
-from lang_agent.evaluation import evaluate, wilson
-from lang_agent.expert import BotAgent
-from lang_agent.mixture import make_mixture
-from lang_agent.policy import LanguagePolicy
+from lang_agent.evaluation.evaluate import evaluate, wilson
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.store import list_checkpoints, load_policy
 from lang_agent.rollout import play
-from lang_agent.scripted import ConstantAgent, RandomAgent
 from lang_agent.seeding import EVALUATION_SEED
-from lang_agent.store import list_checkpoints, load_policy
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.mixture import make_mixture
+from lang_agent.train import trainer
+from lang_agent.train.config import TrainConfig
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = [
@@ -97,8 +99,8 @@ def test_resume_goes_on_from_the_last_whole_checkpoint(tmp_path):
 
 def test_ctrl_c_saves_and_a_second_one_is_not_needed(tmp_path):
     run = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", "from lang_agent.cli import main; main()", "train",
-         *SMALL, "--steps", "100000", "--out", str(tmp_path / "run")],
+        [sys.executable, "-W", "ignore", "-c", "from lang_agent.cli.main import main; main()",
+         "train", *SMALL, "--steps", "100000", "--out", str(tmp_path / "run")],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -199,7 +201,7 @@ def test_play_finishes_every_episode_it_began():
 
 
 def test_output_that_nobody_reads_any_more_is_no_traceback():
-    command = [sys.executable, "-m", "lang_agent.cli", "evaluate", "--help"]
+    command = [sys.executable, "-m", "lang_agent.cli.main", "evaluate", "--help"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -217,7 +219,7 @@ def test_the_bot_needs_a_world_with_an_expert():
 
 
 def lang_agent(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
-    code = "from lang_agent.cli import main; main()"
+    code = "from lang_agent.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
         capture_output=True,

@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 import lang_agent
-from lang_agent import cli, trainer
+from lang_agent.cli import main as cli
 from lang_agent.config_file import load_config, save_config
 from lang_agent.errors import LangAgentError
-from lang_agent.policy import LanguagePolicy
-from lang_agent.text_config import TextConfig
-from lang_agent.train_config import TrainConfig
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train import trainer
+from lang_agent.train.config import TrainConfig
 from lang_agent.trust import Source, load_function, names_from, names_in
 
 LINES = ("the sun is warm", "a dog runs home", "the rain is cold", "a bird sings now") * 20
@@ -79,7 +80,8 @@ WRITINGS = {
         "rewards={'lang_agent.trust:load_function': {weight: 1, path: 'canary:sing'}}"
     ],
     "by way of the command line": [
-        "rewards={'lang_agent.cli:run': {arguments: [play, canary:Canary-v0, --agent, random]}}"
+        "rewards={'lang_agent.cli.main:run':"
+        " {arguments: [play, canary:Canary-v0, --agent, random]}}"
     ],
     "by way of what our module imports": [
         "rewards={'lang_agent.envs.text_generation:load_function': {path: 'canary:sing'}}"
@@ -145,7 +147,7 @@ def test_the_partner_of_a_strangers_dialogue(tmp_path, model, canary):
 
 
 def test_worker_processes_know_whose_word_it_is(tmp_path, canary):
-    from lang_agent.demonstrate import demonstrate
+    from lang_agent.train.demonstrate import demonstrate
 
     file = tmp_path / "config.yaml"
     file.write_text("text: {wording: canary:sing}")
@@ -255,7 +257,9 @@ def test_what_the_package_offers_by_name_needs_no_trust(tmp_path):
     env = load_config(file, TrainConfig).text.make(SMALL[0])
     assert env.reset(seed=0)[0]
     assert env.unwrapped.names  # the function keeps its attributes
-    file.write_text("text: {env_args: ['rewards={lang_agent.rewards:length: {target: 2}}']}")
+    file.write_text(
+        "text: {env_args: ['rewards={lang_agent.rewards.statistics:length: {target: 2}}']}"
+    )
     env = load_config(file, TrainConfig).text.make("TextGeneration-v0")
     env.reset(seed=0)
     assert env.step("two words")[1] == 1.0

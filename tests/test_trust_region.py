@@ -8,11 +8,12 @@ import pytest
 import torch
 from learn_bandit import learn, new_policy, parameters, rollout
 
-from lang_agent import LangAgentError, trust_region
-from lang_agent.batches import collate, to_samples
-from lang_agent.decide import DecideConfig
-from lang_agent.learn_config import LearnConfig
-from lang_agent.trust_region import _fisher, conjugate_gradients, divergence, log_policy
+from lang_agent import LangAgentError
+from lang_agent.learn import trust_region
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.sequences import collate, to_samples
+from lang_agent.learn.trust_region import _fisher, conjugate_gradients, divergence, log_policy
+from lang_agent.models.decide import DecideConfig
 
 PHRASES = DecideConfig()
 

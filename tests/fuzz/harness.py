@@ -117,7 +117,7 @@ def contents(folders: Iterable[Path]) -> dict[Path, str]:
 def command_line(arguments: list[str], typed: str = "") -> Callable[[], object]:
     """An attempt to run ``lang-agent`` with these arguments, as the shell would: its sentence is a
     line of standard error, with status 2."""
-    from lang_agent.cli import main
+    from lang_agent.cli.main import main
 
     def attempt() -> None:
         out, err = io.StringIO(), io.StringIO()

@@ -17,17 +17,18 @@ import torch
 import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lang_agent import cli, trainer
+from lang_agent.cli import main as cli
 from lang_agent.config_file import load_config, save_config
-from lang_agent.demonstrate import demonstrate
-from lang_agent.demonstrations import read_demonstrations, write_demonstrations
-from lang_agent.learn_config import LearnConfig
-from lang_agent.policy import LanguagePolicy
-from lang_agent.prompt import Prompt, load_template
-from lang_agent.store import load_policy
-from lang_agent.text_config import TextConfig
-from lang_agent.tokenizer import train_tokenizer
-from lang_agent.train_config import TrainConfig
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.demonstrations import read_demonstrations, write_demonstrations
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.store import load_policy
+from lang_agent.models.tokenizer import train_tokenizer
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.prompt import Prompt, load_template
+from lang_agent.train import trainer
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.demonstrate import demonstrate
 
 from . import values
 from .harness import Case, command_line, damage

@@ -1,0 +1,86 @@
+"""Imitation: the world's expert says what to do, and the policy learns to say the same.
+
+Whoever plays, every decision is labelled with the expert's. Where the expert plays this is
+behaviour cloning (Pomerleau 1989), and the policy sees only the expert's states; where the policy
+plays it is DAgger (Ross et al. 2011, arXiv 1011.0686): the states it gets itself into are labelled
+too. A run moves from the one to the other, an episode at a time; within an expert's episode the
+policy takes a share of the steps, a mixture that the paper draws at every step (alg. 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gymnasium
+import torch
+
+from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.episode import Decision, TextObservation
+from lang_agent.learn.config import ImitationConfig
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.policy import LanguagePolicy
+
+
+class Apprentice(PolicyAgent):
+    """Plays as the expert or as the policy, episode by episode, and records the expert's choice.
+
+    Args:
+        expert_share: of the episodes, how many the expert plays.
+        noise: where the expert plays, how many of its actions are replaced by the policy's (random
+            ones at first, its own mistakes later), so that recoveries are seen.
+    """
+
+    def __init__(
+        self,
+        policy: LanguagePolicy,
+        slots: int,
+        decide: DecideConfig,
+        *,
+        expert_share: float,
+        noise: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(policy, slots, decide, generator=generator)
+        self.expert_share = expert_share
+        self.noise = noise
+        self._bot = BotAgent(generator=generator)
+        self._by_expert = [False] * slots
+
+    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+        super().begin(slot, env)
+        self._bot.begin(slot, env)
+        drawn = torch.rand((), generator=self.generator)
+        self._by_expert[slot] = bool(drawn < self.expert_share)
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        strays = (torch.rand(len(slots), generator=self.generator) < self.noise).tolist()
+        own = [at for at, slot in enumerate(slots) if strays[at] or not self._by_expert[slot]]
+        played = super().act([slots[at] for at in own], [observations[at] for at in own])
+        decisions = dict(zip(own, played, strict=True))
+        for at, (slot, seen) in enumerate(zip(slots, observations, strict=True)):
+            if at in decisions:
+                decisions[at].choice = self._bot.wanted(slot, seen.actions or ())
+                decisions[at].log_probs = []  # they were of what was drawn
+            else:
+                action, choice = self._bot.choose(slot, seen)
+                decisions[at] = self.record(slot, seen, action, choice)
+            self._bot.took(slot, decisions[at].action)
+        return [decisions[at] for at in range(len(slots))]
+
+
+def apprentice(
+    policy: LanguagePolicy,
+    slots: int,
+    decide: DecideConfig,
+    config: ImitationConfig,
+    done: float,
+    generator: torch.Generator,
+) -> Apprentice:
+    """The apprentice of a run of which the part ``done`` lies behind: the expert's share falls
+    linearly from 1 to ``expert_final``, within the first ``hand_over`` of the run."""
+    left = max(1 - done / config.hand_over, 0.0) if config.hand_over else 0.0
+    share = config.expert_final + (1 - config.expert_final) * left
+    return Apprentice(
+        policy, slots, decide, expert_share=share, noise=config.noise, generator=generator
+    )

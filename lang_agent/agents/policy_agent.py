@@ -1,0 +1,282 @@
+"""The language policy as an agent: what it reads stays encoded, and it scores or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gymnasium
+import torch
+
+from lang_agent.episode import Decision, TextObservation
+from lang_agent.errors import LangAgentError
+from lang_agent.models.decide import GENERATE, DecideConfig
+from lang_agent.models.generation import write
+from lang_agent.models.kv_cache import RaggedCache
+from lang_agent.models.phrase_scoring import lay_out
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sampling import sample
+from lang_agent.models.trie import NO_PHRASES
+from lang_agent.text_env.action_parser import MARKER
+
+WORTH_A_PASS = 16  # tokens that pay for a forward pass of their own
+
+
+class PolicyAgent:
+    """A language policy acting in up to ``slots`` episodes at once.
+
+    While an episode's prompt only grows, its keys and values stay and each token is encoded once.
+    A prompt that starts anew keeps whatever it shares with the one before it; what all new episodes
+    begin with, and what several have alike, is encoded once for all of them.
+
+    Args:
+        decide: how text becomes a decision, and at what temperature; by default the phrases are
+            scored and one is drawn.
+        generator: of the draws.
+    """
+
+    def __init__(
+        self,
+        policy: LanguagePolicy,
+        slots: int,
+        decide: DecideConfig | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.policy, self.decide, self.slots = policy, decide or DecideConfig(), slots
+        self.generator = generator or torch.Generator().manual_seed(0)
+        self._cache = RaggedCache(slots + 1)  # the last row holds the common beginning
+        self._common: list[int] | None = None
+        self._contexts: list[list[int]] = [[] for _ in range(slots)]
+        self._cached = [0] * slots  # how many of the context's tokens have keys in the cache
+        self._texts = [""] * slots  # the context as text: prompt and what was answered
+        self._answers = [""] * slots  # the latter alone
+
+    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+        """Keep the environment's prompts within the model's context."""
+        limit = getattr(env.unwrapped, "limit_prompt", None)
+        if limit is None:
+            return
+        policy = self.policy
+        room = policy.context - policy.codec.overhead
+        if self.decide.decide == GENERATE:
+            limit(room - self.decide.max_new_tokens, policy.count_tokens)
+        else:
+            limit(room, policy.count_tokens, with_phrase=True)
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        if not slots:
+            return []
+        prompts = [observation.prompt.rstrip(" ") for observation in observations]
+        starts = [self._read(slot, prompt) for slot, prompt in zip(slots, prompts, strict=True)]
+        starts = self._catch_up(slots, self._once(slots, self._share(slots, starts)))
+        act = self._write if self.decide.decide == GENERATE else self._choose
+        return act(slots, observations, starts)
+
+    @torch.no_grad()
+    def _choose(
+        self,
+        slots: Sequence[int],
+        observations: Sequence[TextObservation],
+        starts: Sequence[int],
+    ) -> list[Decision]:
+        """Weigh the admissible phrases of every observation in one forward pass."""
+        policy, temperature = self.policy, self.decide.temperature
+        trees, rows, ends = [], [], []
+        for slot, observation, start in zip(slots, observations, starts, strict=True):
+            if observation.actions is None:
+                raise LangAgentError(
+                    "This environment gives no admissible actions to score: use --decide generate."
+                )
+            policy.check_fits(len(self._contexts[slot]), observation.actions)
+            trees.append(policy.tree(observation.actions, self.decide.decide))
+            rows.append(self._contexts[slot][start:])
+            ends.append([len(rows[-1]) - 1])
+        layout = lay_out(rows, starts, ends, [[tree] for tree in trees], policy.device)
+        where = torch.tensor(slots, device=policy.device)
+        states = policy.hidden_states(layout, self._cache, where)
+        scores = policy.scores(states, layout, trees, temperature or 1.0)
+        choices = sample(scores.log_policy, temperature, self.generator)
+        log_probs, mask = scores.of(choices)
+        decisions = []
+        for observation, slot, choice, value, row, counts in zip(
+            observations,
+            slots,
+            choices.tolist(),
+            policy.values(states, layout).tolist(),
+            log_probs.tolist(),
+            mask.sum(1).tolist(),
+            strict=True,
+        ):
+            action = (observation.actions or ())[choice]
+            context = self._contexts[slot]
+            self._cached[slot] = len(context)
+            decision = Decision(
+                action, context, len(context) - 1, choice, log_probs=row[:counts], value=value
+            )
+            context += policy.encode_action(action)
+            self._answered(slot, observation.prompt, f" {action}")
+            decisions.append(decision)
+        return decisions
+
+    def _write(
+        self,
+        slots: Sequence[int],
+        observations: Sequence[TextObservation],
+        starts: Sequence[int],
+    ) -> list[Decision]:
+        """Write free text after every prompt, up to the end of its answer."""
+        policy = self.policy
+        asked = [seen.line or seen.prompt.rstrip().endswith(MARKER) for seen in observations]
+        for slot in slots:
+            policy.check_fits(len(self._contexts[slot]), ("x",))
+        written = write(
+            policy,
+            self._cache,
+            slots,
+            [self._contexts[slot][start:] for slot, start in zip(slots, starts, strict=True)],
+            starts,
+            self.decide,
+            finished=lambda row, text: _answer(text, asked[row]) is not None,
+            stops=policy.tokens_with("\n"),
+            generator=self.generator,
+        )
+        decisions = []
+        for slot, seen, record, was_asked in zip(slots, observations, written, asked, strict=True):
+            context = self._contexts[slot]
+            position = len(context) - 1
+            answer = _answer(record.text, was_asked)
+            self._cached[slot] = len(context) + len(record.token_ids) - 1
+            # A token that ends the answer is learned, but what goes on from there has its own end.
+            ended = answer is not None or record.token_ids[-1] in policy.end_tokens
+            kept = record.token_ids[:-1] if ended else record.token_ids
+            answer = record.text if answer is None else answer
+            context += kept
+            self._answered(slot, seen.prompt, policy.decode(kept))
+            whole = seen.actions is None and not seen.line  # the text itself is what is judged
+            decisions.append(
+                Decision(
+                    answer if whole else answer.strip(),
+                    context,
+                    position,
+                    token_ids=record.token_ids,
+                    log_probs=record.log_probs,
+                    value=record.value,
+                )
+            )
+        return decisions
+
+    def record(self, slot: int, observation: TextObservation, action: str, choice: int) -> Decision:
+        """A decision that was made elsewhere, as one to learn from: the model is not run, and there
+        are no log-probabilities."""
+        self._cached[slot] = self._read(slot, observation.prompt.rstrip(" "))
+        context = self._contexts[slot]
+        decision = Decision(action, context, len(context) - 1, choice)
+        context += self.policy.encode_action(action)
+        self._answered(slot, observation.prompt, f" {action}")
+        return decision
+
+    def _read(self, slot: int, prompt: str) -> int:
+        """Make the slot's context that of the prompt; returns how much of it is in the cache."""
+        before, text = self._contexts[slot], self._texts[slot]
+        grows, rest = text and prompt.startswith(text), prompt[len(text) :]
+        if grows and self.policy.codec.extends(self._answers[slot], rest):
+            before += self.policy.encode(rest)
+            return min(self._cached[slot], len(before) - 1)
+        context = self.policy.encode_prompt(prompt)
+        self._contexts[slot] = context
+        return _common_length(context, before[: self._cached[slot]])
+
+    def _answered(self, slot: int, prompt: str, answer: str) -> None:
+        """Remember what the slot's context reads, for a prompt that may go on from there."""
+        self._texts[slot] = prompt.rstrip(" ") + answer
+        self._answers[slot] = answer
+
+    def _share(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+        """Take the common beginning of new contexts from the cache's last row."""
+        new = [slot for slot, start in zip(slots, starts, strict=True) if start == 0]
+        last = self._cache.rows - 1
+        if self._common is None and len(new) > 1:
+            common = self._contexts[new[0]]
+            for slot in new[1:]:
+                common = common[: _common_length(self._contexts[slot], common)]
+            self._common = common if len(common) >= WORTH_A_PASS else []
+            if self._common:
+                self._encode([last], [self._common], [0])
+        if not self._common:
+            return list(starts)
+        found = list(starts)
+        for at, slot in enumerate(slots):
+            shared = _common_length(self._contexts[slot], self._common)
+            if shared > found[at]:
+                self._cache.copy(last, slot, shared)
+                found[at] = shared
+        return found
+
+    def _once(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+        """Encode what several slots have to read alike, as the episodes of a group have, once."""
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for at, (slot, start) in enumerate(zip(slots, starts, strict=True)):
+            context = self._contexts[slot]
+            if len(context) - start >= WORTH_A_PASS // 2:
+                alike.setdefault(tuple(context), []).append(at)
+        groups = [group for group in alike.values() if len(group) > 1]
+        found = list(starts)
+        if groups:
+            first = [group[0] for group in groups]
+            rows = [self._contexts[slots[at]][starts[at] : -1] for at in first]
+            self._encode([slots[at] for at in first], rows, [starts[at] for at in first])
+        for group in groups:
+            length = len(self._contexts[slots[group[0]]]) - 1
+            for at in group[1:]:
+                self._cache.copy(slots[group[0]], slots[at], length)
+            for at in group:
+                found[at] = length
+        return found
+
+    def _catch_up(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+        """Encode what is much longer than usual on its own: all rows of a pass are as wide as its
+        longest."""
+        new = [len(self._contexts[slot]) - start for slot, start in zip(slots, starts, strict=True)]
+        usual = sorted(new)[len(new) // 2]
+        long = [at for at, count in enumerate(new) if count > 2 * usual + WORTH_A_PASS]
+        found = list(starts)
+        if long:
+            rows = [self._contexts[slots[at]][starts[at] : -1] for at in long]
+            self._encode([slots[at] for at in long], rows, [starts[at] for at in long])
+            for at in long:
+                found[at] = len(self._contexts[slots[at]]) - 1
+        return found
+
+    @torch.no_grad()
+    def _encode(
+        self, slots: Sequence[int], rows: Sequence[Sequence[int]], starts: Sequence[int]
+    ) -> None:
+        """Put the tokens' keys and values into the cache."""
+        none = [[0]] * len(rows), [[NO_PHRASES]] * len(rows)
+        layout = lay_out(rows, starts, *none, self.policy.device)
+        where = torch.tensor(slots, device=self.policy.device)
+        self.policy.hidden_states(layout, self._cache, where)
+
+
+def _common_length(context: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two contexts share from the start, the first one's last left out."""
+    length = 0
+    for one, two in zip(context[:-1], other):  # noqa: B905
+        if one != two:
+            break
+        length += 1
+    return length
+
+
+def _answer(text: str, asked: bool) -> str | None:
+    """What was written up to the newline that ends the answer; None while it goes on.
+
+    The answer begins where the prompt ``asked`` for it, or else after the marker in the text.
+    """
+    if not asked and MARKER not in text:
+        return None
+    begin = 0 if asked else text.rindex(MARKER) + len(MARKER)
+    while text[begin : begin + 1].isspace():
+        begin += 1
+    end = text.find("\n", begin)
+    return None if end < 0 else text[:end]

@@ -1,0 +1,372 @@
+"""The command line: ``lang-agent train | demos | imitate | evaluate | play | ...``.
+
+Every option can come from a YAML file (``--config``); flags win over the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lang_agent.cli.console import complain, console, say, set_up_streams
+from lang_agent.cli.imitation import IMITATE, Demos, demos
+from lang_agent.cli.options import Bench, Envs, Evaluate, Export, Play, ShowPrompt, agent_of
+from lang_agent.cli.parse import as_trained, names_others, parse, take, take_switch
+from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
+from lang_agent.config_file import load_config
+from lang_agent.errors import LangAgentError, unknown, user_code
+from lang_agent.files import try_place, write_whole
+from lang_agent.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lang_agent.train.trainer import Trainer
+
+
+def train(
+    config: TrainConfig, resume: Path | None = None, *, trust: bool = False, **going_on: Any
+) -> None:
+    """Train a policy from the environment's reward."""
+    from lang_agent.train import trainer
+
+    if resume is not None:
+        run = trainer.resume(resume, trust=trust, **going_on)
+        say(f"Going on from {run.progress.steps} steps in {resume}")
+    else:
+        # Of module:Env-v0 the last part: a colon in a folder's name means something to other tools.
+        env = "mixture" if config.mixture else re.split("[/:]", config.env)[-1]
+        name = f"{env}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+        run = trainer.start(config, Path(config.out or f"runs/{name}"), trust=trust)
+    with run.lock:
+        _train(run)
+
+
+def _train(run: Trainer) -> None:
+    from lang_agent.cli import progress
+    from lang_agent.evaluation.report import check_drawn, film, plot_learning
+    from lang_agent.seeding import EVALUATION_SEED
+    from lang_agent.train.run_folder import read_evaluations
+
+    if run.config.gif:
+        check_drawn(run.make_env(render_mode="rgb_array"))
+    evaluated = "before" in read_evaluations(run.folder)
+    if run.config.eval_episodes and not run.progress.updates and not evaluated:
+        before = progress.evaluation(run, console, "Before training")
+        progress.write_evaluation(run.folder, "before", before)
+    with _stopped_by_signals(run):
+        progress.training(run, console)
+    if run.stop:
+        say("Stopped and saved. Go on with:")
+        more = " --trust" if run.trust or names_others(run.config) else ""
+        say(f"lang-agent train --resume {shlex.quote(str(run.folder))}{more}")
+        raise KeyboardInterrupt
+    if run.config.eval_episodes:
+        after = progress.evaluation(run, console, "After training")
+        progress.write_evaluation(run.folder, "after", after)
+    plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
+    if run.config.gif:
+        env = run.make_env(render_mode="rgb_array")
+        film(run.agent(1), env, EVALUATION_SEED, run.folder / "episode.gif")
+    say("\nThe run folder holds the model, metrics, learning curve and configuration:")
+    say((str(run.folder), "bold"))
+
+
+@contextmanager
+def _stopped_by_signals(run: Trainer) -> Iterator[None]:
+    """Ctrl-C (or a cluster's SIGTERM) ends the run after its update; a second one at once."""
+
+    def stop(number: int, frame: object) -> None:
+        if run.stop:
+            raise KeyboardInterrupt
+        run.stop = True
+        say("Stopping after this update; once more to stop at once, unsaved.")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def evaluate(args: Evaluate) -> None:
+    """How often an agent succeeds on held-out seeds, with 95% intervals."""
+    from lang_agent.evaluation import evaluate as evaluation
+
+    if args.json:
+        try_place(Path(args.json))
+    rows: list[evaluation.Evaluation] = []
+    failed = None
+    try:
+        for env_id in args.envs:
+            envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
+            agent = agent_of(args, args.policy, len(envs))
+            rows += evaluation.evaluate(
+                agent, envs, args.episodes, name=env_id, on_env_error=args.on_env_error
+            )
+    except evaluation.EvaluationError as error:
+        rows, failed = rows + error.rows, error
+    if rows:
+        say(args.policy)
+        console.print(evaluation.as_table(rows))
+    if args.json and rows:
+        record = {"policy": args.policy, "decide": asdict(args.decide), "seed": args.seed}
+        data = {**record, "evaluations": evaluation.as_json(rows)}
+        if failed is not None:
+            data["error"] = str(failed)
+        write_whole(Path(args.json), json.dumps(data, indent=1) + "\n")
+    if failed is not None:
+        raise failed
+
+
+def play(args: Play) -> None:
+    """Play in words, or watch an agent play."""
+    from lang_agent.cli.terminal import watch
+
+    if args.gif:
+        from lang_agent.evaluation.report import film
+
+        try_place(Path(args.gif))
+        env = args.text.make(args.env, render_mode="rgb_array")
+        episode = film(agent_of(args, args.agent, 1), env, args.seed, Path(args.gif))
+        say(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
+        return
+    agent = None if args.agent == "human" else agent_of(args, args.agent, 1)
+    env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
+    if args.record:
+        from lang_agent.learn.demonstrations import refuse_evaluation_seeds
+
+        refuse_evaluation_seeds(seeds)
+        try_place(Path(args.record))
+    for episode in watch(env, agent, seeds):
+        if args.record:
+            from lang_agent.learn.demonstrations import label_own, write_demonstrations
+
+            write_demonstrations(Path(args.record), args.env, [label_own(episode)])
+
+
+def envs(args: Envs) -> None:
+    """What can be made, by world."""
+    from lang_agent.text_env.registry import text_env_ids
+
+    groups: dict[str, list[str]] = {}
+    for env_id in text_env_ids():
+        if args.search.lower() in env_id.lower():
+            groups.setdefault(env_id.split("-")[0], []).append(env_id)
+    if not groups:
+        raise LangAgentError(f"No environment has {args.search!r} in its id.")
+    for world, ids in groups.items():
+        say((world, "bold"), f" ({len(ids)})")
+        for env_id in ids:
+            say(f"  {env_id}")
+
+
+def prompt(args: ShowPrompt) -> None:
+    """Show what an agent would read, with its token count."""
+    from lang_agent.models.gpt2 import SIZES
+    from lang_agent.models.policy import LanguagePolicy
+    from lang_agent.models.store import load_policy
+    from lang_agent.stepping import env_error
+    from lang_agent.train.vocabulary import sample_texts
+
+    env = args.text.make(args.env)
+    if args.model in SIZES:
+        texts = sample_texts([args.text.make(args.env)])
+        policy = LanguagePolicy.from_scratch(args.model, seed=0, texts=texts)
+    else:
+        policy = load_policy(args.model, trust=args.trust)
+    step, action = None, ""
+    try:
+        text, _ = env.reset(seed=args.seed)
+        for step, action in enumerate(map(as_text, args.do)):  # noqa: B007
+            text, *_ = env.step(action)
+    except (Exception, SystemExit) as error:
+        raise env_error(env, args.seed, 0, step, action, error) from error
+    say(text)
+    count = len(policy.encode_prompt(text))
+    say((f"{count} tokens of {args.model}, {len(text)} characters", "dim"))
+
+
+def bench(args: Bench) -> None:
+    """How fast the policy acts and learns, against straightforward loops."""
+    import torch
+
+    from lang_agent.cli import bench
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.json:
+        try_place(Path(args.json))
+    record = bench.bench(args.quick, say)
+    if args.json:
+        write_whole(Path(args.json), json.dumps(record, indent=1) + "\n")
+
+
+def export(args: Export) -> None:
+    """Copy a run's model and its words into a folder of their own."""
+    from lang_agent.config_file import save_config
+    from lang_agent.models.sealed import write_sealed
+    from lang_agent.models.store import load_policy
+    from lang_agent.train.run_folder import CONFIG_FILE
+
+    folder = Path(args.out)
+    if folder.exists() or folder.is_symlink():
+        raise LangAgentError(f"'{folder}' is there already: choose another folder.")
+    config = load_config(Path(args.run) / CONFIG_FILE, TrainConfig)
+    policy = load_policy(args.run, trust=args.trust)
+
+    def write(beside: Path) -> None:
+        policy.save_pretrained(beside, half=args.half)
+        save_config(config, beside / CONFIG_FILE)
+
+    write_sealed(folder, write)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    say(f"{folder}: {size / 2**20:.1f} MiB")
+
+
+def imitate(config: TrainConfig, *, trust: bool = False) -> None:
+    """Learn to do as the bot, or a file of demonstrations, does."""
+    if config.learn.algorithm != "imitation":
+        raise LangAgentError(f"imitate learns by imitation, not {config.learn.algorithm}: train.")
+    train(config, trust=trust)
+
+
+COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
+    "train": (TrainConfig, train),
+    "demos": (Demos, demos),
+    "imitate": (TrainConfig, imitate),
+    "evaluate": (Evaluate, evaluate),
+    "play": (Play, play),
+    "envs": (Envs, envs),
+    "prompt": (ShowPrompt, prompt),
+    "generate": (Generate, generate),
+    "pretrain": (Pretrain, pretrain),
+    "export": (Export, export),
+    "bench": (Bench, bench),
+}
+
+
+def _usage() -> str:
+    lines = ["usage: lang-agent <command> [options]", "", "commands:"]
+    for name, (_, run) in COMMANDS.items():
+        lines.append(f"  {name:<10}{run.__doc__}")
+    return "\n".join([*lines, "", "`lang-agent <command> --help` tells a command's options."])
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run one command.
+
+    Raises:
+        LangAgentError: what cannot be done.
+        SystemExit: with status 0, after ``--help``.
+        KeyboardInterrupt: a run that was stopped, after it was saved.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        say(_usage())
+        return
+    name, rest = arguments[0], list(arguments[1:])
+    if name == "--version":
+        from lang_agent import __version__
+
+        say(__version__)
+        return
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    kind, command = COMMANDS[name]
+    trains = kind is TrainConfig
+    resume = take(rest, "--resume") if trains else None
+    trust = take_switch(rest, "--trust") if trains else "--trust" in rest
+    if resume is not None:
+        on_env_error = take(rest, "--on-env-error")
+        going_on = {"on_env_error": on_env_error, "as_edited": take_switch(rest, "--as-edited")}
+        if rest:
+            raise LangAgentError(
+                "--resume goes on as configured: it takes no other options than --as-edited "
+                "(where config.yaml was changed), --on-env-error and --trust."
+            )
+        _guarded(lambda: train(TrainConfig(), Path(resume), trust=trust, **going_on))
+        return
+    file = take(rest, "--config")
+    if file is not None:  # the person's own word
+        default = load_config(file, kind, trust=True)
+    else:
+        default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
+    about = f"{command.__doc__} --config FILE reads these options from YAML; flags win."
+    if trains:
+        about += (
+            " --resume RUN goes on from the last checkpoint of a run folder. --trust imports what "
+            "a run's or policy's configuration names, wherever it lies."
+        )
+    options = parse(kind, rest, f"lang-agent {name}", about, default)
+    _guarded(lambda: command(options, trust=trust) if trains else command(options))
+
+
+def _guarded(command: Callable[[], None]) -> None:
+    """Run a command, in which nobody but :func:`main` ends the program."""
+    try:
+        command()
+    except SystemExit as error:
+        where = user_code(error) or "A library"
+        raise LangAgentError(
+            f"{where}, ended the program (sys.exit): a world, reward or renderer must raise an "
+            "error instead."
+        ) from None
+
+
+def main() -> None:
+    """The entry point: a mistake is one sentence on standard error and exit status 2."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the person's own worlds and rewards, behind all else
+    # Threads that wait give their processor away, or they would keep it from those they wait for on
+    # a busy machine. OpenMP reads this when torch is imported, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    set_up_streams()
+    try:
+        run(sys.argv[1:])
+        sys.stdout.flush()
+    except LangAgentError as error:
+        _show_bug(error)
+        complain(error)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # whoever read the output has stopped, as `| head` does
+        _say_no_more()
+        raise SystemExit(141) from None
+    except OSError as error:
+        if user_code(error):
+            raise
+        complain(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}.")
+        _say_no_more()  # the output itself may be what cannot be written
+        raise SystemExit(2) from None
+
+
+def _show_bug(error: BaseException) -> None:
+    """Print the traceback of what a sentence says of somebody's own code, for its author."""
+    cause = error.__cause__
+    while cause is not None and isinstance(cause, LangAgentError):
+        cause = cause.__cause__
+    if cause is not None and user_code(cause):
+        traceback.print_exception(cause)
+
+
+def _say_no_more() -> None:
+    """Let what is yet unwritten go nowhere, where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

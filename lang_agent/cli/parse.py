@@ -1,0 +1,149 @@
+"""From a command's arguments to its options: flags, `--config`, and a policy's own words."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from lang_agent.config_file import load_config
+from lang_agent.errors import LangAgentError
+from lang_agent.text_env.config import TextConfig
+from lang_agent.train.config import TrainConfig
+from lang_agent.trust import Source, names_in
+
+BOX = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│]|^\s*[|+]|[|+]\s*$", re.MULTILINE)
+RULE = re.compile(r"[─—-]{4,}")
+
+
+def take(arguments: list[str], flag: str) -> str | None:
+    """Remove ``--flag VALUE`` or ``--flag=VALUE`` from the arguments and return the value."""
+    for at, argument in enumerate(arguments):
+        if argument.startswith(f"{flag}="):
+            del arguments[at]
+            return argument.partition("=")[2]
+        if argument == flag:
+            if at + 1 == len(arguments):
+                raise LangAgentError(f"{flag} needs a value.")
+            value = arguments[at + 1]
+            del arguments[at : at + 2]
+            return value
+    return None
+
+
+def take_switch(arguments: list[str], flag: str) -> bool:
+    """Remove every ``--flag`` from the arguments and return whether there was one."""
+    found = flag in arguments
+    arguments[:] = [argument for argument in arguments if argument != flag]
+    return found
+
+
+def parse(kind: Any, arguments: Sequence[str], prog: str, about: str, default: Any) -> Any:
+    """The options of a command, ``default`` where the arguments do not tell.
+
+    Raises:
+        LangAgentError: arguments that are none, or that the options refuse.
+        SystemExit: with status 0, after ``--help``.
+    """
+    for argument in arguments:
+        if argument.startswith("--tyro"):  # tyro's own, one of which writes to any file
+            raise LangAgentError(f"Unrecognized option: {argument}.")
+    shown = io.StringIO()
+    helps = any(argument in ("-h", "--help") for argument in arguments)
+    try:
+        with redirect_stderr(shown), _as_wide_as_it_comes(not helps):
+            return tyro.cli(
+                kind,
+                args=list(arguments),
+                prog=prog,
+                description=about,
+                config=(tyro.conf.OmitArgPrefixes,),
+                **({} if default is None else {"default": default}),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        reason = _reason(stop) or _unboxed(shown.getvalue())
+    raise LangAgentError(f"{reason} See {prog} --help.")
+
+
+def _reason(error: BaseException) -> str | None:
+    """The sentence of the :class:`LangAgentError` in whose place tyro stopped."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, LangAgentError):
+            return str(seen)
+        seen = seen.__context__
+    return None
+
+
+def _unboxed(shown: str) -> str:
+    """The sentence in the first part of the box that tyro draws around an error."""
+    _, *body = [BOX.sub("", line).strip() for line in shown.strip().splitlines()]
+    if body and RULE.fullmatch(body[0]):  # in ASCII one stands below the title too
+        del body[0]
+    said = itertools.takewhile(lambda line: not RULE.fullmatch(line), body)
+    text = " ".join(" ".join(said).split())
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+@contextmanager
+def _as_wide_as_it_comes(wanted: bool) -> Iterator[None]:
+    """Errors are not wrapped, so that a path in them can be copied."""
+    before = os.environ.get("COLUMNS")
+    if wanted:
+        os.environ["COLUMNS"] = "100000"
+    try:
+        yield
+    finally:
+        if wanted:
+            os.environ.pop("COLUMNS")
+            if before is not None:
+                os.environ["COLUMNS"] = before
+
+
+def as_trained(kind: Any, arguments: Sequence[str], trust: bool) -> Any:
+    """A command's defaults: for a trained policy, the words that it was trained in.
+
+    What they name to import is the policy's word, unless it stands in the other arguments too.
+    """
+    for flag in ("--policy", "--agent", "--model"):
+        others = list(arguments)
+        name = take(others, flag)
+        if name is None:
+            continue
+        from lang_agent.models.gpt2 import SIZES
+        from lang_agent.models.hub import shipped
+
+        names = {item.name for item in fields(kind)}
+        file = Path(shipped(name)) / "config.yaml"
+        if not name or not names & {"text", "decide"} or (flag == "--model" and name in SIZES):
+            continue
+        if file.is_file():
+            trained = load_config(file, TrainConfig, trust=trust)
+            known = {"text": _given(trained.text, others), "decide": trained.decide}
+            return replace(kind(), **{name: known[name] for name in names & known.keys()})
+    return None
+
+
+def names_others(config: TrainConfig) -> bool:
+    """Whether a run imports by name what a run folder's word alone does not."""
+    text = config.text
+    told = [config.env, *config.mixture, *config.vocabulary_from, *text.env_args]
+    names = names_in([*told, text.renderer or "", text.wording or ""])
+    return not all(map(Source("").may_import, names))
+
+
+def _given(text: TextConfig, arguments: Sequence[str]) -> TextConfig:
+    """``text``, with the names that stand in ``arguments`` too free to be imported."""
+    if text.source is None:
+        return text
+    return replace(text, source=replace(text.source, given=names_in(arguments)))

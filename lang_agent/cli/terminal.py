@@ -1,0 +1,70 @@
+"""Playing in the terminal: a person in words, or any agent to watch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import gymnasium
+
+from lang_agent.cli.console import console, say
+from lang_agent.episode import Agent, Decision, Episode, TextObservation
+from lang_agent.rollout import play
+
+
+class _Person:
+    """Reads each action from standard input; an empty line or end of input ends the game."""
+
+    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+        say(("Say what you do; Ctrl-D leaves.", "dim"))
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        try:
+            return [Decision(console.input("> "))]
+        except EOFError:
+            raise KeyboardInterrupt from None
+
+
+class _Narrator:
+    """Shows what stands in front of an agent, and what it answers."""
+
+    def __init__(self, agent: Agent, echo: bool) -> None:
+        self.agent, self.echo = agent, echo
+        self._shown = ""
+        self._env: gymnasium.Env[str, str] | None = None
+
+    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+        self._shown, self._env = "", env
+        self.agent.begin(slot, env)
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        prompt = observations[0].prompt
+        new = prompt[len(self._shown) :] if prompt.startswith(self._shown) else prompt
+        say(new.strip("\n"))
+        decisions = self.agent.act(slots, observations)
+        self._shown = prompt + decisions[0].action
+        if self.echo:
+            say((f"> {decisions[0].action}", "bold"))
+        return decisions
+
+
+def watch(
+    env: gymnasium.Env[str, str], agent: Agent | None, seeds: Iterable[int]
+) -> Iterator[Episode]:
+    """Play an episode for each seed; without an ``agent`` a person does."""
+    narrator = _Narrator(agent or _Person(), echo=agent is not None)
+    for episode in play(narrator, [_Tell(env)], seeds):
+        steps, total = len(episode.steps), episode.total_reward
+        end = ("Done", "green") if episode.success else ("Not done", "red")
+        say(end, f" after {steps} steps, return {total:.3f}.\n")
+        yield episode
+
+
+class _Tell(gymnasium.Wrapper):
+    """Prints the verdict and the reward of every step."""
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
+        prompt, reward, terminated, truncated, info = self.env.step(action)
+        verdict = info.get("verdict")
+        why = f" ({info['reason']})" if info.get("reason") else ""
+        say((f"{verdict}{why}, reward {float(reward):.3f}", "dim"))
+        return prompt, float(reward), terminated, truncated, info

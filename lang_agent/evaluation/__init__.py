@@ -1,0 +1,1 @@
+"""How good an agent is on held-out seeds, and pictures of it."""

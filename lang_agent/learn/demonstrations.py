@@ -1,0 +1,172 @@
+"""Demonstrations: episodes on disk, one JSON object a line, to learn from by imitation.
+
+A line holds ``env``, ``seed``, ``success``, ``return`` and ``steps``; a step holds the ``prompt``,
+the admissible ``actions``, the ``action`` taken, its ``reward``, and in ``wanted`` the action to be
+learned (null where there is none; with a noisy expert it is not always the one taken). A file whose
+name ends in ``.gz`` is compressed: transcripts repeat themselves.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.episode import NO_LABEL, Decision, Episode, Step, TextObservation
+from lang_agent.errors import LangAgentError, shown
+from lang_agent.files import json_lines, whole, writing
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.seeding import EVALUATION_SEED
+from lang_agent.stepping import as_reward
+from lang_agent.text_env.action_parser import parse_action
+
+
+def write_demonstrations(path: Path, env_id: str, episodes: Iterable[Episode]) -> int:
+    """Append episodes to a file of demonstrations, all or none of them; returns how many.
+
+    Raises :class:`LangAgentError` for a seed of evaluation, which nothing may be learned from.
+    """
+    count = 0
+    with whole(path) as beside:
+        with writing(path):
+            if path.is_file():
+                shutil.copyfile(path, beside)
+            file = _open(beside, "at", packed=path.suffix == ".gz")
+        try:
+            for episode in episodes:
+                refuse_evaluation_seeds([episode.seed])
+                line = json.dumps(_as_data(env_id, episode), ensure_ascii=False)
+                with writing(path):
+                    file.write(line + "\n")
+                count += 1
+        finally:
+            with writing(path):
+                file.close()
+    return count
+
+
+def refuse_evaluation_seeds(seeds: Sequence[int]) -> None:
+    """Raise :class:`LangAgentError` for seeds of evaluation, of which nothing may be learned."""
+    if max(seeds, default=0) >= EVALUATION_SEED:
+        raise LangAgentError(
+            f"Seed {max(seeds)} is kept for evaluation, and demonstrations are learned from: use "
+            f"seeds below {EVALUATION_SEED}."
+        )
+
+
+def _as_data(env_id: str, episode: Episode) -> dict[str, Any]:
+    steps = []
+    for step in episode.steps:
+        actions, choice = step.observation.actions, step.decision.choice
+        labelled = actions is not None and choice != NO_LABEL
+        steps.append(
+            {
+                "prompt": step.observation.prompt,
+                "actions": actions,
+                "action": step.decision.action,
+                "wanted": actions[choice] if labelled and actions else None,
+                "reward": step.reward,
+            }
+        )
+    return {
+        "env": env_id,
+        "seed": episode.seed,
+        "success": episode.success,
+        "return": episode.total_reward,
+        "steps": steps,
+    }
+
+
+def read_demonstrations(path: Path) -> list[Episode]:
+    """The episodes of a file; raises :class:`LangAgentError` naming file, line and reason."""
+    episodes: list[Episode] = []
+    try:
+        with _open(path, "rt", packed=path.suffix == ".gz") as file:
+            for number, data, reason in json_lines(file):
+                try:
+                    if not reason:
+                        episodes.append(_from_data(data, len(episodes)))
+                except (ValueError, KeyError, TypeError, OverflowError) as error:
+                    reason = f"{type(error).__name__}: {error}"
+                if reason:
+                    raise LangAgentError(
+                        f"'{path}', line {number}, is no demonstration ({reason}): each line is "
+                        "an episode as `lang-agent demos` writes it."
+                    )
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise LangAgentError(f"Cannot read the demonstrations '{path}': {reason}.") from None
+    if not any(step.decision.choice != NO_LABEL for ep in episodes for step in ep.steps):
+        raise LangAgentError(f"'{path}' holds no action to learn.")
+    return episodes
+
+
+def _from_data(data: dict[str, Any], index: int) -> Episode:
+    episode = Episode(index, int(data["seed"]), terminated=True)
+    for step in data["steps"]:
+        actions = None if step["actions"] is None else tuple(map(str, step["actions"]))
+        seen = TextObservation(str(step["prompt"]), actions)
+        wanted = step["wanted"]
+        if wanted is not None and wanted not in (actions or ()):
+            raise ValueError(f"the action wanted, {shown(wanted)}, is none of the admissible ones")
+        choice = NO_LABEL if wanted is None or actions is None else actions.index(wanted)
+        decision = Decision(str(step["action"]), choice=choice)
+        episode.steps.append(Step(seen, decision, as_reward(step["reward"]), {}))
+    if not episode.steps:
+        raise ValueError("it has no steps")
+    episode.steps[-1].info["success"] = bool(data["success"])
+    return episode
+
+
+def _open(path: Path, mode: str, *, packed: bool) -> IO[str]:
+    encoding = "utf-8-sig" if mode == "rt" else "utf-8"
+    if packed:
+        return cast("IO[str]", gzip.open(path, mode, compresslevel=5, encoding=encoding))
+    return cast("IO[str]", path.open(mode, encoding=encoding))
+
+
+def label_own(episode: Episode) -> Episode:
+    """Mark what was done as what is to be learned, where it was an action at all."""
+    for step in episode.steps:
+        actions = step.observation.actions or ()
+        said = parse_action(step.decision.action, actions).action if actions else None
+        step.decision.choice = NO_LABEL if said is None else actions.index(said)
+    return episode
+
+
+class Demonstrations:
+    """A file's episodes as rollouts, pass after pass, each in an order of its own."""
+
+    def __init__(self, path: Path, policy: LanguagePolicy, seed: int) -> None:
+        self.seed = seed
+        self._agent = PolicyAgent(policy, 1)
+        self._episodes = read_demonstrations(path)
+
+    def after(self, episodes: int, min_steps: int) -> list[Episode]:
+        """The episodes that follow the first ``episodes``, with at least so many steps."""
+        rollout: list[Episode] = []
+        steps = 0
+        while steps < min_steps:
+            passes, at = divmod(episodes + len(rollout), len(self._episodes))
+            order = np.random.default_rng((self.seed, passes)).permutation(len(self._episodes))
+            rollout.append(self._placed(self._episodes[order[at]]))
+            steps += len(rollout[-1].steps)
+        return rollout
+
+    def _placed(self, episode: Episode) -> Episode:
+        """The episode with its decisions in token contexts, as a learner needs them."""
+        policy, steps = self._agent.policy, []
+        for step in episode.steps:
+            seen, old = step.observation, step.decision
+            policy.check_fits(len(policy.encode_prompt(seen.prompt)), seen.actions or ("x",))
+            decision = self._agent.record(0, seen, old.action, old.choice)
+            steps.append(Step(seen, decision, step.reward, step.info))
+        return replace(episode, steps=steps)

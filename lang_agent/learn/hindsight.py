@@ -1,0 +1,94 @@
+"""Hindsight: an episode is told again with a mission that it did fulfil, and its way there learned.
+
+An agent that was told to open a door and walked into a ball has shown how one goes to a ball. The
+world says what an episode has fulfilled (:class:`lang_agent.text_env.world.Achieved`); its prompts
+are written anew with that for a mission, and what was done on the last steps before it is learned
+beside the policy gradient (:func:`lang_agent.learn.learner.update`).
+
+This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) with goals in words
+(ACTRCE: Chan et al. 2019, arXiv 1902.04546). Unlike there nothing is replayed from a buffer, near
+steps are taken more often than far ones, and in place of a Q-function the actions themselves are
+learned, as in goal-conditioned supervised learning (Ghosh et al. 2019, arXiv 1912.06088), by as
+much as they brought above the critic's value (:func:`lang_agent.learn.objective.hindsight_loss`). A
+mission that is told pays what the world would have paid for it at that step, discounted back from
+there, also to the end of the part that is told.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import islice
+
+import torch
+
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.episode import Episode, Step
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.credit import scaled_reward
+from lang_agent.text_env.env import TextEnv
+from lang_agent.text_env.world import Achieved
+
+TELLINGS = 4  # of an episode, for each task that it fulfilled a mission of
+
+
+def retell(
+    episode: Episode,
+    env: TextEnv,
+    scribe: PolicyAgent,
+    reach: float,
+    config: LearnConfig,
+    generator: torch.Generator,
+) -> list[Episode]:
+    """The episode that ``env`` has just ended, told with missions that it fulfilled.
+
+    For each task ``TELLINGS`` times, so that what happens all the time does not drown what is rare:
+    a mission is drawn, of its parts one, and the steps that led to it, as many as a geometric draw
+    says, of which each further one has the probability ``reach``.
+
+    Args:
+        scribe: puts prompts and actions into tokens.
+        config: how rewards are scaled, clipped and discounted.
+    """
+    tasks: dict[str, list[Achieved]] = {}
+    for achieved in env.achieved:
+        tasks.setdefault(achieved.task, []).append(achieved)
+    retold = []
+    drawn = [
+        missions[at]
+        for _, missions in sorted(tasks.items())
+        for at in torch.randint(len(missions), (TELLINGS,), generator=generator).tolist()
+    ]
+    for chosen in drawn:
+        last = chosen.steps[_draw(len(chosen.steps), generator)]
+        first = max(last - _geometric(reach, generator), 0)
+        prompts = islice(env.retold(chosen.mission), first, last + 1)
+        steps = []
+        for prompt, step in zip(prompts, episode.steps[first : last + 1], strict=True):
+            seen = replace(step.observation, prompt=prompt)
+            done = scribe.record(0, seen, step.decision.action, step.decision.choice)
+            steps.append(Step(seen, done, 0.0, {}))
+        retold.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
+    return retold
+
+
+def _paid(
+    episode: Episode, steps: list[Step], reward: float, later: int, config: LearnConfig
+) -> Episode:
+    """The steps as an episode that is paid with the last of them, or so many steps ``later``: then
+    what follows is its last value, which like a critic's is of rewards as they are learned."""
+    if later:
+        follows = scaled_reward(reward, config) * config.discount ** (later - 1)
+        return Episode(episode.index, episode.seed, steps, truncated=True, last_value=follows)
+    steps[-1].reward = reward
+    return Episode(episode.index, episode.seed, steps, terminated=True)
+
+
+def _draw(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def _geometric(again: float, generator: torch.Generator) -> int:
+    """How often in a row something of probability ``again`` happens."""
+    uniform = 1.0 - float(torch.rand((), generator=generator))  # above 0
+    return int(math.log(uniform) / math.log(again))

@@ -1,0 +1,87 @@
+"""The reference policy: what a KL penalty keeps the policy near to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.objective import decision_log_probs, token_values
+from lang_agent.learn.sequences import Sample, by_length, collate
+from lang_agent.models.decide import DecideConfig
+from lang_agent.models.lora import has_lora, without_lora
+from lang_agent.models.policy import LanguagePolicy
+
+
+class Reference:
+    """A policy that stays as it is; or, with LoRA, the model without its adapter."""
+
+    def __init__(self, policy: LanguagePolicy) -> None:
+        self.frozen = None if has_lora(policy.model) else policy.eval().requires_grad_(False)
+
+    @contextmanager
+    def of(self, policy: LanguagePolicy) -> Iterator[LanguagePolicy]:
+        """The reference of ``policy``, to compute with."""
+        if self.frozen is not None:
+            yield self.frozen
+            return
+        with without_lora(policy.model):
+            yield policy
+
+
+@torch.no_grad()
+def read_reference(
+    policy: LanguagePolicy,
+    reference: Reference,
+    samples: Sequence[Sample],
+    config: LearnConfig,
+    decide: DecideConfig,
+) -> None:
+    """Write the reference's log-probabilities of each decision's tokens beside it."""
+    with reference.of(policy) as other:
+        for part in by_length(samples, config.batch_tokens):
+            batch = collate(part, policy.device)
+            states = other.hidden_states(batch.layout)
+            log_probs, _ = decision_log_probs(other, states, batch, decide)
+            rows = iter(log_probs.tolist())
+            for sample in part:
+                for decision in sample.decisions:
+                    decision.reference = next(rows)[: len(decision.log_probs)]
+
+
+@torch.no_grad()
+def read_token_values(
+    policy: LanguagePolicy, samples: Sequence[Sample], config: LearnConfig
+) -> None:
+    """Write the value before each token of each decision beside it."""
+    for part in by_length(samples, config.batch_tokens):
+        batch = collate(part, policy.device)
+        rows = iter(token_values(policy, policy.hidden_states(batch.layout), batch).tolist())
+        for sample in part:
+            for decision in sample.decisions:
+                decision.token_values = next(rows)[: len(decision.log_probs)]
+
+
+COEFFICIENT_RANGE = 1000.0  # times what it began with, and that part of it
+
+
+def adapted(coefficient: float, divergence: float, decisions: int, config: LearnConfig) -> float:
+    """The KL coefficient for the next update (Ziegler et al. 2019, arXiv 1909.08593, sec. 2.2).
+
+    It is multiplied by 1 + e * decisions / ``kl_horizon``, where e, the relative error of the
+    divergence, is held between -0.2 and 0.2. Departures: an update of more decisions than the
+    horizon moves it as one of so many, or the factor would become negative; and it stays within a
+    factor of ``COEFFICIENT_RANGE`` of ``kl_coef``, so that it can come back.
+
+    Args:
+        divergence: KL(policy | reference) in nats a decision, measured over the update.
+        decisions: how many it had.
+    """
+    if config.kl_target is None:
+        return coefficient
+    error = min(max(divergence / config.kl_target - 1, -0.2), 0.2)
+    moved = coefficient * (1 + error * min(decisions / config.kl_horizon, 1.0))
+    least, most = config.kl_coef / COEFFICIENT_RANGE, config.kl_coef * COEFFICIENT_RANGE
+    return min(max(moved, least), most)

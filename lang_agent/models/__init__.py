@@ -1,0 +1,1 @@
+"""Language models as policies: loading, scoring phrases, writing, saving."""

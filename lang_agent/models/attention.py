@@ -1,0 +1,105 @@
+"""Attention that leaves out what a causal mask hides anyway.
+
+A mask of our own (token trees, cached rows) makes torch's attention multiply every query with every
+key, hidden or not. No query of ours sees a key beyond its own column, so long sequences are cut
+into blocks of queries, each with the keys up to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from lang_agent.models.precision import computed_in
+
+NAME = "sdpa_in_blocks"
+BLOCK = 256  # queries
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' ``sdpa`` attention, a block of queries at a time.
+
+    Args:
+        query: (B, heads, W, size).
+        key, value: (B, key heads, keys, size); several heads of queries may share one of theirs.
+        attention_mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain
+            causal attention.
+
+    Returns:
+        (B, W, heads, size), and None for the weights.
+    """
+    dtype = computed_in(query)  # models that rotate queries and keys do it in float32
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    mask = attention_mask
+    width, scale = query.shape[2], kwargs.get("scaling") or query.shape[3] ** -0.5
+    if key.shape[2] != width:
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    if query.requires_grad and _slow_backwards(query):
+        return _products(query, key, value, mask, scale).transpose(1, 2), None
+    if mask is None or width < 2 * BLOCK:
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    parts = [
+        sdpa_attention_forward(module, *block, **kwargs)[0]
+        for block in _blocks(query, key, value, mask)
+    ]
+    return torch.cat(parts, dim=1), None
+
+
+def _blocks(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """So many queries at a time, the keys and values that they may see, and their mask."""
+    end = 0
+    for queries, hidden in zip(query.split(BLOCK, 2), mask.split(BLOCK, 2), strict=True):
+        end += queries.shape[2]
+        yield queries, key[:, :, :end], value[:, :, :end], hidden[..., :end]
+
+
+def _slow_backwards(query: Tensor) -> bool:
+    """Whether torch's fused attention, forwards and backwards, is slower than plain products: on
+    processors in bf16, for sequences shorter than a block (`benchmarks/precision.py`)."""
+    kind = query.dtype, query.device.type
+    return kind == (torch.bfloat16, "cpu") and query.shape[2] < BLOCK
+
+
+def _products(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
+    """Softmax attention by two batched products: (B, heads, queries, size).
+
+    Scores and their softmax are float32, as in the fused operation: in bf16 a score of a hundred is
+    off by up to a quarter, and a policy's log-probability by nats. The queries of all heads that
+    share a head of keys are rows of one product, so that keys and values are not copied for each.
+    """
+    batch, heads, width, _ = query.shape
+    key_heads, keys = key.shape[1:3]
+    rows = heads // key_heads * width
+
+    def grouped(part: Tensor) -> Tensor:
+        return part.reshape(batch * key_heads, rows, -1)
+
+    if mask is None:
+        mask = torch.full((width, keys), -torch.inf).triu(1)
+    elif mask.dtype == torch.bool:
+        mask = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+    bias = grouped(mask.float().expand(batch, heads, width, keys))
+    with torch.autocast(query.device.type, enabled=False):
+        seen = key.flatten(0, 1).transpose(1, 2).float()
+        scores = torch.baddbmm(bias, grouped(query).float(), seen, alpha=scale)
+    out = torch.bmm(scores.softmax(-1).to(value.dtype), value.flatten(0, 1))
+    return out.view(batch, heads, width, -1)
+
+
+AttentionInterface.register(NAME, attend)

@@ -1,0 +1,83 @@
+"""Policies on disk: saved whole, and found by the name of a folder, a run or what ships."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from lang_agent.errors import LangAgentError
+from lang_agent.files import discard, tell
+from lang_agent.models.hub import shipped
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sealed import SUMS_FILE, damage, refuse_damaged, write_sealed
+
+STATE_FILE = "trainer.json"
+FOLDER = "checkpoints"
+_NAME = re.compile(r"step-\d{10,}")  # whatever else lies there is a person's
+
+
+def save_whole(policy: LanguagePolicy, folder: Path, *, half: bool = False) -> None:
+    """Write a policy to ``folder``, which appears whole or not at all."""
+    discard(folder)
+    write_sealed(folder, lambda beside: policy.save_pretrained(beside, half=half))
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """A run's checkpoints, oldest first."""
+    folder = run / FOLDER
+    found = folder.iterdir() if folder.is_dir() else ()
+    ours = [path for path in found if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(ours, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def read_record(checkpoint: Path) -> dict[str, Any]:
+    """What :func:`save_checkpoint` was given as its record."""
+    return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run whose files are what was written; raises
+    :class:`LangAgentError` when there is none."""
+    reason, found = "", list_checkpoints(run)
+    for checkpoint in reversed(found):
+        why = "" if _unsealed(checkpoint) else damage(checkpoint)
+        if not why:
+            if reason:
+                tell(f"{reason}; '{checkpoint.name}' is taken.")
+            return checkpoint
+        reason = reason or f"The checkpoint '{checkpoint}' is damaged: {why}"
+    if not found:
+        raise LangAgentError(f"'{run}' has no checkpoint: is it a run folder of lang-agent train?")
+    raise LangAgentError(f"{reason}.")
+
+
+def _unsealed(checkpoint: Path) -> bool:
+    """Whether a checkpoint is of format 1, which had no checksums."""
+    try:
+        return read_record(checkpoint)["format"] == 1
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def model_folder(path: str | Path) -> str | Path:
+    """Where a policy lies: the newest checkpoint of a run folder, the one that ships under this
+    name, else ``path`` itself."""
+    path = shipped(path)
+    return latest_checkpoint(Path(path)) if os.path.isdir(os.path.join(path, FOLDER)) else path
+
+
+def load_policy(
+    path: str | Path, device: str | None = None, *, chat: bool | None = None, trust: bool = False
+) -> LanguagePolicy:
+    """A policy from a run folder (its newest checkpoint), a model directory or the hub; see
+    :meth:`LanguagePolicy.from_pretrained`.
+
+    Raises :class:`LangAgentError` for one whose files are not what was written.
+    """
+    folder = model_folder(path)
+    if folder == shipped(path) and os.path.isfile(os.path.join(folder, SUMS_FILE)):
+        refuse_damaged(Path(folder))
+    return LanguagePolicy.from_pretrained(folder, device=device, chat=chat, trust=trust)

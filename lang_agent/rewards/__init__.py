@@ -1,0 +1,1 @@
+"""Rewards of text, and the rubric that weighs them."""

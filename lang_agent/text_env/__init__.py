@@ -1,0 +1,1 @@
+"""Any Gymnasium world as an environment of text: worlds, renderers, prompts, parsing."""

@@ -1,0 +1,324 @@
+"""Any Gymnasium world as an environment of text: the observation is a prompt, the action a phrase.
+
+A world tells in a :class:`World` what its phrases mean and how its observations read; a
+:class:`TextEnv` around it renders, prompts, parses and reports. ``make`` builds one by id.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.seeding import derive
+from lang_agent.stepping import as_reward
+from lang_agent.text_env.action_parser import ParsedAction, parse_action
+from lang_agent.text_env.plain import plain
+from lang_agent.text_env.prompt import Prompt, load_template
+from lang_agent.text_env.spaces import AnyText
+from lang_agent.text_env.wording import Wording, Wordings
+from lang_agent.text_env.world import Achieved, Expert, Renderer, Witness, World, find_renderer
+from lang_agent.trust import load_function
+
+TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
+"""What :class:`TextEnv` takes beside a world."""
+
+MAX_IDLE = 100  # steps in a row in which an invalid action left the world where it was
+
+
+@dataclass(frozen=True)
+class InvalidAction:
+    """What is done with text that is no admissible phrase. It is counted and reported anyway.
+
+    ``noop``              the world's own no-operation; a world without one stays where it is
+    ``default:<phrase>``  this phrase is taken instead
+    ``penalty:<x>``       as noop, and x is taken off the reward
+    ``retry:<n>``         the agent is asked again, up to n times, and no time passes; then noop
+    ``end``               the episode terminates with reward 0
+    """
+
+    kind: str
+    value: str = ""
+    number: float = field(default=0.0)
+
+    @classmethod
+    def from_text(cls, text: str) -> InvalidAction:
+        """Parse ``kind[:value]``; raises :class:`LangAgentError` when it is none of the above."""
+        kind, _, value = text.partition(":")
+        number = 0.0
+        if kind in ("penalty", "retry"):
+            try:
+                number = float(value) if kind == "penalty" else int(value)
+            except ValueError:
+                number = -1.0
+            if not 0 <= number < math.inf:
+                raise LangAgentError(
+                    f"invalid_action {text!r} needs a number of at least 0 after the colon, "
+                    f"such as '{kind}:{'0.1' if kind == 'penalty' else '2'}'."
+                )
+        elif kind not in ("noop", "default", "end") or (bool(value) != (kind == "default")):
+            raise LangAgentError(
+                f"invalid_action {text!r} is not known. Choices: noop, default:<phrase>, "
+                "penalty:<x>, retry:<n>, end."
+            )
+        return cls(kind, value, number)
+
+
+class TextEnv(gymnasium.Env[str, str]):
+    """A Gymnasium environment whose observations are prompts and whose actions are phrases.
+
+    ``info`` holds: ``actions`` (the admissible phrases of this state), ``mission``,
+    ``descriptions``, ``verdict`` (of the action just parsed; None after a reset),
+    ``invalid_action`` (bool), ``reason`` (why it was invalid), ``success`` (bool), and whatever
+    the world put there.
+
+    ``actions`` narrows the world's phrases to some of them, or renames them (new wording -> the
+    world's phrase). ``wording`` draws other words for every episode
+    (:mod:`lang_agent.text_env.wording`): a function of the environment's generator, or
+    ``module:function``.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        world: World,
+        *,
+        renderer: str | Renderer | None = None,
+        prompt: str = "transcript",
+        prompt_folder: str | None = None,
+        invalid_action: str = "noop",
+        actions: Sequence[str] | Mapping[str, str] | None = None,
+        wording: str | Wordings | None = None,
+    ) -> None:
+        self.env, self.world = env, world
+        self.metadata = env.metadata
+        self.render_mode = env.render_mode
+        self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
+        self._renderer = find_renderer(renderer, world)
+        self._wordings = load_function(wording) if isinstance(wording, str) else wording
+        self._wording = Wording()
+        self._own_phrases = _choose_actions(world, actions)
+        self._phrases = self._own_phrases  # in the wording of this episode
+        self._invalid = InvalidAction.from_text(invalid_action)
+        if self._invalid.kind == "default" and self._invalid.value not in self._phrases:
+            raise unknown("action for invalid_action=default", self._invalid.value, self._phrases)
+        self.prompt = Prompt(load_template(prompt, prompt_folder))
+        self.expert: Expert | None = None
+        self._limit: tuple[int, Callable[[str], int], bool] | None = None
+        self._fields: dict[str, Any] = {}
+        self._world_info: dict[str, Any] = {}
+        self._retries = self._idle = self._steps = 0
+        self._taken: Any = None  # environment action of the last step; None: the world stayed
+        self._wanted: Any = None  # the expert's last one
+        self.achieved: list[Achieved] = []
+        """What the episode has fulfilled so far, where it is watched (:meth:`watch`): each mission
+        once, when it was first done. Told every time, a thing picked up and dropped again and again
+        would drown the rest."""
+        self._watched = False
+        self._witness: Witness | None = None
+        self._turns: list[tuple[str | None, dict[str, Any]]] = []  # (action before, fields)
+
+    def limit_prompt(
+        self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False
+    ) -> None:
+        """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``; with any of the
+        episode's phrases behind it, where so told."""
+        self._limit = (max_tokens, count_tokens, with_phrase)
+
+    def _limit_prompt(self) -> None:
+        if self._limit is not None:
+            most, count, with_phrase = self._limit
+            longest = max(count(f" {phrase}") for phrase in self.phrases) if with_phrase else 0
+            self.prompt.limit(most - longest, count)
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """All phrases of this episode, in any state."""
+        return tuple(self._phrases)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The words that the wording renames."""
+        return tuple(getattr(self._wordings, "names", ()))
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The admissible phrases of the current state."""
+        if not self._fields:
+            raise LangAgentError("There is no episode yet: call reset() before step().")
+        return self._fields["actions"]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=None if seed is None else derive(seed, "wording"))
+        if self._wordings is not None:
+            self._wording = self._wordings(self.np_random)
+            self._phrases = self._wording.phrases(self._own_phrases)
+        self._limit_prompt()
+        observation, self._world_info = self.env.reset(seed=seed, options=options)
+        self._retries = self._idle = self._steps = 0
+        self._look(observation, feedback="")
+        if self._watched and self.world.witness is not None:
+            self._witness = self.world.witness(self.env)
+            self._turns, self.achieved = [(None, self._fields)], []
+        return self.prompt.reset(self._fields), self._info(None, success=False)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        parsed = parse_action(action, self.actions)
+        chosen, stay, penalty = self._decide(parsed)
+        self._taken = None if stay else chosen
+        if stay:
+            observation, reward = None, 0.0
+            self._idle += 1
+            terminated, truncated = self._invalid.kind == "end", self._idle >= MAX_IDLE
+        else:
+            observation, raw, terminated, truncated, self._world_info = self.env.step(chosen)
+            reward = as_reward(raw)
+            self._idle = 0
+        success = not stay and self.world.success(self.env, reward, terminated)
+        self._steps += 1
+        self._look(
+            observation, feedback=f"Not an action: {parsed.reason}." if parsed.reason else ""
+        )
+        if self._witness is not None:
+            self._turns.append((action, self._fields))
+            for one in self._witness(self._taken):
+                if all(one.mission != known.mission for known in self.achieved):
+                    self.achieved.append(one)
+        prompt = self.prompt.step(action, self._fields)
+        return prompt, reward - penalty, terminated, truncated, self._info(parsed, success)
+
+    def _decide(self, parsed: ParsedAction) -> tuple[Any, bool, float]:
+        """(environment action, whether the world stays where it is instead, penalty)."""
+        if parsed.action is not None:
+            self._retries = 0
+            return self._phrases[parsed.action], False, 0.0
+        rule = self._invalid
+        if rule.kind == "default":
+            return self._own_phrases[rule.value], False, 0.0
+        if rule.kind == "end":
+            return None, True, 0.0
+        if rule.kind == "retry" and self._retries < rule.number:
+            self._retries += 1
+            return None, True, 0.0
+        self._retries = 0
+        penalty = rule.number if rule.kind == "penalty" else 0.0
+        return self.world.noop, self.world.noop is None, penalty
+
+    def _look(self, observation: Any, feedback: str) -> None:
+        """Render what is seen into fields; without a new observation the old ones stand."""
+        fields: Mapping[str, Any] = self._fields
+        if observation is not None:
+            rendered = self._wording.fields(self._renderer(observation, self.env))
+            fields = {name: plain(value, name) for name, value in rendered.items()}
+            if isinstance(fields.get("descriptions"), str):
+                name = _name(self._renderer)
+                raise LangAgentError(f"{name} gives 'descriptions' as one text, not as lines.")
+        if "descriptions" not in fields:
+            raise LangAgentError(
+                f"The renderer {_name(self._renderer)} returned no 'descriptions' (a list of "
+                f"lines), only: {', '.join(fields) or 'nothing'}."
+            )
+        for phrase in fields.get("actions", ()):
+            if phrase not in self._phrases:
+                raise unknown(f"action given by {_name(self._renderer)}", phrase, self._phrases)
+        self._fields = {
+            "mission": "",
+            "actions": self.phrases,
+            "renamed_actions": not set(self._phrases) <= set(self.world.actions),
+            **fields,
+            "feedback": feedback,
+            "step": self._steps,
+        }
+
+    def _info(self, parsed: ParsedAction | None, success: bool) -> dict[str, Any]:
+        return {
+            **self._world_info,
+            "actions": self.actions,
+            "mission": self._fields["mission"],
+            "descriptions": self._fields["descriptions"],
+            "verdict": parsed and parsed.verdict,
+            "invalid_action": parsed is not None and parsed.verdict == "invalid",
+            "reason": parsed.reason if parsed else "",
+            "success": success,
+        }
+
+    def watch(self) -> None:
+        """From the next reset on, keep track of what episodes fulfil, so that they can be retold.
+
+        Raises :class:`LangAgentError` where the world does not tell.
+        """
+        if self.world.witness is None:
+            where = self.env.spec.id if self.env.spec else str(self.env)
+            raise LangAgentError(
+                f"The world of {where} does not tell what an episode has fulfilled, which "
+                "hindsight needs: give World(witness=...), or set hindsight to 0."
+            )
+        self._watched = True
+
+    def retold(self, mission: str) -> Iterator[str]:
+        """The prompts of the episode's steps so far, as they would have read with another mission
+        (in the world's own words). It must have been watched."""
+        told = plain(self._wording.fields({"mission": mission}), "mission")
+        prompt = self.prompt.again()
+        for action, fields in self._turns[:-1]:
+            seen = {**fields, **told}
+            yield prompt.reset(seen) if action is None else prompt.step(action, seen)
+
+    def expert_action(self, last_action: str | None) -> str:
+        """The phrase the world's expert would say now.
+
+        Call it at every step, with ``last_action=None`` at the start of an episode and then with
+        what was said: the expert is told what was really done, which may be another action
+        (``invalid_action=default``) or nothing.
+
+        Raises :class:`LangAgentError` where there is no expert, and :class:`ExpertLostError` once
+        it knows no more.
+        """
+        if self.world.expert is None:
+            raise LangAgentError(f"There is no expert for {self.env.spec and self.env.spec.id}.")
+        if last_action is None or self.expert is None:
+            self.expert = self.world.expert(self.env, self._wording)
+            self._wanted = self.expert(None)
+        elif self._taken is not None:  # else nothing has happened that could change its mind
+            self._wanted = self.expert(self._taken)
+        wanted = self._wanted
+        for phrase, env_action in self._phrases.items():
+            if env_action == wanted:
+                return phrase
+        raise LangAgentError(
+            f"The expert wants the action {wanted!r}, which none of the phrases allowed here says: "
+            f"{', '.join(self._phrases)}."
+        )
+
+    def render(self) -> Any:
+        return self.env.render()
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def _choose_actions(
+    world: World, actions: Sequence[str] | Mapping[str, str] | None
+) -> dict[str, Any]:
+    if actions is None:
+        return dict(world.actions)
+    if not actions:
+        raise LangAgentError("The list of actions is empty: name at least one phrase.")
+    if isinstance(actions, str):
+        raise LangAgentError(f"actions={actions!r} is one string: give a list of phrases.")
+    if not isinstance(actions, Mapping):
+        actions = {phrase: phrase for phrase in actions}
+    for phrase in actions.values():
+        if phrase not in world.actions:
+            raise unknown("action", phrase, world.actions)
+    return {wording: world.actions[phrase] for wording, phrase in actions.items()}
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}:{getattr(function, '__qualname__', function)}"

@@ -1,0 +1,164 @@
+"""Several environments as one: each episode is played in one of them, drawn by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from lang_agent.errors import LangAgentError
+from lang_agent.seeding import derive
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.spaces import AnyText
+
+FLOOR = 0.1  # of a part's weight stays however well or badly it goes
+
+
+class Mixture(gymnasium.Env[str, str]):
+    """Draws one of its text environments at every reset, from the seed and the ``weights`` alone.
+
+    The part has a stream of random numbers of its own and is then reset with the seed as it is, so
+    that an episode reads as it does outside of the mixture. Without a seed, both go on from the
+    last seed given.
+
+    ``info`` has ``part``, the index of the one drawn, and ``task``, its name where the environment
+    gives none.
+    """
+
+    def __init__(
+        self,
+        envs: Sequence[gymnasium.Env[str, str]],
+        names: Sequence[str],
+        weights: Sequence[float],
+    ) -> None:
+        self.envs, self.part_names, self.weights = list(envs), list(names), list(weights)
+        self.part = 0
+        self.metadata, self.render_mode = envs[0].metadata, envs[0].render_mode
+        self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        super().reset(seed=None if seed is None else derive(seed, "part", *self.part_names))
+        share = np.asarray(self.weights) / np.sum(self.weights)
+        self.part = int(self.np_random.choice(len(self.envs), p=share))
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        prompt, info = self._env.reset(seed=seed, options=options)
+        return prompt, self._named(info)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        prompt, reward, terminated, truncated, info = self._env.step(action)
+        return prompt, reward, terminated, truncated, self._named(info)  # type: ignore[return-value]
+
+    def _named(self, info: dict[str, Any]) -> dict[str, Any]:
+        return {"task": self.part_names[self.part], **info, "part": self.part}
+
+    @property
+    def _env(self) -> gymnasium.Env[str, str]:
+        return self.envs[self.part]
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        return self._env.unwrapped.phrases  # type: ignore[attr-defined]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The words that the wordings rename."""
+        names = (name for env in self.envs for name in env.unwrapped.names)  # type: ignore[attr-defined]
+        return tuple(dict.fromkeys(names))
+
+    def limit_prompt(
+        self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False
+    ) -> None:
+        """As :meth:`TextEnv.limit_prompt`, for every part."""
+        for env in self.envs:
+            env.unwrapped.limit_prompt(max_tokens, count_tokens, with_phrase=with_phrase)  # type: ignore[attr-defined]
+
+    @property
+    def playing(self) -> gymnasium.Env[str, str]:
+        """The part that is being played."""
+        return self._env.unwrapped
+
+    def expert_action(self, last_action: str | None) -> str:
+        """As :meth:`TextEnv.expert_action`, of the part being played."""
+        return self._env.unwrapped.expert_action(last_action)  # type: ignore[attr-defined]
+
+    @property
+    def judge(self) -> Any:
+        """Who judges what is written in the parts that have a rubric; set, it is theirs."""
+        return next((env.unwrapped.judge for env in self._writing), None)  # type: ignore[attr-defined]
+
+    @judge.setter
+    def judge(self, judge: Any) -> None:
+        for env in self._writing:
+            env.unwrapped.judge = judge  # type: ignore[attr-defined]
+
+    @property
+    def _writing(self) -> list[gymnasium.Env[str, str]]:
+        return [env for env in self.envs if hasattr(env.unwrapped, "judges_together")]
+
+    @property
+    def judges_together(self) -> bool:
+        """Whether the rubric of the part being played wants all texts of a group at once."""
+        return getattr(self._env.unwrapped, "judges_together", False)
+
+    def render(self) -> Any:
+        return self._env.render()
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def make_mixture(text: TextConfig, parts: Sequence[str], **env_kwargs: Any) -> Mixture:
+    """A :class:`Mixture` of parts written as ``ID [name=value ...] [weight=w]``; the arguments go
+    to the world, beside those of ``text``.
+
+    Raises :class:`LangAgentError` for a weight that is not a number above 0.
+    """
+    envs, weights = [], []
+    for part in parts:
+        if not part.strip():
+            raise LangAgentError("A part of the mixture is empty: each begins with an id.")
+        env_id, *arguments = part.split()
+        weight = 1.0
+        for argument in [argument for argument in arguments if argument.startswith("weight=")]:
+            arguments.remove(argument)
+            weight = _weight(argument.partition("=")[2], part)
+        envs.append(text.with_args(arguments).make(env_id, **env_kwargs))
+        weights.append(weight)
+    return Mixture(envs, parts, weights)
+
+
+def _weight(text: str, part: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < float("inf"):
+        raise LangAgentError(f"weight={text} of '{part}' must be a number above 0.")
+    return weight
+
+
+def learnable(weights: Sequence[float], outcomes: Iterable[tuple[int, float]]) -> list[float]:
+    """Weights moved toward the parts being learned: each times 4 p (1 - p), p its success rate.
+
+    What always or never succeeds teaches a policy gradient nothing; half and half teaches most
+    (Tzannetos et al. 2023, arXiv 2304.12877, sec. 4; Rutherford et al. 2024, arXiv 2408.15099).
+
+    Args:
+        outcomes: (part, success) of recent episodes; one of each is added, so that p is 1/2 where
+            nothing is known.
+    """
+    wins, counts = [1.0] * len(weights), [2.0] * len(weights)
+    for part, success in outcomes:
+        wins[part] += success
+        counts[part] += 1
+    rates = [won / count for won, count in zip(wins, counts, strict=True)]
+    return [
+        weight * max(4 * rate * (1 - rate), FLOOR)
+        for weight, rate in zip(weights, rates, strict=True)
+    ]

@@ -1,0 +1,113 @@
+"""Checkpoints: directories of safetensors and JSON, written whole or not at all.
+
+A run's checkpoints are ``<run>/checkpoints/step-<n>``. Each is written beside its place and then
+renamed into it, and ``SHA256SUMS`` in it (``sha256sum --check`` reads it too) tells whether its
+files are still what was written. It loads with plain ``transformers`` as well.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from lang_agent.errors import LangAgentError
+from lang_agent.files import discard, set_aside, tell
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sealed import damage, write_sealed
+from lang_agent.models.store import FOLDER, STATE_FILE, list_checkpoints, read_record
+
+FORMAT = 2
+TENSOR_FILE = "trainer.safetensors"
+
+
+def save_checkpoint(
+    run: Path,
+    policy: LanguagePolicy,
+    optimizer: Optimizer,
+    generator: torch.Generator,
+    record: dict[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Write everything a run needs to go on; all but the ``keep`` newest checkpoints are removed.
+
+    ``record`` (JSON) must have ``progress`` with ``steps``, the environment steps taken so far.
+    Raises :class:`LangAgentError`, and leaves what was there, where it cannot be written.
+    """
+    place = run / FOLDER / f"step-{record['progress']['steps']:010d}"
+    if place.exists():
+        return place
+    tensors = {**optimizer.state_tensors(), "generator": generator.get_state()}
+
+    def write(beside: Path) -> None:
+        policy.save_pretrained(beside)
+        save_file(tensors, beside / TENSOR_FILE)
+        (beside / STATE_FILE).write_text(
+            json.dumps({"format": FORMAT, **record}, indent=1) + "\n", encoding="utf-8"
+        )
+
+    write_sealed(place, write)
+    for old in list_checkpoints(run)[:-keep]:
+        discard(old)
+    return place
+
+
+def unusable(checkpoint: Path) -> str:
+    """Why a run cannot go on from a checkpoint, in a few words; nothing where it can."""
+    try:
+        found = read_record(checkpoint)["format"]
+    except FileNotFoundError:
+        return f"it is no training checkpoint: it has no {STATE_FILE}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return f"it is damaged: its {STATE_FILE} cannot be read"
+    if found != FORMAT:
+        return (
+            f"it has format {found}, this version reads {FORMAT} (its model can be the --model "
+            "of a new run)"
+        )
+    reason = damage(checkpoint)
+    return reason and f"it is damaged: {reason}"
+
+
+def usable_checkpoint(run: Path) -> Path | None:
+    """The newest checkpoint that a run can go on from; newer ones, which are damaged or another
+    version's, are set aside and told of. None where there is no checkpoint at all.
+
+    Raises :class:`LangAgentError`, and changes nothing, where there are some and none can be used.
+    """
+    reasons: dict[Path, str] = {}
+    for checkpoint in reversed(list_checkpoints(run)):
+        reason = unusable(checkpoint)
+        if not reason:
+            for newer, why in reasons.items():
+                aside = set_aside(newer, "aside")
+                tell(
+                    f"The checkpoint '{newer}' cannot be used: {why}; going on from "
+                    f"'{checkpoint.name}' ('{aside.name}' keeps the other)."
+                )
+            return checkpoint
+        reasons[checkpoint] = reason
+    for checkpoint, reason in reasons.items():
+        more = f", nor can the {len(reasons) - 1} before it" if len(reasons) > 1 else ""
+        raise LangAgentError(f"The checkpoint '{checkpoint}' cannot be used: {reason}{more}.")
+    return None
+
+
+def restore(checkpoint: Path, optimizer: Optimizer, generator: torch.Generator) -> None:
+    """Put optimizer and generator back as they were.
+
+    Raises :class:`LangAgentError` where the checkpoint does not fit them.
+    """
+    try:
+        tensors = load_file(checkpoint / TENSOR_FILE)
+        generator.set_state(tensors.pop("generator"))
+        optimizer.load_state_tensors(tensors)
+    except (OSError, KeyError, ValueError, SafetensorError, RuntimeError) as error:
+        raise LangAgentError(
+            f"The checkpoint '{checkpoint}' does not fit this run's model and optimizer: {error}"
+        ) from None

@@ -1,0 +1,126 @@
+"""One training run, whole: what the command line's flags, its YAML and its record hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Annotated
+
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.learn.config import ImitationConfig, LearnConfig
+from lang_agent.models.decide import GENERATE, DecideConfig
+from lang_agent.ranges import Range, check_ranges, refuse_unused, require
+from lang_agent.stepping import RULES as RULES_FOR_ERRORS
+from lang_agent.text_env.config import TextConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run, whole."""
+
+    env: str = "BabyAI-GoToLocal-v0"
+    """Gymnasium id; `lang-agent envs` lists them."""
+    mixture: tuple[str, ...] = ()
+    """Train on a mixture of these instead, each "ID [name=value ...] [weight=w]"."""
+    curriculum: str = "fixed"
+    """fixed, or learnable: a mixture's weights move toward what half succeeds."""
+    text: TextConfig = field(default_factory=TextConfig)
+    model: str = "nano"
+    """nano, micro or small (a GPT-2 from random weights), trained:nano (the one that ships),
+    smollm2 (its extra), a run or model folder, or a hub id."""
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
+    lora_rank: Annotated[int, Range(0, 65_536)] = 0
+    """Train a LoRA adapter of this rank instead of the model; 0 for none."""
+    freeze_layers: Annotated[int, Range(0)] = 0
+    """Train neither the embeddings nor the first so many layers; 0 trains all."""
+    context: Annotated[int | None, Range(1, 1_000_000)] = None
+    """Of a new model: the most tokens it reads, its memory of a transcript. Less is faster."""
+    chat: bool | None = None
+    """Whether prompts are messages in the tokenizer's chat template; unless told, where a model
+    has one. A trained policy goes on as it was trained."""
+    value_layer: int = -1
+    """The layer whose output the value head of a new policy reads; -1 is the last."""
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    vocabulary_from: tuple[str, ...] = ()
+    """Further environments whose words a new model's tokenizer shall know, for later training."""
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    hindsight: Annotated[float, Range(0, below=1)] = 0.0
+    """Learn from what episodes did fulfil too, whatever they were told to do: the last steps on
+    the way there, each further one with this probability; 0 for none."""
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    steps: Annotated[int, Range(1)] = 100_000
+    """Environment steps to learn from."""
+    rollout_steps: Annotated[int, Range(1)] = 512
+    """Environment steps before each update; the episodes under way are finished."""
+    envs: Annotated[int, Range(1, 100_000)] = 16
+    """Episodes played at once."""
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    out: str | None = None
+    """Run folder; runs/<env>-<seed>-<time> unless told."""
+    checkpoint_every: Annotated[int, Range(1)] = 20
+    """Updates between checkpoints."""
+    checkpoint_minutes: Annotated[float, Range(above=0)] = 10.0
+    """Minutes after which the next update is followed by one anyway."""
+    on_env_error: str = "stop"
+    """What becomes of an episode whose environment raises: stop (what is learned is saved), skip
+    (it is left out and counted) or retry (it is played anew, three times at most)."""
+    eval_episodes: Annotated[int, Range(0)] = 200
+    """Held-out episodes played before and after training; 0 for none."""
+    gif: bool = False
+    """Film one held-out episode at the end: episode.gif in the run folder."""
+    threads: Annotated[int | None, Range(1, 1024)] = None
+    """Processor threads of torch, in the whole process; unless told, one for a model below ten
+    million parameters on a processor, and torch's own number for others."""
+    device: str | None = None
+    """cuda where there is one, else cpu."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.on_env_error not in RULES_FOR_ERRORS:
+            raise unknown("on_env_error", self.on_env_error, RULES_FOR_ERRORS)
+        if self.curriculum not in ("fixed", "learnable"):
+            raise unknown("curriculum", self.curriculum, ("fixed", "learnable"))
+        if self.curriculum == "learnable" and len(self.mixture) < 2:
+            raise LangAgentError("curriculum=learnable needs a mixture of at least two parts.")
+        if self.hindsight and self.decide.decide == GENERATE:
+            raise LangAgentError(
+                f"hindsight={self.hindsight} learns choices among phrases, and decide=generate "
+                "makes none: set one of the two otherwise."
+            )
+        self._check_learning()
+        require(
+            "temperature",
+            self.decide.temperature,
+            self.decide.temperature > 0,
+            "above 0 to train: a greedy policy never tries anything else",
+        )
+
+    def _check_learning(self) -> None:
+        """Refuse options of learning that have no use with others of the run."""
+        learn, imitation = self.learn, self.imitation
+        if learn.algorithm != "imitation":
+            reason = f"with {learn.algorithm}: it is for imitation"
+            refuse_unused(
+                imitation, dict.fromkeys((item.name for item in fields(imitation)), reason)
+            )
+        elif self.decide.decide == GENERATE:
+            raise LangAgentError(
+                "imitation learns the expert's choices among phrases, and decide=generate makes "
+                "none: choose another way to decide."
+            )
+        elif imitation.demonstrations is not None:
+            names = ("hand_over", "expert_final", "noise")
+            refuse_unused(imitation, dict.fromkeys(names, "with demonstrations, played already"))
+        elif imitation.expert_final == 1:
+            refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
+        if not self.hindsight:
+            refuse_unused(learn, {"hindsight_coef": "without hindsight"})
+        way = self.decide.decide
+        if way != GENERATE:
+            refuse_unused(learn, {"credit": f"with decide={way}: it is for generate"})
+        if way not in ("constrained", GENERATE):
+            reason = f"with decide={way}, by which a decision is one token: it is for constrained "
+            refuse_unused(learn, {"loss_aggregation": reason + "and generate"})
+        if way != GENERATE and learn.loss_aggregation == "constant":
+            reason = f"with decide={way}: constant is a part of max_new_tokens, for generate"
+            refuse_unused(learn, {"loss_aggregation": reason})

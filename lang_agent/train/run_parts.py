@@ -1,0 +1,129 @@
+"""What a run is made of before it begins: its environments and its first policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+
+from lang_agent.errors import LangAgentError, shown
+from lang_agent.learn.algorithms import ALGORITHMS
+from lang_agent.models.architecture import freeze_layers
+from lang_agent.models.gpt2 import SIZES
+from lang_agent.models.lora import add_lora, base_of, has_lora
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sealed import refuse_damaged
+from lang_agent.models.store import load_policy, model_folder, save_whole
+from lang_agent.text_env.env import TextEnv
+from lang_agent.text_env.mixture import Mixture, make_mixture
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.run_folder import BASE_FOLDER
+from lang_agent.train.vocabulary import sample_texts
+
+
+def make_env(config: TrainConfig, **env_kwargs: Any) -> gymnasium.Env[str, str]:
+    """The environment of a run, or its mixture of them."""
+    if config.mixture:
+        return make_mixture(config.text, config.mixture, **env_kwargs)
+    return config.text.make(config.env, **env_kwargs)
+
+
+def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig) -> None:
+    """Have the worlds say what episodes fulfil, for hindsight."""
+    takes = [name for name, row in ALGORITHMS.items() if not row.trust_region | row.imitates]
+    if config.learn.algorithm not in takes:
+        raise LangAgentError(
+            f"{config.learn.algorithm} has no place for hindsight={config.hindsight}: set "
+            f"it to 0, or choose one of {', '.join(takes)}."
+        )
+    for env in envs:
+        whole = env.unwrapped
+        for part in whole.envs if isinstance(whole, Mixture) else [whole]:
+            if not isinstance(part.unwrapped, TextEnv):
+                raise LangAgentError(
+                    f"{part} is not put into words by a TextEnv, which hindsight needs to tell "
+                    "its episodes again: set hindsight to 0."
+                )
+            part.unwrapped.watch()
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device called ``name``, on which something was computed to try it; a GPU where there is
+    one, or the processor, unless told. Raises :class:`LangAgentError`."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.ones(1, device=device).item()
+    except Exception as error:  # each kind of device has its own ways not to be there
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise LangAgentError(f"device={shown(name)} cannot be used: {reason}") from None
+    return device
+
+
+def first_policy(
+    config: TrainConfig,
+    folder: Path,
+    envs: Sequence[gymnasium.Env[str, str]],
+    checkpoint: Path | None,
+    given: LanguagePolicy | None,
+    *,
+    trust: bool = False,
+) -> LanguagePolicy:
+    """The policy to go on with from a checkpoint, or to begin with: the one given, or the
+    configuration's; with the layers frozen and the adapter that the configuration asks for."""
+    if checkpoint is not None:
+        if (folder / BASE_FOLDER).exists():
+            refuse_damaged(folder / BASE_FOLDER)
+        policy = load_policy(checkpoint, trust=trust)
+    elif given is not None:
+        policy = given
+    elif config.model in SIZES:
+        others = [config.text.make(env_id) for env_id in config.vocabulary_from]
+        policy = LanguagePolicy.from_scratch(
+            config.model,
+            seed=config.seed,
+            texts=sample_texts([make_env(config), *others]),
+            names=getattr(envs[0].unwrapped, "names", ()),
+            context=config.context,
+        )
+    else:
+        policy = load_policy(config.model, chat=config.chat, trust=trust)
+    if config.chat not in (None, policy.chat):
+        raise LangAgentError(
+            f"chat={config.chat}, but the policy reads its prompts with chat={policy.chat}: leave "
+            "chat out, or make the policy so."
+        )
+    if checkpoint is None:
+        policy = _with_value_layer(policy, config, given is not None)
+    if config.lora_rank and not has_lora(policy.model):
+        add_lora(policy.model, config.lora_rank, base=_base(policy, config, folder, given))
+    freeze_layers(policy.model, config.freeze_layers)
+    if config.learn.recompute_activations:
+        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+    return policy
+
+
+def _with_value_layer(policy: LanguagePolicy, config: TrainConfig, given: bool) -> LanguagePolicy:
+    """The policy with its value head where the configuration wants it."""
+    wanted = config.value_layer
+    if wanted == policy.value_layer or (given and wanted == -1):  # it was made with another
+        return policy
+    if given or policy.value_layer != -1:
+        name = "the policy given" if given else f"'{config.model}'"
+        raise LangAgentError(
+            f"value_layer={wanted}, but the value head of {name} was trained on "
+            f"layer {policy.value_layer}."
+        )
+    return LanguagePolicy(policy.model, policy.tokenizer, value_layer=wanted, chat=policy.chat)
+
+
+def _base(
+    policy: LanguagePolicy, config: TrainConfig, folder: Path, given: LanguagePolicy | None
+) -> str:
+    """Where the model lies that an adapter belongs to; one given in memory is put there."""
+    if given is not None:
+        save_whole(policy, folder / BASE_FOLDER)
+        return base_of(str(folder / BASE_FOLDER))
+    return base_of(config.model if config.model in SIZES else str(model_folder(config.model)))

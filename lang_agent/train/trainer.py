@@ -1,0 +1,384 @@
+"""A training run: collect episodes, learn from them, record and save; again."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+
+from lang_agent.agents.dagger import apprentice
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.config_file import as_data
+from lang_agent.episode import Episode
+from lang_agent.errors import LangAgentError
+from lang_agent.evaluation.evaluate import Evaluation, evaluate
+from lang_agent.files import set_aside, tell
+from lang_agent.learn.algorithms import ALGORITHMS, at_progress, settle
+from lang_agent.learn.demonstrations import Demonstrations
+from lang_agent.learn.hindsight import retell
+from lang_agent.learn.learner import update
+from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.reference import Reference
+from lang_agent.models.gpt2 import SIZES
+from lang_agent.models.lora import has_lora
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sealed import refuse_damaged
+from lang_agent.models.store import load_policy, save_whole
+from lang_agent.models.threads import use_threads
+from lang_agent.rollout import play
+from lang_agent.seeding import EVALUATION_SEED
+from lang_agent.stepping import EnvError, EnvErrors
+from lang_agent.text_env.env import TextEnv
+from lang_agent.text_env.mixture import Mixture, learnable
+from lang_agent.train.alarms import alarms
+from lang_agent.train.checkpoint import restore, save_checkpoint, usable_checkpoint
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.memory import release_unused_memory
+from lang_agent.train.run_folder import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    REFERENCE_FOLDER,
+    Progress,
+    RunLock,
+    beginning,
+    forget_after,
+    read_progress,
+    refuse_edits,
+    refuse_overtaken,
+    reopen,
+)
+from lang_agent.train.run_log import RunLog, reward_parts
+from lang_agent.train.run_parts import find_device, first_policy, make_env, watch_achieved
+
+NAMED_ERRORS = 3  # of an update's errors of environments: as many are told in full
+RECENT = 200  # episodes over which success and return are averaged while training
+
+
+class Trainer:
+    """One training run in its folder, made by :func:`start` or :func:`resume`; :meth:`run` goes on
+    from wherever it is.
+
+    Args:
+        checkpoint: what to go on from; None for the beginning.
+        policy: a model in memory to begin with, instead of the configuration's ``model``.
+        trust: run Python code that comes with the model, where it has some.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        checkpoint: Path | None = None,
+        policy: LanguagePolicy | None = None,
+        lock: RunLock | None = None,
+        trust: bool = False,
+    ) -> None:
+        self.config, self.folder, self.trust = config, folder, trust
+        self.lock = lock or RunLock(folder)
+        self.learn = settle(config.learn, new=_is_new(config, policy))
+        self.envs = [self.make_env() for _ in range(config.envs)]
+        if config.hindsight:
+            watch_achieved(self.envs, config)
+        self.progress = Progress() if checkpoint is None else read_progress(checkpoint)
+        device = find_device(config.device)
+        self.policy = first_policy(config, folder, self.envs, checkpoint, policy, trust=trust).to(
+            device
+        )
+        use_threads(config.threads, self.policy, device)
+        self._set_precision()
+        learn = self.learn
+        assert learn.learning_rate is not None  # settled
+        self.optimizer = Optimizer(
+            self.policy, learn.optimizer, learn.learning_rate, learn.weight_decay
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        first = self.envs[0].unwrapped
+        self.weights = list(first.weights) if isinstance(first, Mixture) else []
+        self.demonstrations = None
+        if ALGORITHMS[learn.algorithm].imitates and config.imitation.demonstrations:
+            file = Path(config.imitation.demonstrations)
+            self.demonstrations = Demonstrations(file, self.policy, config.seed)
+        self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
+        self._retold: list[Episode] = []  # the last rollout in hindsight
+        self.stop = False  # set it to end the run after the update under way
+        if checkpoint is not None:
+            restore(checkpoint, self.optimizer, self.generator)
+        self.saved = checkpoint or self.save()
+        """The newest checkpoint."""
+
+    def make_env(self, **env_kwargs: Any) -> gymnasium.Env[str, str]:
+        """What the run is about: its environment, or its mixture of them."""
+        return make_env(self.config, **env_kwargs)
+
+    def _reference(self, *, resumed: bool) -> Reference:
+        """The policy as the run began, kept in the run folder; of one with LoRA nothing to keep."""
+        if has_lora(self.policy.model):
+            return Reference(self.policy)
+        folder = self.folder / REFERENCE_FOLDER
+        if not resumed:
+            save_whole(self.policy, folder)
+        refuse_damaged(folder)
+        frozen = load_policy(folder, trust=self.trust).to(self.policy.device)
+        frozen.precision = self.policy.precision
+        return Reference(frozen)
+
+    def _set_precision(self) -> None:
+        """As configured; what "auto" came to is kept, for a resumed run to go on in."""
+        config = self.config
+        bounded = ALGORITHMS[self.learn.algorithm].trust_region and config.precision == "auto"
+        wanted = "fp32" if bounded else config.precision
+        self.policy.set_precision(self.progress.precision or wanted)
+        self.progress.precision = "fp32" if self.policy.precision == torch.float32 else "bf16"
+
+    def run(self, on_update: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Train until the configured number of steps, or until :attr:`stop`; then save.
+
+        Where an episode cannot be collected, what was learned before is saved first.
+        """
+        with self.lock:
+            refuse_overtaken(self.folder, self.saved)
+            with RunLog(self.folder, self.progress.steps) as log:
+                due = time.monotonic() + 60 * self.config.checkpoint_minutes
+                while self.progress.steps < self.config.steps and not self.stop:
+                    metrics = self._iterate()
+                    release_unused_memory()
+                    log.write(metrics)
+                    if on_update:
+                        on_update(metrics)
+                    every = self.progress.updates % self.config.checkpoint_every == 0
+                    if every or time.monotonic() >= due:
+                        log.flush()
+                        self.save()
+                        due = time.monotonic() + 60 * self.config.checkpoint_minutes
+                log.flush()
+                self.save()
+
+    def save(self) -> Path:
+        """Write a checkpoint of the last whole update."""
+        with self.lock:
+            record = {"config": as_data(self.config), "progress": asdict(self.progress)}
+            self.saved = save_checkpoint(
+                self.folder, self.policy, self.optimizer, self.generator, record
+            )
+        return self.saved
+
+    def _iterate(self) -> dict[str, Any]:
+        """One rollout and the update from it."""
+        config, progress = self.config, self.progress
+        done = min(progress.steps / config.steps, 1.0)
+        learn = at_progress(self.learn, done)
+        assert learn.learning_rate is not None  # settled
+        rate = learn.learning_rate * (1 - (1 - learn.lr_final) * done)
+        self.optimizer.set_rate(rate)
+        started = time.perf_counter()
+        errors = EnvErrors(config.on_env_error)
+        episodes = self._collected(done, errors)
+        acted = time.perf_counter()
+        judged = [episode for episode in episodes if episode.judged]
+        learned = update(
+            self.policy,
+            self.optimizer,
+            judged,
+            learn,
+            config.decide,
+            self.generator,
+            progress.learning,
+            self.reference,
+            self._retold,
+        )
+        seconds = time.perf_counter() - started
+        steps = sum(len(episode.steps) for episode in episodes)
+        recent = deque(progress.recent, maxlen=RECENT)
+        recent.extend(
+            [float(episode.success), episode.total_reward, episode.steps[0].info.get("part", 0)]
+            for episode in episodes
+        )
+        self.progress = Progress(
+            steps=progress.steps + steps,
+            episodes=progress.episodes + len(episodes) + errors.left_out,
+            updates=progress.updates + 1,
+            seconds=progress.seconds + seconds,
+            recent=list(recent),
+            learning=progress.learning,
+            watch=progress.watch,
+            precision=progress.precision,
+        )
+        metrics: dict[str, Any] = {
+            "steps": self.progress.steps,
+            "episodes": self.progress.episodes,
+            "updates": self.progress.updates,
+            "seconds": self.progress.seconds,
+            "steps_per_second": steps / seconds,
+            "acting_fraction": (acted - started) / seconds,
+            "success": sum(item[0] for item in recent) / len(recent),
+            "return": sum(item[1] for item in recent) / len(recent),
+            "episode_length": steps / len(episodes),
+            "invalid_rate": sum(episode.invalid_actions for episode in episodes) / steps,
+            "learning_rate": rate,
+            **learned,
+            **reward_parts(episodes),
+        }
+        found = alarms(progress.watch, metrics)
+        if errors.seen:
+            metrics["env_errors"] = len(errors.seen)
+            found += [str(error) for error in errors.seen[:NAMED_ERRORS]]
+        return {**metrics, "alarms": found} if found else metrics
+
+    def _collected(self, done: float, errors: EnvErrors) -> list[Episode]:
+        """The next rollout; where it fails, the run is saved as it was before it."""
+        draws = self.generator.get_state()
+        try:
+            return self._collect(done, errors)
+        except Exception as error:
+            self.generator.set_state(draws)
+            try:
+                self.save()
+            except LangAgentError as another:
+                tell(str(another))
+            if isinstance(error, EnvError):
+                tell(
+                    f"Saved as of update {self.progress.updates}: `lang-agent train --resume "
+                    f"{self.folder} --on-env-error skip` goes on without such episodes."
+                )
+            raise
+
+    def _collect(self, done: float, errors: EnvErrors) -> list[Episode]:
+        """The next rollout, when the part ``done`` of the run lies behind."""
+        config, progress = self.config, self.progress
+        if self.demonstrations is not None:
+            return self.demonstrations.after(progress.episodes, config.rollout_steps)
+        if config.curriculum == "learnable":
+            outcomes = [(int(part), success) for success, _, part in progress.recent]
+            for env in self.envs:
+                mixture = env.unwrapped
+                assert isinstance(mixture, Mixture)
+                mixture.weights = learnable(self.weights, outcomes)
+        self._retold = []
+        scribe = PolicyAgent(self.policy, 1)
+
+        def tell_again(episode: Episode, env: gymnasium.Env[str, str]) -> None:
+            whole = env.unwrapped
+            world = whole.playing if isinstance(whole, Mixture) else whole
+            assert isinstance(world, TextEnv)
+            self._retold += retell(
+                episode, world, scribe, config.hindsight, self.learn, self.generator
+            )
+
+        size = self.learn.group_size or 1
+        seeds = training_seeds(config.seed, progress.episodes // size)
+        played = play(
+            self._player(done),
+            self.envs,
+            seeds,
+            min_steps=config.rollout_steps,
+            group_size=size,
+            first_index=progress.episodes,
+            on_end=tell_again if config.hindsight else None,
+            errors=errors,
+        )
+        return sorted(played, key=lambda episode: episode.index)
+
+    def _player(self, done: float) -> PolicyAgent:
+        """Who plays the next rollout, when the part ``done`` of the run lies behind."""
+        config = self.config
+        if not ALGORITHMS[config.learn.algorithm].imitates:
+            return PolicyAgent(self.policy, config.envs, config.decide, generator=self.generator)
+        return apprentice(
+            self.policy, config.envs, config.decide, config.imitation, done, self.generator
+        )
+
+    def evaluate(
+        self, episodes: int, on_episode: Callable[[Episode], None] | None = None
+    ) -> list[Evaluation]:
+        """Play held-out episodes with sampled actions, as in training."""
+        for env in self.envs:
+            if isinstance(env.unwrapped, Mixture):
+                env.unwrapped.weights = self.weights
+        agent = self.agent(len(self.envs))
+        name = "mixture" if self.config.mixture else self.config.env
+        return evaluate(
+            agent,
+            self.envs,
+            episodes,
+            name=name,
+            on_episode=on_episode,
+            on_env_error=self.config.on_env_error,
+        )
+
+    def agent(self, slots: int) -> PolicyAgent:
+        """The policy as an agent with draws of its own, so that looking changes nothing."""
+        generator = torch.Generator().manual_seed(EVALUATION_SEED)
+        return PolicyAgent(self.policy, slots, self.config.decide, generator=generator)
+
+
+def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
+    """Episode seeds of a run from its n-th episode on, all below ``EVALUATION_SEED``."""
+    first = run_seed * 7_919_003 % (EVALUATION_SEED - 100_000_000)
+    return itertools.count(first + first_episode)
+
+
+def _is_new(config: TrainConfig, policy: LanguagePolicy | None) -> bool:
+    """Whether the run begins with random weights; of a policy in memory nobody knows."""
+    return policy is None and config.model in SIZES
+
+
+def start(
+    config: TrainConfig,
+    folder: Path,
+    policy: LanguagePolicy | None = None,
+    *,
+    trust: bool = False,
+) -> Trainer:
+    """A new run, of a ``policy`` in memory where one is given, saved as it begins.
+
+    Raises :class:`LangAgentError` rather than write over one that is there; what was made of the
+    folder until then is removed.
+    """
+    rate = settle(config.learn, new=_is_new(config, policy)).learning_rate
+    config = replace(config, learn=replace(config.learn, learning_rate=rate))
+    with beginning(folder, config) as lock:
+        return Trainer(config, folder, policy=policy, lock=lock, trust=trust)
+
+
+def resume(
+    folder: Path,
+    *,
+    as_edited: bool = False,
+    on_env_error: str | None = None,
+    trust: bool = False,
+) -> Trainer:
+    """The run in ``folder``, as of its newest checkpoint that is whole.
+
+    Args:
+        as_edited: go on with a ``config.yaml`` that has changed since the run was saved, which is
+            refused otherwise.
+        on_env_error: in place of the configuration's, from now on.
+        trust: import what the configuration names (:func:`load_config`), and run Python code that
+            comes with the model.
+    """
+    if not os.path.isdir(folder):
+        raise LangAgentError(f"'{folder}' is no run folder: it has no {CONFIG_FILE}.")
+    lock = RunLock(folder)
+    with lock:
+        config = reopen(folder, trust=trust)
+        checkpoint = usable_checkpoint(folder)
+        if checkpoint is None:
+            tell(f"'{folder}' has no checkpoint: the run begins at its start.")
+        elif not as_edited:
+            refuse_edits(folder, config, checkpoint)
+        if on_env_error is not None:
+            config = replace(config, on_env_error=on_env_error)
+        run = Trainer(config, folder, checkpoint=checkpoint, lock=lock, trust=trust)
+        if checkpoint is None and (folder / METRICS_FILE).is_file():
+            set_aside(folder / METRICS_FILE, "before")
+        forget_after(folder / METRICS_FILE, run.progress.updates)
+        return run
