@@ -137,7 +137,7 @@ def beginning(folder: Path, config: TrainConfig) -> Iterator[RunLock]:
     folder that holds a run or the remains of one, and for a place that cannot be written to.
     """
     with writing(folder):
-        new = not folder.exists()
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     lock = RunLock(folder)
     try:
@@ -152,10 +152,11 @@ def beginning(folder: Path, config: TrainConfig) -> Iterator[RunLock]:
                 _remove_start(folder)
                 raise
     except BaseException:
-        if new:  # nobody else's: it was made here
+        if made:  # nobody else's: it was made here
             remove(folder / LOCK_FILE)
-            with suppress(OSError):
-                folder.rmdir()
+        with suppress(OSError):  # where another run has begun in it since
+            for path in made:
+                path.rmdir()
         raise
 
 
