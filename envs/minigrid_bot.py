@@ -18,8 +18,9 @@ from minigrid.utils.baby_ai_bot import (
 )
 
 from lang_agent.errors import LangAgentError
+from lang_agent.language_env import ExpertLostError
 from lang_agent.text_env.wording import Wording
-from lang_agent.text_env.world import Expert, ExpertLostError
+from lang_agent.text_env.world import Expert
 
 
 def expert(env: gymnasium.Env, wording: Wording) -> Expert:

@@ -10,7 +10,8 @@ import gymnasium
 from minigrid.core.actions import Actions
 from minigrid.core.world_object import Door, WorldObj
 
-from lang_agent.text_env.world import Achieved, Witness
+from lang_agent.language_env import Achieved
+from lang_agent.text_env.world import Witness
 
 
 def witness(env: gymnasium.Env) -> Witness:

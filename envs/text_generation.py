@@ -14,7 +14,8 @@ import gymnasium
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.files import lines_of, read_text
-from lang_agent.rewards.rubric import Part, Rubric, Verdict, Writing
+from lang_agent.language_env import LanguageEnv
+from lang_agent.rewards.rubric import Part, Rubric, Writing
 from lang_agent.seeding import derive
 from lang_agent.text_env.spaces import AnyText
 from lang_agent.trust import load_function
@@ -45,7 +46,7 @@ Partner = Callable[[Sequence[str]], "str | None"]
 leave."""
 
 
-class WritingEnv(gymnasium.Env[str, str]):
+class WritingEnv(LanguageEnv):
     """What environments of free text share: prompts, a rubric, and steps that it judges.
 
     ``step`` judges a text by itself, unless someone who plays several episodes of one seed has put
@@ -76,20 +77,11 @@ class WritingEnv(gymnasium.Env[str, str]):
         self.prompts = load_prompts(prompts)
         self.rubric = rewards if isinstance(rewards, Rubric) else Rubric(rewards, on_error=on_error)
         self.goal = goal
-        self.judge: Callable[[Rubric, Writing], Verdict] | None = None
         self.observation_space, self.action_space = AnyText(), AnyText(max_length=100_000)
         self._prompt = ""
-        self._limit: tuple[int, Callable[[str], int]] | None = None
-
-    def limit_prompt(
-        self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False
-    ) -> None:
-        """Refuse prompts of more than ``max_tokens``: there is nothing to leave out of them."""
-        self._limit = (max_tokens, count_tokens)
 
     @property
     def judges_together(self) -> bool:
-        """Whether the rubric wants all texts of a group at once."""
         return self.rubric.together
 
     def _judged(self, writing: Writing) -> tuple[float, dict[str, Any]]:
@@ -115,13 +107,14 @@ class WritingEnv(gymnasium.Env[str, str]):
         return prompt
 
     def _check_fits(self, prompt: str) -> None:
-        if self._limit is not None:
-            most, count = self._limit
-            if count(prompt) > most:
-                raise LangAgentError(
-                    f"The prompt {prompt[:40]!r}... has {count(prompt)} tokens, but the context "
-                    f"leaves room for {most}."
-                )
+        """Refuse a prompt beyond the limit: there is nothing to leave out of it."""
+        limit = self.prompt_limit
+        tokens = 0 if limit is None else limit.count_tokens(prompt)
+        if limit is not None and tokens > limit.max_tokens:
+            raise LangAgentError(
+                f"The prompt {prompt[:40]!r}... has {tokens} tokens, but the context leaves room "
+                f"for {limit.max_tokens}."
+            )
 
     def _info(self, prompt: str, **more: Any) -> dict[str, Any]:
         return {

@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from lang_agent.episode import Episode
     from lang_agent.errors import LangAgentError
     from lang_agent.evaluation.evaluate import evaluate
+    from lang_agent.language_env import Achieved
     from lang_agent.learn.config import LearnConfig
     from lang_agent.models.policy import LanguagePolicy
     from lang_agent.rollout import play
     from lang_agent.text_env.action_parser import ParsedAction, parse_action
     from lang_agent.text_env.config import TextConfig
     from lang_agent.text_env.env import TextEnv
-    from lang_agent.text_env.world import Achieved, World
+    from lang_agent.text_env.world import World
     from lang_agent.train.config import TrainConfig
     from lang_agent.train.trainer import Trainer
 
 __version__ = "0.2.0.dev0"
 
 _HOMES = {
-    "Achieved": "text_env.world",
+    "Achieved": "language_env",
     "Episode": "episode",
     "LangAgentError": "errors",
     "LanguagePolicy": "models.policy",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-import gymnasium
+from lang_agent.language_env import PromptLimit
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,8 @@ class TextObservation:
     actions: tuple[str, ...] | None
     line: bool = False
     """Of free text, whether one line is asked for."""
-
-
-NO_LABEL = -1  # in place of a choice: no phrase was chosen, or none is known to be right
+    expert: str | None = None
+    """What the world's expert would say, for agents that ask for it; None once it is lost."""
 
 
 @dataclass
@@ -27,9 +26,9 @@ class Decision:
     """What an agent answered. Agents that do not learn fill in the action alone."""
 
     action: str
+    choice: int | None = None  # index of the action among the admissible phrases
     context: list[int] = field(default_factory=list)  # token ids; shared by steps that extend it
     position: int = 0  # of the prompt's last token in the context
-    choice: int = NO_LABEL  # index among the admissible phrases: of the action, or of the expert's
     token_ids: list[int] = field(default_factory=list)  # L, where free text was written
     log_probs: list[float] = field(default_factory=list)  # L, or one of a phrase; none if not drawn
     value: float = 0.0
@@ -76,11 +75,34 @@ class Episode:
         return sum(bool(step.info.get("invalid_action")) for step in self.steps)
 
 
-class Agent(Protocol):
-    """Anything that answers prompts, several at a time."""
+class Agent:
+    """Anything that answers prompts, several at a time. A subclass must have :meth:`act`."""
 
-    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
-        """A new episode is about to begin in this slot."""
+    slots: int | None = None
+    """How many episodes it can play at once; None for any number."""
+    prompt_limit: PromptLimit | None = None
+    """How much it can read."""
+    asks_expert = False
+    """Whether its observations are to have the expert's phrase."""
+
+    def begin(self, slot: int, seed: int) -> None:
+        """A new episode is about to begin in this slot; ``seed`` is of what is drawn in it."""
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         """One decision for each observation."""
+        raise NotImplementedError
+
+
+class Watched(Agent):
+    """Another agent, by whom somebody stands and looks."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.slots, self.prompt_limit = agent.slots, agent.prompt_limit
+        self.asks_expert = agent.asks_expert
+
+    def begin(self, slot: int, seed: int) -> None:
+        self.agent.begin(slot, seed)
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        return self.agent.act(slots, observations)

@@ -11,6 +11,7 @@ import gymnasium
 
 from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError
+from lang_agent.language_env import ExpertLostError, language_env
 from lang_agent.stepping import (
     MAX_IN_A_ROW,
     RETRIES,
@@ -46,8 +47,8 @@ def play(
         errors: what becomes of an episode whose environment raises, and the list of those that
             did; unless given, :class:`lang_agent.stepping.EnvError` is raised.
     """
-    most = getattr(agent, "slots", len(envs))
-    if len(envs) > most:
+    most = agent.slots
+    if most is not None and len(envs) > most:
         raise LangAgentError(
             f"There are {len(envs)} environments, and the agent acts in {most} at once: make it "
             "with as many slots, or give it fewer environments."
@@ -71,6 +72,7 @@ class _Seat:
     decision: Decision = field(default_factory=lambda: Decision(""))
     turn: Turn | None = None  # a step that waits for a verdict
     tries: int = 1
+    expert_lost: bool = False
 
 
 @dataclass
@@ -102,18 +104,18 @@ class _Playing:
         self.seats: dict[int, _Seat] = {}
         self.groups: dict[int, _Group] = {}
         self.done: list[Episode] = []
-        for slot, env in enumerate(envs):
-            if hasattr(env.unwrapped, "judges_together"):
-                env.unwrapped.judge = partial(self._judge, slot)  # type: ignore[attr-defined]
+        self.speaking = [language_env(env) for env in envs]
+        for slot, speaking in enumerate(self.speaking):
+            speaking.judge = partial(self._judge, slot)
+            speaking.prompt_limit = agent.prompt_limit
 
     def close(self) -> None:
         """Leave the environments to whoever steps them next."""
         for seat in self.seats.values():
             if seat.turn is not None:
                 seat.turn.abandon()
-        for env in self.envs:
-            if hasattr(env.unwrapped, "judges_together"):
-                env.unwrapped.judge = None  # type: ignore[attr-defined]
+        for speaking in self.speaking:
+            speaking.judge = speaking.prompt_limit = None
 
     def episodes(self) -> Iterator[Episode]:
         for slot in range(len(self.envs)):
@@ -152,14 +154,28 @@ class _Playing:
         """Begin the slot's episode; False where it is left out because that fails."""
         while True:
             seat = self.seats[slot]
-            self.agent.begin(slot, seat.env)
+            self.agent.begin(slot, seat.episode.seed)
             try:
                 prompt, info = seat.env.reset(seed=seat.episode.seed)
                 seat.seen = _observe(prompt, info)
-                return True
             except (Exception, SystemExit) as error:
                 if not self._failed(slot, error, None, ""):
                     return False
+                continue
+            self._ask_expert(slot, None)
+            return True
+
+    def _ask_expert(self, slot: int, last_action: str | None) -> None:
+        """Put the expert's phrase into the observation, for an agent that asks for it."""
+        seat = self.seats[slot]
+        if not self.agent.asks_expert or seat.expert_lost:
+            return
+        try:
+            phrase = self.speaking[slot].expert_action(last_action)
+        except ExpertLostError:
+            seat.expert_lost = True
+            return
+        seat.seen = replace(seat.seen, expert=phrase)
 
     def _failed(self, slot: int, error: BaseException, step: int | None, action: str) -> bool:
         """Whether to play the episode anew, after an exception in it; if not, it is left out."""
@@ -170,7 +186,7 @@ class _Playing:
         self.steps -= len(episode.steps)
         if errors.rule == "retry" and seat.tries <= RETRIES:
             seat.episode = Episode(episode.index, episode.seed)
-            seat.tries += 1
+            seat.tries, seat.expert_lost = seat.tries + 1, False
             return True
         if not group.failed:
             errors.in_a_row += 1
@@ -196,7 +212,7 @@ class _Playing:
             self._finish(slot)
             return
         step: Callable[[], Any] = partial(seat.env.step, decision.action)
-        if self.group_size > 1 and getattr(seat.env.unwrapped, "judges_together", False):
+        if self.group_size > 1 and self.speaking[slot].judges_together:
             seat.turn = Turn(step)
             seat.turn.start()
             step = seat.turn.result
@@ -225,6 +241,8 @@ class _Playing:
         self.steps += 1
         if terminated:
             self._finish(slot)
+        elif not episode.truncated:
+            self._ask_expert(slot, decision.action)
 
     def _finish(self, slot: int) -> None:
         seat = self.seats[slot]

@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.language_env import language_env
 
 RULES = ("stop", "skip", "retry")
 RETRIES = 3  # of one episode
@@ -64,18 +65,6 @@ def as_reward(value: Any) -> float:
     raise RewardError(f"the reward is {_short(value)}, which is no finite number")
 
 
-def env_name(env: gymnasium.Env) -> str:
-    """The environment's id, or that of the part of a mixture that is being played."""
-    whole: Any = env.unwrapped
-    if hasattr(whole, "part_names"):
-        return str(whole.part_names[whole.part])
-    for one in (env, getattr(whole, "env", None), whole):
-        spec = getattr(one, "spec", None)
-        if spec is not None:
-            return str(spec.id).removeprefix("lang_agent/")
-    return type(getattr(whole, "env", whole).unwrapped).__name__
-
-
 def describe(error: BaseException) -> str:
     """An exception in one line; of ours, its sentence."""
     if isinstance(error, LangAgentError):
@@ -89,8 +78,9 @@ def env_error(
 ) -> EnvError:
     """The :class:`EnvError` for an exception in the reset (``step`` None) or a step."""
     what = "the reset" if step is None else f"step {step} (action {_short(action)})"
+    name = language_env(env).name
     return EnvError(
-        f"The environment {env_name(env)} failed at {what} of episode {episode}, seed {seed}: "
+        f"The environment {name} failed at {what} of episode {episode}, seed {seed}: "
         f"{describe(error).rstrip('.')}. Mend it, or set on_env_error to skip or retry."
     )
 

@@ -18,6 +18,7 @@ from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import RandomAgent
 from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError
+from lang_agent.language_env import Achieved
 from lang_agent.learn import hindsight, learner
 from lang_agent.learn.algorithms import ALGORITHMS
 from lang_agent.learn.config import LearnConfig
@@ -30,7 +31,7 @@ from lang_agent.rollout import play
 from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.env import TextEnv
 from lang_agent.text_env.registry import make
-from lang_agent.text_env.world import Achieved, World
+from lang_agent.text_env.world import World
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.trainer import Trainer, start
 
@@ -195,7 +196,7 @@ def test_what_is_told_is_scaled_clipped_and_discounted_from_where_it_was_fulfill
     agent = PolicyAgent(policy, 1)
     steps = [Step(seen, agent.record(0, seen, "take red", 0), 0.0, {}) for _ in range(6)]
     env.retold = lambda mission: iter([f"Goal: {mission}"] * 6)
-    env.achieved = [Achieved("take", "take pink", (2, 5), reward=0.9)]
+    env._achieved = [Achieved("take", "take pink", (2, 5), reward=0.9)]
     generator = torch.Generator().manual_seed(0)
     lengths = set()
     for _ in range(30):

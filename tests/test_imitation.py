@@ -11,12 +11,12 @@ from conftest import BANDIT, Bandit, make_bandit
 from lang_agent.envs import wordings
 
 import lang_agent
-from lang_agent.agents.dagger import Apprentice
-from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.dagger import DAggerAgent
+from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.scripted import RandomAgent
 from lang_agent.cli.main import run
-from lang_agent.episode import NO_LABEL
 from lang_agent.errors import LangAgentError
+from lang_agent.language_env import ExpertLostError
 from lang_agent.learn.config import ImitationConfig, LearnConfig
 from lang_agent.learn.demonstrations import (
     Demonstrations,
@@ -35,7 +35,6 @@ from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.env import TextEnv
 from lang_agent.text_env.mixture import learnable, make_mixture
 from lang_agent.text_env.wording import Wording
-from lang_agent.text_env.world import ExpertLostError
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.demonstrate import demonstrate
 from lang_agent.train.trainer import start
@@ -108,7 +107,9 @@ def test_where_things_are_renamed_every_word_is_one_token_whether_known_or_not(t
     env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt="recap")
     texts = sample_texts([env], steps=1500)
     tested = sorted(wordings.TESTED - {"left", "right"})
-    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=texts, names=env.unwrapped.names)
+    policy = LanguagePolicy.from_scratch(
+        "nano", seed=0, texts=texts, names=env.unwrapped.renamed_words
+    )
     policy.save_pretrained(tmp_path)
     for reader in (policy, LanguagePolicy.from_pretrained(tmp_path)):
         of = {word: reader.encode(f" {word}") for word in [*NAMES, *tested]}
@@ -126,7 +127,7 @@ def test_where_things_are_renamed_every_word_is_one_token_whether_known_or_not(t
 @pytest.mark.parametrize("prompt", ["recap", "goal_last"])  # the latter does not list the actions
 def test_a_tokenizer_never_knows_a_word_invented_for_an_episode(prompt):
     env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt=prompt)
-    tokenizer = train_tokenizer(sample_texts([env], steps=1500), 2048, env.unwrapped.names)
+    tokenizer = train_tokenizer(sample_texts([env], steps=1500), 2048, env.unwrapped.renamed_words)
     rng = np.random.default_rng(0)
     invented = {word for _ in range(1000) for word in wordings.varied(rng).words.values()}
     known = known_words(tokenizer)
@@ -154,7 +155,7 @@ def test_a_whole_episode_in_french():
     env = lang_agent.make(
         ENV, task="goto", renderer="babyai_fr", wording=wordings.french, prompt="recap"
     )
-    (episode,) = play(BotAgent(), [env], [1])
+    (episode,) = play(ExpertAgent(), [env], [1])
     text = episode.steps[-1].observation.prompt
     assert episode.success
     assert not {"go", "to", "turn", "left", "right", "forward", "ball", "box", "key"} & {
@@ -167,9 +168,9 @@ def test_a_whole_episode_in_french():
 
 def test_a_noisy_bot_records_what_it_wanted():
     envs = [TEXT.make(ENV)]
-    agent = BotAgent(noise=0.5, generator=torch.Generator().manual_seed(1))
+    agent = ExpertAgent(noise=0.5, generator=torch.Generator().manual_seed(1))
     steps = [step for episode in play(agent, envs, range(6)) for step in episode.steps]
-    wanted = [step.observation.actions[step.decision.choice] for step in steps]
+    wanted = [step.observation.expert for step in steps]
     differ = sum(step.decision.action != want for step, want in zip(steps, wanted, strict=True))
     assert 0.2 < differ / len(steps) < 0.6
 
@@ -179,7 +180,7 @@ def test_where_a_key_has_another_name_the_bot_tries_what_has_the_doors_colour():
     strange = lang_agent.make(ENV, wording=wordings.new_nouns, **options)
     plain = lang_agent.make(ENV, **options)
     seeds = range(30)
-    episodes = list(play(BotAgent(), [strange], seeds))
+    episodes = list(play(ExpertAgent(), [strange], seeds))
     assert all(episode.success for episode in episodes)
     last = [episode.steps[-1].observation.prompt for episode in episodes]
     assert 5 < sum("Tried: " in prompt for prompt in last) < len(seeds)  # some at once, others not
@@ -191,20 +192,20 @@ def test_where_a_key_has_another_name_the_bot_tries_what_has_the_doors_colour():
             assert thing != opened_with
             assert thing.split()[0] == opened_with.split()[0]
             assert f"{thing.split()[0]} door" in goal
-    knowing = list(play(BotAgent(), [plain], seeds))
+    knowing = list(play(ExpertAgent(), [plain], seeds))
     assert not any("Tried: " in episode.steps[-1].observation.prompt for episode in knowing)
-    strayed = play(BotAgent(0.3, torch.Generator().manual_seed(1)), [strange], seeds)
+    strayed = play(ExpertAgent(0.3, torch.Generator().manual_seed(1)), [strange], seeds)
     assert sum(episode.success for episode in strayed) > 20
 
 
 def test_the_bot_goes_back_to_a_thing_that_was_put_down():
     env = lang_agent.make(ENV, wording=wordings.new_nouns, task="open", num_dists=8, max_steps=128)
-    noisy = BotAgent(0.5, torch.Generator().manual_seed(1))
+    noisy = ExpertAgent(0.5, torch.Generator().manual_seed(1))
     (episode,) = play(noisy, [env], [190])
     did = [step.decision.action for step in episode.steps]
     assert "drop" in did
     again = did.index("drop") + 1 + did[did.index("drop") :].index("pick up")
-    assert any(step.decision.choice != NO_LABEL for step in episode.steps[again:])
+    assert any(step.observation.expert for step in episode.steps[again:])
 
 
 def test_a_lost_expert_leaves_no_label():
@@ -213,15 +214,15 @@ def test_a_lost_expert_leaves_no_label():
             raise ExpertLostError("gone")
 
     env = Lost(Bandit(), BANDIT)
-    (episode,) = play(BotAgent(), [env], [0])
-    assert [step.decision.choice for step in episode.steps] == [NO_LABEL]
+    (episode,) = play(ExpertAgent(), [env], [0])
+    assert [step.observation.expert for step in episode.steps] == [None]
 
 
 @pytest.mark.parametrize(
     ("rule", "right"),
     [("sum", "go right"), ("constrained", "go right now")],  # its first token alone tells nothing
 )
-def test_the_apprentice_labels_its_own_states_and_learns_from_them(rule, right):
+def test_the_dagger_agent_labels_its_own_states_and_learns_from_them(rule, right):
     said = {"go left": "go left", right: "go right"}
     envs = [knowing_bandit(prompt="minimal", actions=said) for _ in range(16)]
     texts = [env.reset(seed=n)[0] for n, env in enumerate(envs)]
@@ -232,14 +233,14 @@ def test_the_apprentice_labels_its_own_states_and_learns_from_them(rule, right):
     config = LearnConfig(algorithm="imitation", epochs=2, minibatch_decisions=64, target_kl=None)
     optimizer = Optimizer(policy, "muon", 2e-3, 0.0)
     for share in (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0):
-        agent = Apprentice(policy, 16, decide, expert_share=share, noise=0.2, generator=generator)
+        agent = DAggerAgent(policy, 16, decide, expert_share=share, noise=0.2, generator=generator)
         episodes = list(play(agent, envs, range(64)))
         for episode in episodes:
             (step,) = episode.steps
             sign = step.observation.prompt.partition("points ")[2].split()[0]
-            assert said[step.observation.actions[step.decision.choice]] == f"go {sign}"
+            assert said[step.observation.expert] == f"go {sign}"
         nothing = [[[0.0]]] * len(episodes)
-        for sample in to_samples(policy, episodes, nothing, nothing, rule):
+        for sample in to_samples(policy, episodes, nothing, nothing, rule, imitate=True):
             assert [len(log_probs) for log_probs in sample.log_probs] == [1]  # left or right
         metrics = update(policy, optimizer, episodes, config, decide, generator)
     assert "approx_kl" not in metrics
@@ -254,12 +255,12 @@ def test_in_the_experts_episodes_the_policy_takes_a_share_of_the_steps(noise, ri
         "nano", seed=0, texts=[env.reset(seed=0)[0] for env in envs]
     )
     generator = torch.Generator().manual_seed(3)
-    agent = Apprentice(
+    agent = DAggerAgent(
         policy, 32, DecideConfig(), expert_share=1.0, noise=noise, generator=generator
     )
     decisions = [episode.steps[0] for episode in play(agent, envs, range(32))]
     taken = [step.decision.action for step in decisions]
-    wanted = [(step.observation.actions or ())[step.decision.choice] for step in decisions]
+    wanted = [step.observation.expert for step in decisions]
     agreed = sum(one == other for one, other in zip(taken, wanted, strict=True))
     by_chance = 6 if noise else 0  # an untrained policy is right in half of its steps
     assert abs(agreed - right) <= by_chance
@@ -283,7 +284,6 @@ def test_demonstrations_come_back_as_they_were_whoever_played_them_and_in_order(
         assert again.total_reward == pytest.approx(episode.total_reward)
         for step, copy in zip(episode.steps, again.steps, strict=True):
             assert copy.observation == step.observation
-            assert copy.decision.choice == step.decision.choice
     with gzip.open(file, "rt") as lines:
         assert (
             json.loads(lines.readline())["steps"][0]["wanted"]
@@ -294,7 +294,7 @@ def test_demonstrations_come_back_as_they_were_whoever_played_them_and_in_order(
 def test_an_agent_that_says_nothing_of_what_is_right_demonstrates_nothing(tmp_path):
     file = tmp_path / "demos.jsonl"
     played = list(play(RandomAgent(), [make_bandit()], range(20)))
-    assert {step.decision.choice for episode in played for step in episode.steps} == {NO_LABEL}
+    assert {step.observation.expert for episode in played for step in episode.steps} == {None}
     write_demonstrations(file, ENV, played)
     wanted = [json.loads(line)["steps"][0]["wanted"] for line in file.open()]
     assert wanted == [None] * 20
@@ -303,7 +303,7 @@ def test_an_agent_that_says_nothing_of_what_is_right_demonstrates_nothing(tmp_pa
     write_demonstrations(tmp_path / "own.jsonl", ENV, map(label_own, played))
     for episode in read_demonstrations(tmp_path / "own.jsonl"):
         (step,) = episode.steps
-        assert step.observation.actions[step.decision.choice] == step.decision.action
+        assert step.observation.expert == step.decision.action
 
 
 def test_every_pass_over_a_file_has_each_episode_once_and_contexts_that_grow(tmp_path):

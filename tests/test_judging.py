@@ -12,7 +12,7 @@ from gymnasium.wrappers import TimeLimit, TransformReward
 from lang_agent.envs.text_generation import DialogueEnv, TextGenerationEnv
 
 from lang_agent import LangAgentError
-from lang_agent.episode import Decision
+from lang_agent.episode import Agent, Decision
 from lang_agent.rewards.rubric import Part, Rubric
 from lang_agent.rollout import play
 from lang_agent.stepping import EnvError, EnvErrors
@@ -21,14 +21,11 @@ from lang_agent.text_env.mixture import Mixture
 LENGTH = {"length": {"target": 3}}
 
 
-class Say:
+class Say(Agent):
     """Says, in each episode, one more "la" than in the one before."""
 
     def __init__(self, texts=None):
         self.texts, self.said = texts, 0
-
-    def begin(self, slot, env):
-        pass
 
     def act(self, slots, observations):
         decisions = []
@@ -218,10 +215,22 @@ def test_a_game_that_is_given_up_leaves_nothing_behind():
         assert env.step("la")[1] == 0.0
 
 
-def test_a_world_with_a_judge_of_its_own_keeps_it():
-    from conftest import make_bandit
+class Foreign(gymnasium.Env):
+    """A world of somebody else's that speaks, and has a judge for a purpose of its own."""
 
-    env = make_bandit()
-    env.judge = "a judge that is the world's own business"
-    list(play(Say("go left"), [env], [0]))
+    judge = "a judge that is the world's own business"
+    observation_space = action_space = gymnasium.spaces.Text(100)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return "Which way?", {}
+
+    def step(self, action):
+        return "Over.", 1.0, True, False, {}
+
+
+def test_a_world_with_a_judge_of_its_own_keeps_it():
+    env = Foreign()
+    (episode,) = play(Say("go left"), [env], [0])
+    assert episode.total_reward == 1.0
     assert env.judge == "a judge that is the world's own business"

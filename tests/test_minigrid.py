@@ -188,11 +188,11 @@ def test_renderers_by_name(renderer):
 
 
 def test_the_bot_solves_mixed_local_in_words():
-    from lang_agent.agents.expert import BotAgent
+    from lang_agent.agents.expert import ExpertAgent
     from lang_agent.rollout import play
 
     envs = [lang_agent.make("BabyAI-MixedLocal-v0", num_dists=4) for _ in range(2)]
-    episodes = list(play(BotAgent(), envs, range(20)))
+    episodes = list(play(ExpertAgent(), envs, range(20)))
     assert sum(episode.success for episode in episodes) == 20
 
 

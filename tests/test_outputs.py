@@ -17,9 +17,10 @@ from test_golden import BASE, LEVEL, make_policy
 
 import lang_agent
 from lang_agent import LangAgentError, files
-from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.cli import main as cli
+from lang_agent.episode import Agent
 from lang_agent.evaluation import report
 from lang_agent.files import (
     TellWarning,
@@ -139,7 +140,7 @@ def test_demonstrations_are_added_all_or_none(tmp_path):
 
 def test_seeds_of_evaluation_are_never_recorded(tmp_path):
     env = lang_agent.make(ROOM, prompt="minimal")
-    episodes = list(play(BotAgent(), [env], [EVALUATION_SEED - 1, EVALUATION_SEED]))
+    episodes = list(play(ExpertAgent(), [env], [EVALUATION_SEED - 1, EVALUATION_SEED]))
     with pytest.raises(LangAgentError, match=f"Seed {EVALUATION_SEED} is kept for evaluation"):
         write_demonstrations(tmp_path / "d.jsonl", ROOM, episodes)
     assert names(tmp_path) == []
@@ -274,8 +275,8 @@ def test_a_film_makes_its_folder_and_a_world_without_pictures_is_refused_at_once
     assert len(imageio.imread(tmp_path / "new" / "a.gif", index=None)) == 3
     assert names(tmp_path / "new") == ["a.gif"]
 
-    class Never:
-        def begin(self, slot, env):
+    class Never(Agent):
+        def begin(self, slot, seed):
             raise AssertionError("nothing is to be played")
 
     for env in (TextGenerationEnv(["x"]), lang_agent.make("TextGeneration-v0"), make_bandit(),

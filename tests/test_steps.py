@@ -10,7 +10,7 @@ import torch
 from learn_bandit import learn, new_policy, parameters, rollout
 
 from lang_agent import LangAgentError, PolicyAgent
-from lang_agent.episode import NO_LABEL, Episode, Step, TextObservation
+from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.learn import learner
 from lang_agent.learn.algorithms import LearnState
 from lang_agent.learn.config import LearnConfig
@@ -111,15 +111,15 @@ def test_a_rollout_without_a_label_teaches_nothing_and_ends_nothing(policy):
     agent, seen = PolicyAgent(policy, 1), TextObservation("Goal a\nSee b", ("go", "stay"))
     before = parameters(policy).clone()
 
-    def labelled(choice, seed):
-        step = Step(seen, agent.record(0, seen, "go", choice), 0.0, {})
+    def labelled(wanted, seed):
+        step = Step(replace(seen, expert=wanted), agent.record(0, seen, "go", None), 0.0, {})
         return Episode(seed, seed, [step], terminated=True)
 
-    unlabelled = [labelled(NO_LABEL, seed) for seed in range(3)]
+    unlabelled = [labelled(None, seed) for seed in range(3)]
     metrics = learn(policy, unlabelled, algorithm="imitation", entropy_coef=0.1)
     assert "policy_loss" not in metrics
     assert torch.equal(parameters(policy), before)
-    both = [*unlabelled, labelled(1, 3)]
+    both = [*unlabelled, labelled("stay", 3)]
     exact = -policy.action_log_probs([seen.prompt], seen.actions)[0, 1].item()
     metrics = learn(policy, both, algorithm="imitation", epochs=1, value_coef=0.0)
     assert metrics["policy_loss"] == pytest.approx(exact, abs=1e-4)

@@ -17,7 +17,7 @@ from conftest import make_bandit
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lang_agent import LangAgentError
-from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.cli import main as cli
 from lang_agent.config_file import load_config, save_config
@@ -212,7 +212,7 @@ def test_output_that_nobody_reads_any_more_is_no_traceback():
 
 def test_the_bot_needs_a_world_with_an_expert():
     with pytest.raises(LangAgentError, match="no expert"):
-        list(play(BotAgent(), [make_bandit()], range(1)))
+        list(play(ExpertAgent(), [make_bandit()], range(1)))
 
 
 # -- the command line ------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def test_what_the_package_offers_by_name_needs_no_trust(tmp_path):
     )
     env = load_config(file, TrainConfig).text.make(SMALL[0])
     assert env.reset(seed=0)[0]
-    assert env.unwrapped.names  # the function keeps its attributes
+    assert env.unwrapped.renamed_words  # the function keeps its attributes
     file.write_text(
         "text: {env_args: ['rewards={lang_agent.rewards.statistics:length: {target: 2}}']}"
     )

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gymnasium
 import torch
 
-from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.episode import Decision, TextObservation
 from lang_agent.learn.config import ImitationConfig
@@ -22,14 +21,17 @@ from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 
 
-class Apprentice(PolicyAgent):
-    """Plays as the expert or as the policy, episode by episode, and records the expert's choice.
+class DAggerAgent(PolicyAgent):
+    """Plays as the expert or as the policy, episode by episode; its observations have the expert's
+    phrase, which is what is learned.
 
     Args:
         expert_share: of the episodes, how many the expert plays.
         noise: where the expert plays, how many of its actions are replaced by the policy's (random
             ones at first, its own mistakes later), so that recoveries are seen.
     """
+
+    asks_expert = True
 
     def __init__(
         self,
@@ -44,12 +46,11 @@ class Apprentice(PolicyAgent):
         super().__init__(policy, slots, decide, generator=generator)
         self.expert_share = expert_share
         self.noise = noise
-        self._bot = BotAgent(generator=generator)
+        self._expert = ExpertAgent(generator=generator)
         self._by_expert = [False] * slots
 
-    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
-        super().begin(slot, env)
-        self._bot.begin(slot, env)
+    def begin(self, slot: int, seed: int) -> None:
+        super().begin(slot, seed)
         drawn = torch.rand((), generator=self.generator)
         self._by_expert[slot] = bool(drawn < self.expert_share)
 
@@ -60,27 +61,25 @@ class Apprentice(PolicyAgent):
         decisions = dict(zip(own, played, strict=True))
         for at, (slot, seen) in enumerate(zip(slots, observations, strict=True)):
             if at in decisions:
-                decisions[at].choice = self._bot.wanted(slot, seen.actions or ())
-                decisions[at].log_probs = []  # they were of what was drawn
+                decisions[at].log_probs = []  # of what was drawn, and that is not what is learned
             else:
-                action, choice = self._bot.choose(slot, seen)
-                decisions[at] = self.record(slot, seen, action, choice)
-            self._bot.took(slot, decisions[at].action)
+                chosen = self._expert.choose(seen)
+                decisions[at] = self.record(slot, seen, chosen.action, chosen.choice)
         return [decisions[at] for at in range(len(slots))]
 
 
-def apprentice(
+def dagger_agent(
     policy: LanguagePolicy,
     slots: int,
     decide: DecideConfig,
     config: ImitationConfig,
     done: float,
     generator: torch.Generator,
-) -> Apprentice:
-    """The apprentice of a run of which the part ``done`` lies behind: the expert's share falls
+) -> DAggerAgent:
+    """The agent of a run of which the part ``done`` lies behind: the expert's share falls
     linearly from 1 to ``expert_final``, within the first ``hand_over`` of the run."""
     left = max(1 - done / config.hand_over, 0.0) if config.hand_over else 0.0
     share = config.expert_final + (1 - config.expert_final) * left
-    return Apprentice(
+    return DAggerAgent(
         policy, slots, decide, expert_share=share, noise=config.noise, generator=generator
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.episode import Agent
@@ -41,7 +41,7 @@ def make_agent(
     if name == "random":
         return RandomAgent(seed)
     if name == "bot":
-        return BotAgent()
+        return ExpertAgent()
     if kind == "constant":
         if not value:
             raise LangAgentError("The constant agent needs its action: constant:<action>.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import gymnasium
 import torch
 
-from lang_agent.episode import Decision, TextObservation
+from lang_agent.episode import Agent, Decision, TextObservation
 from lang_agent.errors import LangAgentError
+from lang_agent.language_env import PromptLimit
 from lang_agent.models.decide import GENERATE, DecideConfig
 from lang_agent.models.generation import write
 from lang_agent.models.kv_cache import RaggedCache
@@ -21,7 +21,7 @@ from lang_agent.text_env.action_parser import MARKER
 WORTH_A_PASS = 16  # tokens that pay for a forward pass of their own
 
 
-class PolicyAgent:
+class PolicyAgent(Agent):
     """A language policy acting in up to ``slots`` episodes at once.
 
     While an episode's prompt only grows, its keys and values stay and each token is encoded once.
@@ -44,6 +44,7 @@ class PolicyAgent:
     ) -> None:
         self.policy, self.decide, self.slots = policy, decide or DecideConfig(), slots
         self.generator = generator or torch.Generator().manual_seed(0)
+        self.prompt_limit = self._prompt_limit()
         self._cache = RaggedCache(slots + 1)  # the last row holds the common beginning
         self._common: list[int] | None = None
         self._contexts: list[list[int]] = [[] for _ in range(slots)]
@@ -51,17 +52,13 @@ class PolicyAgent:
         self._texts = [""] * slots  # the context as text: prompt and what was answered
         self._answers = [""] * slots  # the latter alone
 
-    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
-        """Keep the environment's prompts within the model's context."""
-        limit = getattr(env.unwrapped, "limit_prompt", None)
-        if limit is None:
-            return
+    def _prompt_limit(self) -> PromptLimit:
+        """What the model's context leaves room for."""
         policy = self.policy
         room = policy.context - policy.codec.overhead
         if self.decide.decide == GENERATE:
-            limit(room - self.decide.max_new_tokens, policy.count_tokens)
-        else:
-            limit(room, policy.count_tokens, with_phrase=True)
+            return PromptLimit(room - self.decide.max_new_tokens, policy.count_tokens)
+        return PromptLimit(room, policy.count_tokens, with_phrase=True)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         if not slots:
@@ -111,7 +108,7 @@ class PolicyAgent:
             context = self._contexts[slot]
             self._cached[slot] = len(context)
             decision = Decision(
-                action, context, len(context) - 1, choice, log_probs=row[:counts], value=value
+                action, choice, context, len(context) - 1, log_probs=row[:counts], value=value
             )
             context += policy.encode_action(action)
             self._answered(slot, observation.prompt, f" {action}")
@@ -156,8 +153,8 @@ class PolicyAgent:
             decisions.append(
                 Decision(
                     answer if whole else answer.strip(),
-                    context,
-                    position,
+                    context=context,
+                    position=position,
                     token_ids=record.token_ids,
                     log_probs=record.log_probs,
                     value=record.value,
@@ -165,12 +162,14 @@ class PolicyAgent:
             )
         return decisions
 
-    def record(self, slot: int, observation: TextObservation, action: str, choice: int) -> Decision:
+    def record(
+        self, slot: int, observation: TextObservation, action: str, choice: int | None
+    ) -> Decision:
         """A decision that was made elsewhere, as one to learn from: the model is not run, and there
         are no log-probabilities."""
         self._cached[slot] = self._read(slot, observation.prompt.rstrip(" "))
         context = self._contexts[slot]
-        decision = Decision(action, context, len(context) - 1, choice)
+        decision = Decision(action, choice, context, len(context) - 1)
         context += self.policy.encode_action(action)
         self._answered(slot, observation.prompt, f" {action}")
         return decision

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lang_agent.episode import Decision, TextObservation
+from lang_agent.episode import Agent, Decision, TextObservation
 from lang_agent.models.policy import LanguagePolicy
 
 ROWS = 16  # sequences in one forward pass
@@ -84,15 +84,12 @@ def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor
     return ids.to(device), mask.to(device)
 
 
-class EachPhraseAgent:
+class EachPhraseAgent(Agent):
     """Acts by :func:`score_each` on the whole prompt at every step, and remembers nothing."""
 
     def __init__(self, policy: LanguagePolicy, model: GPT2LMHeadModel, seed: int = 0) -> None:
         self.policy, self.model = policy, model
         self.generator = torch.Generator().manual_seed(seed)
-
-    def begin(self, slot: int, env: object) -> None:
-        pass
 
     @torch.no_grad()
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
@@ -105,9 +102,9 @@ class EachPhraseAgent:
         return [
             Decision(
                 actions[choice],
+                choice,
                 [*row, *self.policy.encode_action(actions[choice])],
                 len(row) - 1,
-                choice,
                 log_probs=log_prob,
             )
             for row, choice, log_prob in zip(rows, choices[:, 0].tolist(), log_probs, strict=True)

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import gymnasium
 
 from lang_agent.cli.console import console, say
-from lang_agent.episode import Agent, Decision, Episode, TextObservation
+from lang_agent.episode import Agent, Decision, Episode, TextObservation, Watched
 from lang_agent.rollout import play
 
 
-class _Person:
+class _Person(Agent):
     """Reads each action from standard input; an empty line or end of input ends the game."""
 
-    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+    def begin(self, slot: int, seed: int) -> None:
         say(("Say what you do; Ctrl-D leaves.", "dim"))
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
@@ -24,23 +24,23 @@ class _Person:
             raise KeyboardInterrupt from None
 
 
-class _Narrator:
+class _Narrator(Watched):
     """Shows what stands in front of an agent, and what it answers."""
 
     def __init__(self, agent: Agent, echo: bool) -> None:
-        self.agent, self.echo = agent, echo
+        super().__init__(agent)
+        self.echo = echo
         self._shown = ""
-        self._env: gymnasium.Env[str, str] | None = None
 
-    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
-        self._shown, self._env = "", env
-        self.agent.begin(slot, env)
+    def begin(self, slot: int, seed: int) -> None:
+        self._shown = ""
+        super().begin(slot, seed)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         prompt = observations[0].prompt
         new = prompt[len(self._shown) :] if prompt.startswith(self._shown) else prompt
         say(new.strip("\n"))
-        decisions = self.agent.act(slots, observations)
+        decisions = super().act(slots, observations)
         self._shown = prompt + decisions[0].action
         if self.echo:
             say((f"> {decisions[0].action}", "bold"))

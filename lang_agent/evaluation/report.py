@@ -13,11 +13,11 @@ import imageio.v3 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lang_agent.episode import Agent, Episode
+from lang_agent.episode import Agent, Episode, Watched
 from lang_agent.errors import LangAgentError
 from lang_agent.files import json_lines, tell, try_place, write_whole
+from lang_agent.language_env import language_env
 from lang_agent.rollout import play
-from lang_agent.stepping import env_name
 
 PANEL_WIDTH = 460
 LINE_HEIGHT = 17
@@ -71,25 +71,26 @@ def check_drawn(env: gymnasium.Env[str, str]) -> None:
     """Raise :class:`LangAgentError` for an environment that draws no pictures to film."""
     if env.unwrapped.render_mode != "rgb_array":
         raise LangAgentError(
-            f"{env_name(env)} cannot be filmed: it was not made with "
+            f"{language_env(env).name} cannot be filmed: it was not made with "
             'render_mode="rgb_array", or draws no pictures at all.'
         )
 
 
-class _Camera:
+class _Camera(Watched):
     """Takes a picture of the world before every decision of the agent that it stands beside."""
 
     def __init__(self, agent: Agent, env: gymnasium.Env[str, str]) -> None:
-        self.agent, self.env = agent, env
+        super().__init__(agent)
+        self.env = env
         self.frames: list[np.ndarray] = []
 
-    def begin(self, slot: int, env: gymnasium.Env[str, str]) -> None:
+    def begin(self, slot: int, seed: int) -> None:
         self.frames.clear()
-        self.agent.begin(slot, env)
+        super().begin(slot, seed)
 
     def act(self, slots: Sequence[int], observations: Sequence[Any]) -> list[Any]:
         self.frames.append(np.asarray(self.env.render()))
-        return self.agent.act(slots, observations)
+        return super().act(slots, observations)
 
 
 def film(agent: Agent, env: gymnasium.Env[str, str], seed: int, file: Path) -> Episode:
@@ -103,7 +104,9 @@ def film(agent: Agent, env: gymnasium.Env[str, str], seed: int, file: Path) -> E
     (episode,) = play(camera, [env], [seed])
     frames = [*camera.frames[: len(episode.steps)], np.asarray(env.render())]
     if frames[0].ndim != 3:
-        raise LangAgentError(f"{env_name(env)} draws no pictures (height, width, colours) to film.")
+        raise LangAgentError(
+            f"{language_env(env).name} draws no pictures (height, width, colours) to film."
+        )
     goal = f"Goal: {episode.steps[0].info.get('mission', '')}"
     pictures, before = [], ""
     for number, step in enumerate(episode.steps):

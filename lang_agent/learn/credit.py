@@ -57,7 +57,7 @@ def assess(
     if config.credit == "tokens":
         token_values = [[step.decision.token_values for step in e.steps] for e in episodes]
         returns = _each(_added, whole, token_values)
-    return to_samples(policy, episodes, scaled, returns, decide.decide)
+    return to_samples(policy, episodes, scaled, returns, decide.decide, imitate=algorithm.imitates)
 
 
 def _read(

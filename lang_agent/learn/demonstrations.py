@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from lang_agent.agents.policy_agent import PolicyAgent
-from lang_agent.episode import NO_LABEL, Decision, Episode, Step, TextObservation
+from lang_agent.episode import Decision, Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.files import json_lines, whole, writing
 from lang_agent.models.policy import LanguagePolicy
@@ -65,14 +65,13 @@ def refuse_evaluation_seeds(seeds: Sequence[int]) -> None:
 def _as_data(env_id: str, episode: Episode) -> dict[str, Any]:
     steps = []
     for step in episode.steps:
-        actions, choice = step.observation.actions, step.decision.choice
-        labelled = actions is not None and choice != NO_LABEL
+        actions, wanted = step.observation.actions, step.observation.expert
         steps.append(
             {
                 "prompt": step.observation.prompt,
                 "actions": actions,
                 "action": step.decision.action,
-                "wanted": actions[choice] if labelled and actions else None,
+                "wanted": wanted if wanted in (actions or ()) else None,
                 "reward": step.reward,
             }
         )
@@ -104,7 +103,7 @@ def read_demonstrations(path: Path) -> list[Episode]:
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LangAgentError(f"Cannot read the demonstrations '{path}': {reason}.") from None
-    if not any(step.decision.choice != NO_LABEL for ep in episodes for step in ep.steps):
+    if all(step.observation.expert is None for episode in episodes for step in episode.steps):
         raise LangAgentError(f"'{path}' holds no action to learn.")
     return episodes
 
@@ -113,12 +112,11 @@ def _from_data(data: dict[str, Any], index: int) -> Episode:
     episode = Episode(index, int(data["seed"]), terminated=True)
     for step in data["steps"]:
         actions = None if step["actions"] is None else tuple(map(str, step["actions"]))
-        seen = TextObservation(str(step["prompt"]), actions)
         wanted = step["wanted"]
+        seen = TextObservation(str(step["prompt"]), actions, expert=wanted)
         if wanted is not None and wanted not in (actions or ()):
             raise ValueError(f"the action wanted, {shown(wanted)}, is none of the admissible ones")
-        choice = NO_LABEL if wanted is None or actions is None else actions.index(wanted)
-        decision = Decision(str(step["action"]), choice=choice)
+        decision = Decision(str(step["action"]))
         episode.steps.append(Step(seen, decision, as_reward(step["reward"]), {}))
     if not episode.steps:
         raise ValueError("it has no steps")
@@ -134,12 +132,13 @@ def _open(path: Path, mode: str, *, packed: bool) -> IO[str]:
 
 
 def label_own(episode: Episode) -> Episode:
-    """Mark what was done as what is to be learned, where it was an action at all."""
+    """The episode with what was done as what is to be learned, where it was an action at all."""
+    steps = []
     for step in episode.steps:
-        actions = step.observation.actions or ()
+        actions = step.observation.actions
         said = parse_action(step.decision.action, actions).action if actions else None
-        step.decision.choice = NO_LABEL if said is None else actions.index(said)
-    return episode
+        steps.append(replace(step, observation=replace(step.observation, expert=said)))
+    return replace(episode, steps=steps)
 
 
 class Demonstrations:

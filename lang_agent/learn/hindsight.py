@@ -24,17 +24,16 @@ import torch
 
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.episode import Episode, Step
+from lang_agent.language_env import Achieved, LanguageEnv
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import scaled_reward
-from lang_agent.text_env.env import TextEnv
-from lang_agent.text_env.world import Achieved
 
 TELLINGS = 4  # of an episode, for each task that it fulfilled a mission of
 
 
 def retell(
     episode: Episode,
-    env: TextEnv,
+    env: LanguageEnv,
     scribe: PolicyAgent,
     reach: float,
     config: LearnConfig,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lang_agent.episode import NO_LABEL, Decision, Episode
+from lang_agent.episode import Decision, Episode, Step
 from lang_agent.models.phrase_scoring import Layout, lay_out
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.trie import NO_PHRASES, ActionTree, decisions_in
@@ -56,18 +56,22 @@ def to_samples(
     advantages: Sequence[Sequence[list[float]]],
     returns: Sequence[Sequence[list[float]]],
     rule: str,
+    *,
+    imitate: bool = False,
 ) -> list[Sample]:
     """Gather the steps that share a context into one sample each; steps with neither a choice nor
     written tokens have nothing to learn and are left out.
 
     ``advantages`` and ``returns`` have one number a decision, or one a token, for each episode.
+    With ``imitate`` it is the expert's phrase that is learned, whatever was done.
     """
     samples = []
     for episode, advantage, target in zip(episodes, advantages, returns, strict=True):
         context: list[int] | None = None
         for step, a, r in zip(episode.steps, advantage, target, strict=True):
             decision = step.decision
-            if decision.choice == NO_LABEL and not decision.token_ids:
+            choice = expert_choice(step) if imitate else decision.choice
+            if choice is None and not decision.token_ids:
                 continue
             if decision.context is not context:
                 context = decision.context
@@ -77,9 +81,11 @@ def to_samples(
             phrases = () if decision.token_ids else step.observation.actions or ()
             tree = policy.tree(phrases, rule) if phrases else NO_PHRASES
             # One that was told, not drawn, has no log-probabilities: it only counts its tokens.
-            log_probs = decision.log_probs or [0.0] * decisions_in(tree, decision.choice)
+            log_probs = [] if imitate else decision.log_probs
+            if not log_probs and choice is not None:
+                log_probs = [0.0] * decisions_in(tree, choice)
             sample.trees.append(tree)
-            sample.choices.append(decision.choice)
+            sample.choices.append(-1 if choice is None else choice)
             sample.written.append(decision.token_ids)
             sample.log_probs.append(log_probs)
             sample.reference.append(decision.reference or log_probs)
@@ -91,6 +97,12 @@ def to_samples(
         end = sample.columns[-1] + max(len(sample.written[-1]), 1)
         sample.token_ids = sample.token_ids[:end]
     return samples
+
+
+def expert_choice(step: Step) -> int | None:
+    """The index of the expert's phrase among the admissible ones; None where there is none."""
+    phrases, wanted = step.observation.actions or (), step.observation.expert
+    return phrases.index(wanted) if wanted in phrases else None
 
 
 def decisions_of(samples: Sequence[Sample]) -> int:

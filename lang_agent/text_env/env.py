@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium
 
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.language_env import Achieved, LanguageEnv
 from lang_agent.seeding import derive
 from lang_agent.stepping import as_reward
 from lang_agent.text_env.action_parser import ParsedAction, parse_action
@@ -21,7 +22,7 @@ from lang_agent.text_env.plain import plain
 from lang_agent.text_env.prompt import Prompt, load_template
 from lang_agent.text_env.spaces import AnyText
 from lang_agent.text_env.wording import Wording, Wordings
-from lang_agent.text_env.world import Achieved, Expert, Renderer, Witness, World, find_renderer
+from lang_agent.text_env.world import Expert, Renderer, Witness, World, find_renderer
 from lang_agent.trust import load_function
 
 TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
@@ -68,7 +69,7 @@ class InvalidAction:
         return cls(kind, value, number)
 
 
-class TextEnv(gymnasium.Env[str, str]):
+class TextEnv(LanguageEnv):
     """A Gymnasium environment whose observations are prompts and whose actions are phrases.
 
     ``info`` holds: ``actions`` (the admissible phrases of this state), ``mission``,
@@ -108,41 +109,38 @@ class TextEnv(gymnasium.Env[str, str]):
             raise unknown("action for invalid_action=default", self._invalid.value, self._phrases)
         self.prompt = Prompt(load_template(prompt, prompt_folder))
         self.expert: Expert | None = None
-        self._limit: tuple[int, Callable[[str], int], bool] | None = None
         self._fields: dict[str, Any] = {}
         self._world_info: dict[str, Any] = {}
         self._retries = self._idle = self._steps = 0
         self._taken: Any = None  # environment action of the last step; None: the world stayed
         self._wanted: Any = None  # the expert's last one
-        self.achieved: list[Achieved] = []
-        """What the episode has fulfilled so far, where it is watched (:meth:`watch`): each mission
-        once, when it was first done. Told every time, a thing picked up and dropped again and again
-        would drown the rest."""
+        self._achieved: list[Achieved] = []
         self._watched = False
         self._witness: Witness | None = None
         self._turns: list[tuple[str | None, dict[str, Any]]] = []  # (action before, fields)
 
-    def limit_prompt(
-        self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False
-    ) -> None:
-        """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``; with any of the
-        episode's phrases behind it, where so told."""
-        self._limit = (max_tokens, count_tokens, with_phrase)
+    @property
+    def name(self) -> str:
+        for one in (self, self.env):
+            if one.spec is not None:
+                return one.spec.id.removeprefix("lang_agent/")
+        return type(self.env.unwrapped).__name__
 
     def _limit_prompt(self) -> None:
-        if self._limit is not None:
-            most, count, with_phrase = self._limit
-            longest = max(count(f" {phrase}") for phrase in self.phrases) if with_phrase else 0
-            self.prompt.limit(most - longest, count)
+        limit = self.prompt_limit
+        if limit is None:
+            self.prompt.limit(None, None)
+            return
+        count = limit.count_tokens
+        longest = max(count(f" {phrase}") for phrase in self.phrases) if limit.with_phrase else 0
+        self.prompt.limit(limit.max_tokens - longest, count)
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """All phrases of this episode, in any state."""
         return tuple(self._phrases)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The words that the wording renames."""
+    def renamed_words(self) -> tuple[str, ...]:
         return tuple(getattr(self._wordings, "names", ()))
 
     @property
@@ -165,7 +163,7 @@ class TextEnv(gymnasium.Env[str, str]):
         self._look(observation, feedback="")
         if self._watched and self.world.witness is not None:
             self._witness = self.world.witness(self.env)
-            self._turns, self.achieved = [(None, self._fields)], []
+            self._turns, self._achieved = [(None, self._fields)], []
         return self.prompt.reset(self._fields), self._info(None, success=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -188,8 +186,8 @@ class TextEnv(gymnasium.Env[str, str]):
         if self._witness is not None:
             self._turns.append((action, self._fields))
             for one in self._witness(self._taken):
-                if all(one.mission != known.mission for known in self.achieved):
-                    self.achieved.append(one)
+                if all(one.mission != known.mission for known in self._achieved):
+                    self._achieved.append(one)
         prompt = self.prompt.step(action, self._fields)
         return prompt, reward - penalty, terminated, truncated, self._info(parsed, success)
 
@@ -249,21 +247,17 @@ class TextEnv(gymnasium.Env[str, str]):
         }
 
     def watch(self) -> None:
-        """From the next reset on, keep track of what episodes fulfil, so that they can be retold.
-
-        Raises :class:`LangAgentError` where the world does not tell.
-        """
         if self.world.witness is None:
-            where = self.env.spec.id if self.env.spec else str(self.env)
-            raise LangAgentError(
-                f"The world of {where} does not tell what an episode has fulfilled, which "
-                "hindsight needs: give World(witness=...), or set hindsight to 0."
-            )
+            super().watch()
         self._watched = True
 
+    @property
+    def achieved(self) -> Sequence[Achieved]:
+        """The goals reached so far, where the episode is watched: each once, when it was first
+        reached. A thing picked up and dropped again and again would drown the rest otherwise."""
+        return self._achieved
+
     def retold(self, mission: str) -> Iterator[str]:
-        """The prompts of the episode's steps so far, as they would have read with another mission
-        (in the world's own words). It must have been watched."""
         told = plain(self._wording.fields({"mission": mission}), "mission")
         prompt = self.prompt.again()
         for action, fields in self._turns[:-1]:
@@ -271,17 +265,10 @@ class TextEnv(gymnasium.Env[str, str]):
             yield prompt.reset(seen) if action is None else prompt.step(action, seen)
 
     def expert_action(self, last_action: str | None) -> str:
-        """The phrase the world's expert would say now.
-
-        Call it at every step, with ``last_action=None`` at the start of an episode and then with
-        what was said: the expert is told what was really done, which may be another action
-        (``invalid_action=default``) or nothing.
-
-        Raises :class:`LangAgentError` where there is no expert, and :class:`ExpertLostError` once
-        it knows no more.
-        """
+        """As :meth:`LanguageEnv.expert_action`: the expert is told what was really done, which may
+        be another action than was said (``invalid_action=default``), or nothing."""
         if self.world.expert is None:
-            raise LangAgentError(f"There is no expert for {self.env.spec and self.env.spec.id}.")
+            return super().expert_action(last_action)
         if last_action is None or self.expert is None:
             self.expert = self.world.expert(self.env, self._wording)
             self._wanted = self.expert(None)

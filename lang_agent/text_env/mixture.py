@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from lang_agent.errors import LangAgentError
+from lang_agent.language_env import Achieved, LanguageEnv, language_env
 from lang_agent.seeding import derive
 from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.spaces import AnyText
@@ -16,7 +17,7 @@ from lang_agent.text_env.spaces import AnyText
 FLOOR = 0.1  # of a part's weight stays however well or badly it goes
 
 
-class Mixture(gymnasium.Env[str, str]):
+class Mixture(LanguageEnv):
     """Draws one of its text environments at every reset, from the seed and the ``weights`` alone.
 
     The part has a stream of random numbers of its own and is then reset with the seed as it is, so
@@ -34,6 +35,7 @@ class Mixture(gymnasium.Env[str, str]):
         weights: Sequence[float],
     ) -> None:
         self.envs, self.part_names, self.weights = list(envs), list(names), list(weights)
+        self._parts = [language_env(env) for env in envs]
         self.part = 0
         self.metadata, self.render_mode = envs[0].metadata, envs[0].render_mode
         self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
@@ -58,52 +60,47 @@ class Mixture(gymnasium.Env[str, str]):
 
     @property
     def _env(self) -> gymnasium.Env[str, str]:
+        """The part that is being played, in its wrappers."""
+        self.playing.prompt_limit, self.playing.judge = self.prompt_limit, self.judge
         return self.envs[self.part]
 
     @property
+    def name(self) -> str:
+        return self.part_names[self.part]
+
+    @property
+    def playing(self) -> LanguageEnv:
+        return self.parts[self.part]
+
+    @property
+    def parts(self) -> Sequence[LanguageEnv]:
+        return self._parts
+
+    @property
     def phrases(self) -> tuple[str, ...]:
-        return self._env.unwrapped.phrases  # type: ignore[attr-defined]
+        return self.playing.phrases
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The words that the wordings rename."""
-        names = (name for env in self.envs for name in env.unwrapped.names)  # type: ignore[attr-defined]
-        return tuple(dict.fromkeys(names))
-
-    def limit_prompt(
-        self, max_tokens: int, count_tokens: Callable[[str], int], *, with_phrase: bool = False
-    ) -> None:
-        """As :meth:`TextEnv.limit_prompt`, for every part."""
-        for env in self.envs:
-            env.unwrapped.limit_prompt(max_tokens, count_tokens, with_phrase=with_phrase)  # type: ignore[attr-defined]
-
-    @property
-    def playing(self) -> gymnasium.Env[str, str]:
-        """The part that is being played."""
-        return self._env.unwrapped
-
-    def expert_action(self, last_action: str | None) -> str:
-        """As :meth:`TextEnv.expert_action`, of the part being played."""
-        return self._env.unwrapped.expert_action(last_action)  # type: ignore[attr-defined]
-
-    @property
-    def judge(self) -> Any:
-        """Who judges what is written in the parts that have a rubric; set, it is theirs."""
-        return next((env.unwrapped.judge for env in self._writing), None)  # type: ignore[attr-defined]
-
-    @judge.setter
-    def judge(self, judge: Any) -> None:
-        for env in self._writing:
-            env.unwrapped.judge = judge  # type: ignore[attr-defined]
-
-    @property
-    def _writing(self) -> list[gymnasium.Env[str, str]]:
-        return [env for env in self.envs if hasattr(env.unwrapped, "judges_together")]
+    def renamed_words(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(word for part in self.parts for word in part.renamed_words))
 
     @property
     def judges_together(self) -> bool:
-        """Whether the rubric of the part being played wants all texts of a group at once."""
-        return getattr(self._env.unwrapped, "judges_together", False)
+        return self.playing.judges_together
+
+    def expert_action(self, last_action: str | None) -> str:
+        return self.playing.expert_action(last_action)
+
+    def watch(self) -> None:
+        for part in self.parts:
+            part.watch()
+
+    @property
+    def achieved(self) -> Sequence[Achieved]:
+        return self.playing.achieved
+
+    def retold(self, mission: str) -> Iterator[str]:
+        return self.playing.retold(mission)
 
     def render(self) -> Any:
         return self._env.render()

@@ -226,9 +226,10 @@ class Prompt:
         self._text = ""
         self._turns: list[dict[str, Any]] = []  # window: the fields of the turns that are told
 
-    def limit(self, max_tokens: int, count_tokens: Callable[[str], int]) -> None:
-        """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``."""
-        self._max_tokens, self._count = max_tokens, count_tokens
+    def limit(self, max_tokens: int | None, count_tokens: Callable[[str], int] | None) -> None:
+        """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``; None for as long
+        as it comes."""
+        self._max_tokens, self._count = max_tokens, count_tokens or len
 
     def again(self) -> Prompt:
         """A prompt like this one, of an episode that is to be told from its beginning."""

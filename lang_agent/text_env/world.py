@@ -8,7 +8,8 @@ from typing import Any
 
 import gymnasium
 
-from lang_agent.errors import LangAgentError, unknown
+from lang_agent.errors import unknown
+from lang_agent.language_env import Achieved
 from lang_agent.text_env.wording import Wording
 from lang_agent.trust import load_function
 
@@ -17,30 +18,12 @@ Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 ``mission``, and ``actions`` (list of phrases) where the admissible ones change with the state."""
 
 
-@dataclass(frozen=True)
-class Achieved:
-    """A mission that an episode has fulfilled, whatever it was told to do."""
-
-    task: str
-    """What kind of mission it is."""
-    mission: str
-    """In the world's own words."""
-    steps: tuple[int, ...]
-    """At which steps, from 0, its parts were done; with the last it was fulfilled."""
-    reward: float = 1.0
-    """What the world pays for it with that step."""
-
-
 Witness = Callable[[Any], Sequence[Achieved]]
 """The environment action just taken (None: none was) -> what has been fulfilled with it."""
 
 Expert = Callable[[Any], Any]
 """The environment action really taken last (None at the start) -> the action it would take now;
 raises :class:`ExpertLostError` where it knows no more."""
-
-
-class ExpertLostError(LangAgentError):
-    """The expert cannot say what to do any more, after what was done."""
 
 
 IN_WORDS: dict[type[gymnasium.Env], Callable[[gymnasium.Env, dict[str, Any]], gymnasium.Env]] = {}

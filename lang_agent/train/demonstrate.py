@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 import torch
 
-from lang_agent.agents.expert import BotAgent
+from lang_agent.agents.expert import ExpertAgent
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.rollout import play
@@ -59,5 +59,5 @@ def _play_part(
 ) -> list[Episode]:
     generator = torch.Generator().manual_seed(seeds[0])
     errors = EnvErrors(on_env_error)
-    played = play(BotAgent(noise, generator), [text.make(env_id)], seeds, errors=errors)
+    played = play(ExpertAgent(noise, generator), [text.make(env_id)], seeds, errors=errors)
     return sorted(played, key=lambda episode: episode.index)

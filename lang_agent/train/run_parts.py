@@ -10,6 +10,7 @@ import gymnasium
 import torch
 
 from lang_agent.errors import LangAgentError, shown
+from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS
 from lang_agent.models.architecture import freeze_layers
 from lang_agent.models.gpt2 import SIZES
@@ -17,8 +18,7 @@ from lang_agent.models.lora import add_lora, base_of, has_lora
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import refuse_damaged
 from lang_agent.models.store import load_policy, model_folder, save_whole
-from lang_agent.text_env.env import TextEnv
-from lang_agent.text_env.mixture import Mixture, make_mixture
+from lang_agent.text_env.mixture import make_mixture
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.run_folder import BASE_FOLDER
 from lang_agent.train.vocabulary import sample_texts
@@ -40,14 +40,7 @@ def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig)
             f"it to 0, or choose one of {', '.join(takes)}."
         )
     for env in envs:
-        whole = env.unwrapped
-        for part in whole.envs if isinstance(whole, Mixture) else [whole]:
-            if not isinstance(part.unwrapped, TextEnv):
-                raise LangAgentError(
-                    f"{part} is not put into words by a TextEnv, which hindsight needs to tell "
-                    "its episodes again: set hindsight to 0."
-                )
-            part.unwrapped.watch()
+        language_env(env).watch()
 
 
 def find_device(name: str | None) -> torch.device:
@@ -85,7 +78,7 @@ def first_policy(
             config.model,
             seed=config.seed,
             texts=sample_texts([make_env(config), *others]),
-            names=getattr(envs[0].unwrapped, "names", ()),
+            names=language_env(envs[0]).renamed_words,
             context=config.context,
         )
     else:

@@ -14,13 +14,14 @@ from typing import Any
 import gymnasium
 import torch
 
-from lang_agent.agents.dagger import apprentice
+from lang_agent.agents.dagger import dagger_agent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.config_file import as_data
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate
 from lang_agent.files import set_aside, tell
+from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, at_progress, settle
 from lang_agent.learn.demonstrations import Demonstrations
 from lang_agent.learn.hindsight import retell
@@ -36,7 +37,6 @@ from lang_agent.models.threads import use_threads
 from lang_agent.rollout import play
 from lang_agent.seeding import EVALUATION_SEED
 from lang_agent.stepping import EnvError, EnvErrors
-from lang_agent.text_env.env import TextEnv
 from lang_agent.text_env.mixture import Mixture, learnable
 from lang_agent.train.alarms import alarms
 from lang_agent.train.checkpoint import restore, save_checkpoint, usable_checkpoint
@@ -266,11 +266,8 @@ class Trainer:
         scribe = PolicyAgent(self.policy, 1)
 
         def tell_again(episode: Episode, env: gymnasium.Env[str, str]) -> None:
-            whole = env.unwrapped
-            world = whole.playing if isinstance(whole, Mixture) else whole
-            assert isinstance(world, TextEnv)
             self._retold += retell(
-                episode, world, scribe, config.hindsight, self.learn, self.generator
+                episode, language_env(env), scribe, config.hindsight, self.learn, self.generator
             )
 
         size = self.learn.group_size or 1
@@ -292,7 +289,7 @@ class Trainer:
         config = self.config
         if not ALGORITHMS[config.learn.algorithm].imitates:
             return PolicyAgent(self.policy, config.envs, config.decide, generator=self.generator)
-        return apprentice(
+        return dagger_agent(
             self.policy, config.envs, config.decide, config.imitation, done, self.generator
         )
 

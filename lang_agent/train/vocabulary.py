@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import gymnasium
 
 from lang_agent.errors import LangAgentError
+from lang_agent.language_env import language_env
 from lang_agent.models.tokenizer import letters_in
 
 STEPS_READ = 16  # of an episode: its first ones differ most from other episodes
@@ -52,7 +53,7 @@ def sample_texts(
             lines.update(read)
             words.update({word for line in (*read, *info["actions"]) for word in letters_in(line)})
             episodes += 1
-    if any(getattr(env.unwrapped, "names", ()) for env in envs):
+    if any(language_env(env).renamed_words for env in envs):
         known = {word for word, count in words.items() if count > RARE * episodes}
         lines = Counter(
             {line: n for line, n in lines.items() if known.issuperset(letters_in(line))}
