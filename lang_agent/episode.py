@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lang_agent.errors import LangAgentError
 from lang_agent.language_env import PromptLimit
 
 
@@ -21,19 +22,30 @@ class TextObservation:
     """What the world's expert would say, for agents that ask for it; None once it is lost."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class TokenTrace:
+    """The tokens of a decision, for whoever learns from it."""
+
+    context: list[int]
+    """Token ids, shared by the steps of an episode that extend it."""
+    position: int
+    """Of the prompt's last token in the context."""
+    token_ids: Sequence[int] = ()
+    """(L,) what was written, where the answer was free text."""
+    log_probs: Sequence[float] = ()
+    """(L,) of the tokens written, or of those that chose a phrase; none where nothing was drawn."""
+    value: float = 0.0
+    """The critic's, of the state."""
+
+
+@dataclass(frozen=True)
 class Decision:
-    """What an agent answered. Agents that do not learn fill in the action alone."""
+    """What an agent answered. Agents that nobody learns from fill in the action alone."""
 
     action: str
-    choice: int | None = None  # index of the action among the admissible phrases
-    context: list[int] = field(default_factory=list)  # token ids; shared by steps that extend it
-    position: int = 0  # of the prompt's last token in the context
-    token_ids: list[int] = field(default_factory=list)  # L, where free text was written
-    log_probs: list[float] = field(default_factory=list)  # L, or one of a phrase; none if not drawn
-    value: float = 0.0
-    token_values: list[float] = field(default_factory=list)  # L, where tokens have credit
-    reference: list[float] = field(default_factory=list)  # L log-probs of the reference policy
+    choice: int | None = None
+    """The index of the action among the admissible phrases."""
+    tokens: TokenTrace | None = None
 
 
 @dataclass
@@ -46,6 +58,16 @@ class Step:
     info: dict[str, Any]
     token_rewards: list[float] = field(default_factory=list)
     """L, where tokens were rewarded apart; they are part of ``reward``."""
+
+    @property
+    def trace(self) -> TokenTrace:
+        """The decision's tokens; raises :class:`LangAgentError` where the agent kept none."""
+        if self.decision.tokens is None:
+            raise LangAgentError(
+                f"The action {self.decision.action[:40]!r} has no tokens to learn from: its agent "
+                "is no PolicyAgent."
+            )
+        return self.decision.tokens
 
 
 @dataclass

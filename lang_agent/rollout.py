@@ -208,7 +208,8 @@ class _Playing:
         seat = self.seats[slot]
         seat.decision = decision
         if seat.episode.truncated:  # the decision was asked for its value alone
-            seat.episode.last_value = decision.value
+            tokens = decision.tokens
+            seat.episode.last_value = 0.0 if tokens is None else tokens.value
             self._finish(slot)
             return
         step: Callable[[], Any] = partial(seat.env.step, decision.action)
@@ -276,7 +277,8 @@ class _Playing:
     def _judge(self, slot: int, rubric: Any, writing: Any) -> Any:
         """The verdict on the text of the step being taken, whose tokens are known here."""
         seat = self.seats[slot]
-        writing = replace(writing, tokens=seat.decision.token_ids)
+        tokens = seat.decision.tokens
+        writing = replace(writing, tokens=() if tokens is None else tokens.token_ids)
         if seat.turn is None:
             return rubric.judge([writing])[0]
         return seat.turn.ask((rubric, writing))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from conftest import make_bandit
 
 from lang_agent import LanguagePolicy, PolicyAgent
 from lang_agent.learn.algorithms import ALGORITHMS, LearnState, settle
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.credit import assess
+from lang_agent.learn.credit import compute_advantages
 from lang_agent.learn.learner import update
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.models.decide import DecideConfig
@@ -46,7 +48,12 @@ def assess_samples(policy, episodes, reference=None, state=None, **options):
     config = settle(LearnConfig(**options))
     row = ALGORITHMS[config.algorithm]
     state = state or LearnState()
-    return assess(policy, episodes, row, config, DecideConfig(), state, reference, {})
+    return compute_advantages(policy, episodes, row, config, DecideConfig(), state, reference, {})
+
+
+def put_tokens(step, **changes):
+    """The step with other tokens, as if they had been played so."""
+    step.decision = replace(step.decision, tokens=replace(step.decision.tokens, **changes))
 
 
 def written(policy, count=8):
@@ -58,9 +65,9 @@ def token_credit(policy, episodes, reference=None, **options):
     options = {"credit": "tokens", "normalise": "none", **options}
     config, decide = settle(LearnConfig(**options)), DecideConfig("generate", max_new_tokens=3)
     row = ALGORITHMS["ppo"]
-    samples = assess(policy, episodes, row, config, decide, LearnState(), reference, {})
-    found = {id(s.decisions[0]): (s.advantages[0], s.returns[0]) for s in samples}
-    return [found[id(e.steps[0].decision)] for e in episodes]
+    samples = compute_advantages(policy, episodes, row, config, decide, LearnState(), reference, {})
+    found = {s.places[0][0]: (s.advantages[0], s.returns[0]) for s in samples}
+    return [found[at] for at in range(len(episodes))]
 
 
 def parameters(policy):

@@ -16,12 +16,20 @@ import torch
 from conftest import make_bandit
 from hypothesis import given
 from hypothesis import strategies as st
-from learn_bandit import assess_samples, learn, new_policy, rollout, token_credit, written
+from learn_bandit import (
+    assess_samples,
+    learn,
+    new_policy,
+    put_tokens,
+    rollout,
+    token_credit,
+    written,
+)
 from safetensors.torch import load_file
 
 from lang_agent import LangAgentError, PolicyAgent
 from lang_agent.config_file import load_config, save_config
-from lang_agent.episode import Decision, Episode, Step, TextObservation
+from lang_agent.episode import Decision, Episode, Step, TextObservation, TokenTrace
 from lang_agent.learn.advantages import (
     alike,
     explained_variance,
@@ -34,8 +42,9 @@ from lang_agent.learn.advantages import (
 )
 from lang_agent.learn.algorithms import ALGORITHMS, LearnState, at_progress, settle
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.credit import assess, flat_groups
+from lang_agent.learn.credit import compute_advantages, flat_groups
 from lang_agent.learn.objective import total_loss
+from lang_agent.learn.reference import read_token_values
 from lang_agent.learn.sequences import collate, to_samples, tokens_weight
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.store import latest_checkpoint
@@ -53,7 +62,7 @@ def episode(seed, *rewards, values=None):
     values = values or [0.0] * len(rewards)
     seen = TextObservation("", ("a", "b"))
     steps = [
-        Step(seen, Decision("a", value=value), reward, {})
+        Step(seen, Decision("a", tokens=TokenTrace([], 0, value=value)), reward, {})
         for reward, value in zip(rewards, values, strict=True)
     ]
     return Episode(0, seed, steps, terminated=True)
@@ -217,10 +226,11 @@ def test_a_group_without_a_spread_is_not_divided_by_it(policy):
     """PPO normalised by group: advantages are the critic's errors, and some remain."""
     episodes = rollout(policy, count=8, group_size=4)
     for at, e in enumerate(episodes):
-        e.steps[0].reward, e.steps[0].decision.value = 1.0, 0.25 * (at % 4)
+        e.steps[0].reward = 1.0
+        put_tokens(e.steps[0], value=0.25 * (at % 4))
     samples = assess_samples(policy, episodes, normalise="group", group_size=4)
-    found = {id(s.decisions[0]): s.advantages[0][0] for s in samples}
-    assert [found[id(e.steps[0].decision)] for e in episodes] == [1.0, 0.75, 0.5, 0.25] * 2
+    found = {s.places[0][0]: s.advantages[0][0] for s in samples}
+    assert [found[at] for at in range(len(episodes))] == [1.0, 0.75, 0.5, 0.25] * 2
 
 
 @pytest.mark.parametrize(
@@ -234,7 +244,7 @@ def test_what_is_clipped_off_a_turn_is_taken_off_its_tokens_in_proportion(
     after it were paid."""
     with torch.no_grad():
         policy.value_head.weight.zero_()
-    episodes = [e for e in written(policy) if len(e.steps[0].decision.token_ids) == 3]
+    episodes = [e for e in written(policy) if len(e.steps[0].decision.tokens.token_ids) == 3]
     assert episodes
     for e in episodes:
         e.steps[0].token_rewards, e.steps[0].reward = [0.0, 1.0, 2.0], 3.0
@@ -250,11 +260,15 @@ def test_token_credit_of_written_text_sums_to_its_turns(policy):
     config = settle(LearnConfig(credit="tokens", normalise="none"))
     decide = DecideConfig(decide="generate", max_new_tokens=5)
     state, metrics = LearnState(), {}
-    samples = assess(policy, episodes, ALGORITHMS["ppo"], config, decide, state, None, metrics)
+    samples = compute_advantages(
+        policy, episodes, ALGORITHMS["ppo"], config, decide, state, None, metrics
+    )
+    values = read_token_values(policy, samples, config)
     for sample in samples:
-        for decision, credit in zip(sample.decisions, sample.advantages, strict=True):
-            assert len(credit) == len(decision.token_ids)
-            assert decision.token_values[0] == pytest.approx(decision.value, abs=1e-5)
+        for (at, turn), credit in zip(sample.places, sample.advantages, strict=True):
+            trace = episodes[at].steps[turn].trace
+            assert len(credit) == len(values[at, turn]) == len(trace.token_ids)
+            assert values[at, turn][0] == pytest.approx(trace.value, abs=1e-5)
     before = copy.deepcopy(policy.state_dict())
     metrics = learn(policy, episodes, credit="tokens", decide=decide)
     assert metrics["value_loss"] >= 0
@@ -271,10 +285,10 @@ def test_how_tokens_weigh_by_hand(policy, algorithm, aggregation):
     config = LearnConfig(algorithm, loss_aggregation=aggregation, entropy_coef=0.0, group_size=4)
     texts = []
     for at, e in enumerate(episodes):
-        decision = e.steps[0].decision
-        cut = 1 + at % 4  # texts of one to four tokens
-        decision.token_ids, decision.log_probs = decision.token_ids[:cut], decision.log_probs[:cut]
-        texts.append((-1.0 + at, decision.log_probs))
+        (step,), cut = e.steps, 1 + at % 4  # texts of one to four tokens
+        trace = step.trace
+        put_tokens(step, token_ids=trace.token_ids[:cut], log_probs=trace.log_probs[:cut])
+        texts.append((-1.0 + at, step.trace.log_probs))
     nothing = [[[a]] for a, _ in texts]
     samples = to_samples(policy, episodes, nothing, nothing, "generate")
     lengths = [len(log_probs) for _, log_probs in texts]

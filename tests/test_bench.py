@@ -36,7 +36,7 @@ def test_the_baseline_agent_records_what_it_did(policy):
     for step in episode.steps:
         with torch.no_grad():
             exact = policy.action_log_probs([step.observation.prompt], step.observation.actions)
-        (log_prob,) = step.decision.log_probs
+        (log_prob,) = step.decision.tokens.log_probs
         assert log_prob == pytest.approx(exact[0, step.decision.choice].item(), abs=1e-4)
 
 

@@ -81,11 +81,13 @@ def test_a_growing_prompt_is_read_as_its_message_at_every_turn(policy, tokenizer
     prompt = "Goal: x\nAction: "
     for turn in ("\nA wall\nAction: ", "\nA key\nAction: ", ""):
         (decision,) = agent.act([0], [TextObservation(prompt, PHRASES)])
-        acted = decision.context[: decision.position + 1]
+        acted = decision.tokens.context[: decision.tokens.position + 1]
         assert tokenizer.decode(acted) == asked(prompt.rstrip(" "))
         with torch.no_grad():
             scores = policy.action_log_probs([prompt], PHRASES)[0]
-        assert decision.log_probs[0] == pytest.approx(scores[decision.choice].item(), abs=1e-4)
+        assert decision.tokens.log_probs[0] == pytest.approx(
+            scores[decision.choice].item(), abs=1e-4
+        )
         prompt += decision.action + turn
 
 
@@ -161,8 +163,8 @@ def test_a_text_ends_at_every_end_token(where):
     for token in ends:
         _, decision = write(policy, [x, token, x, x], max_new_tokens=4)
         assert decision.action == "x"
-        assert decision.token_ids == [x, token]  # what is learned has the end
-        assert decision.context == [*tokenizer.encode("Say:"), x]
+        assert decision.tokens.token_ids == [x, token]  # what is learned has the end
+        assert decision.tokens.context == [*tokenizer.encode("Say:"), x]
 
 
 def test_no_special_token_stands_in_a_text():
@@ -178,9 +180,9 @@ def test_no_special_token_stands_in_a_text():
     finally:
         VOCABULARY = before
     assert decision.action == "xx"
-    assert decision.token_ids == [x, tool, x]
+    assert decision.tokens.token_ids == [x, tool, x]
     (following,) = agent.act([0], [TextObservation("Say:xx\nSay: ", None)])
-    assert following.context is decision.context  # it grew by the turn
+    assert following.tokens.context is decision.tokens.context  # it grew by the turn
 
 
 def test_generate_writes_the_answer_without_what_ends_it(policy, monkeypatch):

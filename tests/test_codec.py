@@ -77,7 +77,7 @@ def test_a_context_is_its_prompt_after_any_number_of_turns(kind, decide):
     for turn in (*TURNS, *TURNS):
         actions = None if decide == GENERATE else PHRASES
         (decision,) = agent.act([0], [TextObservation(prompt, actions)])
-        acted = decision.context[: decision.position + 1]
+        acted = decision.tokens.context[: decision.tokens.position + 1]
         expected = policy.encode_prompt(prompt)
         if decide != GENERATE:  # what was drawn freely may be other tokens of the same text
             assert acted == expected
@@ -97,7 +97,9 @@ def test_acting_and_scoring_read_the_same_tokens(kind):
         (decision,) = agent.act([0], [TextObservation(prompt, PHRASES)])
         with torch.no_grad():
             scores = policy.action_log_probs([prompt], PHRASES)[0]
-        assert decision.log_probs[0] == pytest.approx(scores[decision.choice].item(), abs=1e-4)
+        assert decision.tokens.log_probs[0] == pytest.approx(
+            scores[decision.choice].item(), abs=1e-4
+        )
         prompt += decision.action + turn
 
 

@@ -46,7 +46,7 @@ def test_acting_through_the_cache_scores_as_without_it():
         for step in episode.steps:
             with torch.no_grad():
                 exact = policy.action_log_probs([step.observation.prompt], step.observation.actions)
-            (log_prob,) = step.decision.log_probs
+            (log_prob,) = step.decision.tokens.log_probs
             assert log_prob == pytest.approx(exact[0, step.decision.choice].item(), abs=1e-3)
 
 

@@ -133,8 +133,10 @@ def test_a_token_that_is_forced_is_no_decision(gpt2, phrases, decisions):
     for seed in range(6):
         agent = PolicyAgent(gpt2, 1, decide, generator=torch.Generator().manual_seed(seed))
         (decision,) = agent.act([0], [seen])
-        assert len(decision.log_probs) == decisions[decision.choice]
-        assert sum(decision.log_probs) == pytest.approx(exact[decision.choice].item(), abs=1e-5)
+        assert len(decision.tokens.log_probs) == decisions[decision.choice]
+        assert sum(decision.tokens.log_probs) == pytest.approx(
+            exact[decision.choice].item(), abs=1e-5
+        )
 
 
 def test_a_choice_weighs_the_same_however_many_tokens_are_forced(gpt2):
@@ -142,8 +144,8 @@ def test_a_choice_weighs_the_same_however_many_tokens_are_forced(gpt2):
     for phrases in (("left", "right"), ("left", "right of the very old tree over there")):
         decide, seen = DecideConfig("constrained"), TextObservation("Goal: a\nAction:", phrases)
         (decision,) = PolicyAgent(gpt2, 1, decide).act([0], [seen])
-        told = replace(decision, choice=1, log_probs=[])
-        episode = Episode(0, 0, [Step(seen, told, 1.0, {})], terminated=True)
+        step = Step(replace(seen, expert=phrases[1]), decision, 1.0, {})
+        episode = Episode(0, 0, [step], terminated=True)
         config = LearnConfig("imitation", entropy_coef=0.0, value_coef=0.0)
         optimizer = Optimizer(gpt2, "adamw", 1e-30, 0.0)
         metrics = update(gpt2, optimizer, [episode], config, decide, torch.Generator())
@@ -210,10 +212,10 @@ def test_free_text_keeps_the_tokens_that_were_sampled(gpt2):
     for episode in collect(gpt2, decide, "think", 3):
         for step in episode.steps:
             decision = step.decision
-            assert 1 <= len(decision.token_ids) == len(decision.log_probs) <= 8
-            begin = decision.position + 1
-            kept = decision.context[begin : begin + len(decision.token_ids) - 1]
-            assert kept == decision.token_ids[:-1]
+            assert 1 <= len(decision.tokens.token_ids) == len(decision.tokens.log_probs) <= 8
+            begin = decision.tokens.position + 1
+            kept = decision.tokens.context[begin : begin + len(decision.tokens.token_ids) - 1]
+            assert kept == decision.tokens.token_ids[:-1]
         assert len(episode.steps) == 1 or step.info["invalid_action"]
 
 
@@ -239,9 +241,9 @@ def test_a_common_beginning_is_encoded_once(gpt2):
         del gpt2.hidden_states
     assert reads[0][0] == 1
     assert reads[0][1] >= 20  # "Possible action of the agent: ..." read by one row
-    longest = max(decision.position + 1 for decision in decisions)
+    longest = max(decision.tokens.position + 1 for decision in decisions)
     assert reads[1][1] < longest  # and by no other
     with torch.no_grad():
         expected = gpt2.action_log_probs([o.prompt for o in observations], seen[0][1]["actions"])
     for row, decision in enumerate(decisions):
-        assert decision.log_probs[0] == pytest.approx(expected[row].max().item(), abs=1e-5)
+        assert decision.tokens.log_probs[0] == pytest.approx(expected[row].max().item(), abs=1e-5)

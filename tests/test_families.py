@@ -85,11 +85,11 @@ def acts_over_turns(policy, plain, tokenizer):
         for slot, decision in zip(slots, agent.act(slots, observations), strict=True):
             wanted = one_at_a_time(plain, tokenizer, prompts[slot], PHRASES)[decision.choice]
             torch.testing.assert_close(
-                torch.tensor(decision.log_probs[0]), wanted, atol=2e-4, rtol=1e-4
+                torch.tensor(decision.tokens.log_probs[0]), wanted, atol=2e-4, rtol=1e-4
             )
-            assert tokenizer.decode(decision.context[: decision.position + 1]) == prompts[
-                slot
-            ].rstrip(" ")
+            assert tokenizer.decode(
+                decision.tokens.context[: decision.tokens.position + 1]
+            ) == prompts[slot].rstrip(" ")
             prompts[slot] += decision.action + more
 
 
@@ -99,7 +99,9 @@ def writes(policy, plain, tokenizer):
     written = agent.act([1, 0], [TextObservation(prompt, None) for prompt in PROMPTS[:2]])
     for prompt, decision in zip(PROMPTS, written, strict=False):
         ids = tokenizer.encode(prompt.rstrip(" "))
-        for token, log_prob in zip(decision.token_ids, decision.log_probs, strict=True):
+        for token, log_prob in zip(
+            decision.tokens.token_ids, decision.tokens.log_probs, strict=True
+        ):
             after = log_probs_after(plain, ids)[-1]
             assert after.max() - after[token] < 1e-3
             torch.testing.assert_close(after[token], torch.tensor(log_prob), atol=1e-3, rtol=0)
@@ -140,7 +142,9 @@ def test_beyond_a_window_of_real_size(name, tokenizer):
     agent.act([0, 1], [TextObservation(text, PHRASES) for text in (PROMPTS[0], prompt[:-60])])
     for decision in agent.act([1], [TextObservation(prompt, PHRASES)]):
         wanted = expected[decision.choice]
-        torch.testing.assert_close(torch.tensor(decision.log_probs[0]), wanted, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            torch.tensor(decision.tokens.log_probs[0]), wanted, atol=1e-4, rtol=0
+        )
 
 
 def test_a_model_whose_layers_do_not_hide_as_they_say_is_refused(tokenizer):

@@ -137,10 +137,9 @@ def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
     env = watched(num_dists=8, prompt="minimal")
     told: list[Any] = []
     generator = torch.Generator().manual_seed(0)
-    scribe = PolicyAgent(policy, 1)
 
     def on_end(episode: Any, ended: Any) -> None:
-        retold = hindsight.retell(episode, env, scribe, 0.5, LearnConfig(), generator)
+        retold = hindsight.retell(episode, env, policy, 0.5, LearnConfig(), generator)
         told.append((episode, list(env.achieved), retold))
 
     agent = PolicyAgent(policy, 1)
@@ -160,7 +159,7 @@ def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
             assert any(at + len(sees) - 1 in ends for at in starts)
             for step in story.steps:
                 assert step.decision.action == step.observation.actions[step.decision.choice]
-                tokens = step.decision.context[: step.decision.position + 1]
+                tokens = step.decision.tokens.context[: step.decision.tokens.position + 1]
                 assert tokens == policy.encode_prompt(step.observation.prompt.rstrip(" "))
             lengths.append(len(story.steps))
     assert len(lengths) > 20
@@ -201,7 +200,7 @@ def test_what_is_told_is_scaled_clipped_and_discounted_from_where_it_was_fulfill
     lengths = set()
     for _ in range(30):
         for story in hindsight.retell(
-            Episode(0, 0, steps, terminated=True), env, agent, 0.7, PAID, generator
+            Episode(0, 0, steps, terminated=True), env, policy, 0.7, PAID, generator
         ):
             (told,) = [
                 sample.returns
@@ -292,10 +291,10 @@ def test_hindsight_loss_by_hand(policy):
     """-log pi (R - V)+ of each decision, R discounted from the mission's end."""
     env = watched(task="goto", prompt="minimal")
     told: list[Episode] = []
-    scribe, generator = PolicyAgent(policy, 1), torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
 
     def on_end(episode: Episode, ended: Any) -> None:
-        told.extend(hindsight.retell(episode, env, scribe, 0.9, PAID, generator))
+        told.extend(hindsight.retell(episode, env, policy, 0.9, PAID, generator))
 
     list(play(PolicyAgent(policy, 1), [env], range(2), on_end=on_end))
     story = max(told, key=lambda story: len(story.steps))

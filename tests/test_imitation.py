@@ -317,7 +317,7 @@ def test_every_pass_over_a_file_has_each_episode_once_and_contexts_that_grow(tmp
     assert sorted(e.seed for e in first) == list(range(10))
     assert [e.seed for e in demos.after(10, steps)] != [e.seed for e in first]
     assert [e.seed for e in demos.after(3, 1)] == [first[3].seed]
-    contexts = [step.decision.context for step in first[0].steps]
+    contexts = [step.decision.tokens.context for step in first[0].steps]
     assert all(context is contexts[0] for context in contexts)
     prompt = policy.encode_prompt(first[0].steps[-1].observation.prompt)
     assert contexts[0][: len(prompt)] == prompt
@@ -331,7 +331,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path):
     with pytest.raises(LangAgentError, match="Cannot read the demonstrations"):
         read_demonstrations(tmp_path / "none.jsonl")
     (episode,) = play(RandomAgent(), [make_bandit()], [0])
-    episode.steps[0].decision.action = "fly"
+    episode.steps[0].decision = replace(episode.steps[0].decision, action="fly")
     write_demonstrations(tmp_path / "none.jsonl", ENV, [label_own(episode)])
     with pytest.raises(LangAgentError, match="holds no action to learn"):
         read_demonstrations(tmp_path / "none.jsonl")

@@ -12,7 +12,7 @@ from gymnasium.wrappers import TimeLimit, TransformReward
 from lang_agent.envs.text_generation import DialogueEnv, TextGenerationEnv
 
 from lang_agent import LangAgentError
-from lang_agent.episode import Agent, Decision
+from lang_agent.episode import Agent, Decision, TokenTrace
 from lang_agent.rewards.rubric import Part, Rubric
 from lang_agent.rollout import play
 from lang_agent.stepping import EnvError, EnvErrors
@@ -32,7 +32,7 @@ class Say(Agent):
         for _ in slots:
             self.said += 1
             text = " ".join(["la"] * self.said) if self.texts is None else self.texts
-            decisions.append(Decision(text, token_ids=[*range(len(text.split()))]))
+            decisions.append(Decision(text, tokens=TokenTrace([], 0, [*range(len(text.split()))])))
         return decisions
 
 

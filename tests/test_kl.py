@@ -11,12 +11,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learn_bandit import assess_samples, learn, new_policy, rollout, token_credit, written
+from learn_bandit import (
+    assess_samples,
+    learn,
+    new_policy,
+    put_tokens,
+    rollout,
+    token_credit,
+    written,
+)
 
 from lang_agent.learn.advantages import alike, leave_one_out, minus_group_mean, standardise
 from lang_agent.learn.algorithms import LearnState
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.reference import Reference, adapted, read_reference
+from lang_agent.learn.sequences import to_samples
 from lang_agent.models.decide import DecideConfig
 
 
@@ -48,10 +57,8 @@ def test_the_penalty_holds_the_policy_back(policy):
             )
         episodes = rollout(other, 9)
         samples = assess_samples(other, episodes)
-        read_reference(other, reference, samples, LearnConfig(), DecideConfig())
-        ratios = [
-            e.steps[0].decision.log_probs[0] - e.steps[0].decision.reference[0] for e in episodes
-        ]
+        theirs = read_reference(other, reference, samples, LearnConfig(), DecideConfig())
+        ratios = [e.steps[0].trace.log_probs[0] - theirs[at, 0][0] for at, e in enumerate(episodes)]
         far.append(sum(ratio**2 for ratio in ratios))
         assert metrics["kl_coef"] == coefficient
     assert far[1] < 0.5 * far[0]
@@ -69,10 +76,10 @@ def uniform(policy):
 def assessed(policy, episodes, **options):
     """(advantage, log-ratio to the uniform reference) of the bandit's only decision, by episode."""
     samples = assess_samples(policy, episodes, uniform(policy), **options)
-    found = {id(s.decisions[0]): s.advantages[0][0] for s in samples}
+    found = {s.places[0][0]: s.advantages[0][0] for s in samples}
     steps = [e.steps[0] for e in episodes]
-    ratios = [step.decision.log_probs[0] - math.log(0.5) for step in steps]
-    return [found[id(step.decision)] for step in steps], ratios
+    ratios = [step.decision.tokens.log_probs[0] - math.log(0.5) for step in steps]
+    return [found[at] for at in range(len(steps))], ratios
 
 
 def test_a_penalty_in_the_reward_is_taken_off_it(policy):
@@ -95,7 +102,8 @@ def test_a_penalty_in_the_reward_keeps_its_size_however_rewards_are_normalised(
         policy.model.transformer.ln_f.weight.mul_(2.0)
     episodes = rollout(policy, count=8, group_size=4)
     for at, e in enumerate(episodes):
-        e.steps[0].reward, e.steps[0].decision.value = rewards[at % 4], 0.0
+        e.steps[0].reward = rewards[at % 4]
+        put_tokens(e.steps[0], value=0.0)
     options = {"algorithm": algorithm, "kl_coef": 0.01, "kl_in": "reward"}
     if algorithm != "rloo":
         options["normalise"] = "group" if algorithm == "grpo" else "batch"
@@ -128,9 +136,12 @@ def test_with_token_credit_each_token_bears_its_own_part_of_the_penalty(policy):
     for e in episodes:
         e.steps[0].reward, e.steps[0].token_rewards = 1.0, []
     found = token_credit(policy, episodes, Reference(frozen), kl_coef=0.5, kl_in="reward")
-    for e, (credit, returns) in zip(episodes, found, strict=True):
-        decision = e.steps[0].decision
-        taken = [0.5 * (p - q) for p, q in zip(decision.log_probs, decision.reference, strict=True)]
+    decide, nothing = DecideConfig("generate", max_new_tokens=3), [[[0.0]]] * len(episodes)
+    samples = to_samples(policy, episodes, nothing, nothing, "generate")
+    theirs = read_reference(policy, Reference(frozen), samples, LearnConfig(), decide)
+    for at, (e, (credit, returns)) in enumerate(zip(episodes, found, strict=True)):
+        pairs = zip(e.steps[0].trace.log_probs, theirs[at, 0], strict=True)
+        taken = [0.5 * (p - q) for p, q in pairs]
         assert sum(map(abs, taken)) > 0.01
         wanted = [1.0 - sum(taken[at:]) for at in range(len(taken))]
         assert credit == pytest.approx(wanted, abs=1e-5)

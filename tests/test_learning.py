@@ -15,7 +15,7 @@ from lang_agent.learn import losses
 from lang_agent.learn.advantages import gae, returns_to_go, standardise
 from lang_agent.learn.algorithms import ALGORITHMS, LearnState, settle
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.credit import assess
+from lang_agent.learn.credit import compute_advantages
 from lang_agent.learn.learner import update
 from lang_agent.learn.objective import decision_log_probs, total_loss
 from lang_agent.learn.optimizer import Optimizer
@@ -181,7 +181,7 @@ def test_whole_episodes_give_the_gradients_of_single_decisions(policy, actions):
         for at in range(len(sample.columns)):
             one = type(sample)(sample.token_ids[: sample.columns[at] + 1])
             for name in ("columns", "trees", "choices", "written", "log_probs", "reference",
-                         "values", "advantages", "returns", "decisions"):  # fmt: skip
+                         "values", "advantages", "returns", "places"):  # fmt: skip
                 setattr(one, name, [getattr(sample, name)[at]])
             alone.append([one])
     whole, single = gradient([samples]), gradient(alone)
@@ -242,7 +242,9 @@ def test_a_loss_without_a_ratio_makes_one_step_a_rollout_on_all_of_its_decisions
 
     config = settle(LearnConfig(algorithm=algorithm, group_size=4, batch_tokens=500))
     optimizer, row = Counting(policy, "adamw", 1e-3, 0.0), ALGORITHMS[algorithm]
-    samples = assess(policy, episodes, row, config, DecideConfig(), LearnState(), None, {})
+    samples = compute_advantages(
+        policy, episodes, row, config, DecideConfig(), LearnState(), None, {}
+    )
     loss, _ = total_loss(policy, row, collate(samples, policy.device), config, DecideConfig())
     gradient = torch.autograd.grad(loss / 300, list(policy.parameters()), allow_unused=True)
     wanted = [part for part in gradient if part is not None]

@@ -152,11 +152,11 @@ def test_the_value_is_read_from_the_layer_asked_for(layer, tmp_path):
     env = make_bandit()
     (episode,) = play(agent, [env], [0])
     decision = episode.steps[0].decision
-    ids = torch.tensor([decision.context[: decision.position + 1]])
+    ids = torch.tensor([decision.tokens.context[: decision.tokens.position + 1]])
     with torch.no_grad():
         hidden = model(ids, output_hidden_states=True).hidden_states[layer][0, -1]
         expected = policy.value_head(hidden).item()
-    assert decision.value == pytest.approx(expected, abs=1e-4)
+    assert decision.tokens.value == pytest.approx(expected, abs=1e-4)
     with pytest.raises(LangAgentError, match="has 4 layers"):
         LanguagePolicy(model, tokenizer, value_layer=9)
 

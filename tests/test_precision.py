@@ -340,7 +340,7 @@ def test_bf16_serves_shared_keys_and_biased_heads(policy, make):
         seen = [TextObservation(prompt, ACTIONS) for prompt in PROMPTS]
         for row, decision in enumerate(agent.act([0, 1], seen)):
             if rule != "constrained":  # its tokens are decisions of their own
-                found = decision.log_probs[0]
+                found = decision.tokens.log_probs[0]
                 assert found == pytest.approx(exact[row].max().item(), abs=0.05)
     assert len(other.generate(PROMPTS, max_new_tokens=5, stop=None)) == len(PROMPTS)
 

@@ -133,10 +133,10 @@ def test_acting_through_the_cache_scores_as_without_it(gpt2, prompt):
     worst, contexts = 0.0, set()
     for episode in play(agent, envs, range(7)):
         for step in episode.steps:
-            contexts.add(id(step.decision.context))
+            contexts.add(id(step.decision.tokens.context))
             seen = step.observation
             expected = one_at_a_time(gpt2, seen.prompt, seen.actions)[step.decision.choice]
-            worst = max(worst, abs(expected.item() - step.decision.log_probs[0]))
+            worst = max(worst, abs(expected.item() - step.decision.tokens.log_probs[0]))
     assert worst < 1e-4
     if prompt == "transcript":
         assert len(contexts) > 7  # some episode outgrew the 256 positions

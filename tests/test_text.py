@@ -24,7 +24,7 @@ from lang_agent.cli.main import run
 from lang_agent.errors import LangAgentError
 from lang_agent.learn.algorithms import ALGORITHMS
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.credit import assess
+from lang_agent.learn.credit import compute_advantages
 from lang_agent.learn.learner import LearnState
 from lang_agent.learn.objective import decision_log_probs, total_loss
 from lang_agent.learn.sequences import collate, share_prompts
@@ -476,7 +476,7 @@ def test_what_is_learned_is_the_distribution_that_was_drawn_from(writer, options
     agent = PolicyAgent(writer, 4, decide)
     episodes = list(play(agent, [TextGenerationEnv() for _ in range(4)], range(8)))
     config = LearnConfig(algorithm="reinforce", target_kl=None)
-    samples = assess(
+    samples = compute_advantages(
         writer, episodes, ALGORITHMS["reinforce"], config, decide, LearnState(), None, {}
     )
     batch = collate(samples, writer.device)
@@ -529,7 +529,9 @@ def test_texts_that_share_their_prompt_give_the_gradients_of_each_alone(writer, 
     episodes = list(play(PolicyAgent(writer, 6, decide), envs, range(3), group_size=4))
     algorithm = ALGORITHMS["ppo"]
     config = LearnConfig(credit=credit, target_kl=None)
-    samples = assess(writer, episodes, algorithm, config, decide, LearnState(), None, {})
+    samples = compute_advantages(
+        writer, episodes, algorithm, config, decide, LearnState(), None, {}
+    )
     shared = share_prompts(samples)
     assert len(shared) == len({sample.token_ids[0] for sample in samples}) < len(samples)
     assert sum(len(sample.token_ids) for sample in shared) < sum(

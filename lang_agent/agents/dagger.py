@@ -60,9 +60,7 @@ class DAggerAgent(PolicyAgent):
         played = super().act([slots[at] for at in own], [observations[at] for at in own])
         decisions = dict(zip(own, played, strict=True))
         for at, (slot, seen) in enumerate(zip(slots, observations, strict=True)):
-            if at in decisions:
-                decisions[at].log_probs = []  # of what was drawn, and that is not what is learned
-            else:
+            if at not in decisions:
                 chosen = self._expert.choose(seen)
                 decisions[at] = self.record(slot, seen, chosen.action, chosen.choice)
         return [decisions[at] for at in range(len(slots))]

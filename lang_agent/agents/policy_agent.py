@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from lang_agent.episode import Agent, Decision, TextObservation
+from lang_agent.episode import Agent, Decision, TextObservation, TokenTrace
 from lang_agent.errors import LangAgentError
 from lang_agent.language_env import PromptLimit
+from lang_agent.models.context import TokenContext, common_length
 from lang_agent.models.decide import GENERATE, DecideConfig
 from lang_agent.models.generation import write
 from lang_agent.models.kv_cache import RaggedCache
@@ -47,10 +49,8 @@ class PolicyAgent(Agent):
         self.prompt_limit = self._prompt_limit()
         self._cache = RaggedCache(slots + 1)  # the last row holds the common beginning
         self._common: list[int] | None = None
-        self._contexts: list[list[int]] = [[] for _ in range(slots)]
+        self._contexts = [TokenContext(policy) for _ in range(slots)]
         self._cached = [0] * slots  # how many of the context's tokens have keys in the cache
-        self._texts = [""] * slots  # the context as text: prompt and what was answered
-        self._answers = [""] * slots  # the latter alone
 
     def _prompt_limit(self) -> PromptLimit:
         """What the model's context leaves room for."""
@@ -63,8 +63,10 @@ class PolicyAgent(Agent):
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         if not slots:
             return []
-        prompts = [observation.prompt.rstrip(" ") for observation in observations]
-        starts = [self._read(slot, prompt) for slot, prompt in zip(slots, prompts, strict=True)]
+        starts = [
+            min(self._contexts[slot].read(seen.prompt), self._cached[slot])
+            for slot, seen in zip(slots, observations, strict=True)
+        ]
         starts = self._catch_up(slots, self._once(slots, self._share(slots, starts)))
         act = self._write if self.decide.decide == GENERATE else self._choose
         return act(slots, observations, starts)
@@ -84,9 +86,9 @@ class PolicyAgent(Agent):
                 raise LangAgentError(
                     "This environment gives no admissible actions to score: use --decide generate."
                 )
-            policy.check_fits(len(self._contexts[slot]), observation.actions)
+            policy.check_fits(len(self._tokens(slot)), observation.actions)
             trees.append(policy.tree(observation.actions, self.decide.decide))
-            rows.append(self._contexts[slot][start:])
+            rows.append(self._tokens(slot)[start:])
             ends.append([len(rows[-1]) - 1])
         layout = lay_out(rows, starts, ends, [[tree] for tree in trees], policy.device)
         where = torch.tensor(slots, device=policy.device)
@@ -105,14 +107,11 @@ class PolicyAgent(Agent):
             strict=True,
         ):
             action = (observation.actions or ())[choice]
-            context = self._contexts[slot]
-            self._cached[slot] = len(context)
-            decision = Decision(
-                action, choice, context, len(context) - 1, log_probs=row[:counts], value=value
+            self._cached[slot] = len(self._tokens(slot))
+            trace = self._contexts[slot].take(observation.prompt, action)
+            decisions.append(
+                Decision(action, choice, replace(trace, log_probs=row[:counts], value=value))
             )
-            context += policy.encode_action(action)
-            self._answered(slot, observation.prompt, f" {action}")
-            decisions.append(decision)
         return decisions
 
     def _write(
@@ -125,12 +124,12 @@ class PolicyAgent(Agent):
         policy = self.policy
         asked = [seen.line or seen.prompt.rstrip().endswith(MARKER) for seen in observations]
         for slot in slots:
-            policy.check_fits(len(self._contexts[slot]), ("x",))
+            policy.check_fits(len(self._tokens(slot)), ("x",))
         written = write(
             policy,
             self._cache,
             slots,
-            [self._contexts[slot][start:] for slot, start in zip(slots, starts, strict=True)],
+            [self._tokens(slot)[start:] for slot, start in zip(slots, starts, strict=True)],
             starts,
             self.decide,
             finished=lambda row, text: _answer(text, asked[row]) is not None,
@@ -140,26 +139,22 @@ class PolicyAgent(Agent):
         decisions = []
         for slot, seen, record, was_asked in zip(slots, observations, written, asked, strict=True):
             context = self._contexts[slot]
-            position = len(context) - 1
             answer = _answer(record.text, was_asked)
-            self._cached[slot] = len(context) + len(record.token_ids) - 1
+            self._cached[slot] = len(context.token_ids) + len(record.token_ids) - 1
             # A token that ends the answer is learned, but what goes on from there has its own end.
             ended = answer is not None or record.token_ids[-1] in policy.end_tokens
             kept = record.token_ids[:-1] if ended else record.token_ids
             answer = record.text if answer is None else answer
-            context += kept
-            self._answered(slot, seen.prompt, policy.decode(kept))
-            whole = seen.actions is None and not seen.line  # the text itself is what is judged
-            decisions.append(
-                Decision(
-                    answer if whole else answer.strip(),
-                    context=context,
-                    position=position,
-                    token_ids=record.token_ids,
-                    log_probs=record.log_probs,
-                    value=record.value,
-                )
+            trace = TokenTrace(
+                context.token_ids,
+                len(context.token_ids) - 1,
+                record.token_ids,
+                record.log_probs,
+                record.value,
             )
+            context.answer(seen.prompt, policy.decode(kept), kept)
+            whole = seen.actions is None and not seen.line  # the text itself is what is judged
+            decisions.append(Decision(answer if whole else answer.strip(), tokens=trace))
         return decisions
 
     def record(
@@ -167,37 +162,21 @@ class PolicyAgent(Agent):
     ) -> Decision:
         """A decision that was made elsewhere, as one to learn from: the model is not run, and there
         are no log-probabilities."""
-        self._cached[slot] = self._read(slot, observation.prompt.rstrip(" "))
         context = self._contexts[slot]
-        decision = Decision(action, choice, context, len(context) - 1)
-        context += self.policy.encode_action(action)
-        self._answered(slot, observation.prompt, f" {action}")
-        return decision
+        self._cached[slot] = min(context.read(observation.prompt), self._cached[slot])
+        return Decision(action, choice, context.take(observation.prompt, action))
 
-    def _read(self, slot: int, prompt: str) -> int:
-        """Make the slot's context that of the prompt; returns how much of it is in the cache."""
-        before, text = self._contexts[slot], self._texts[slot]
-        grows, rest = text and prompt.startswith(text), prompt[len(text) :]
-        if grows and self.policy.codec.extends(self._answers[slot], rest):
-            before += self.policy.encode(rest)
-            return min(self._cached[slot], len(before) - 1)
-        context = self.policy.encode_prompt(prompt)
-        self._contexts[slot] = context
-        return _common_length(context, before[: self._cached[slot]])
-
-    def _answered(self, slot: int, prompt: str, answer: str) -> None:
-        """Remember what the slot's context reads, for a prompt that may go on from there."""
-        self._texts[slot] = prompt.rstrip(" ") + answer
-        self._answers[slot] = answer
+    def _tokens(self, slot: int) -> list[int]:
+        return self._contexts[slot].token_ids
 
     def _share(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
         """Take the common beginning of new contexts from the cache's last row."""
         new = [slot for slot, start in zip(slots, starts, strict=True) if start == 0]
         last = self._cache.rows - 1
         if self._common is None and len(new) > 1:
-            common = self._contexts[new[0]]
+            common = self._tokens(new[0])
             for slot in new[1:]:
-                common = common[: _common_length(self._contexts[slot], common)]
+                common = common[: common_length(self._tokens(slot), common)]
             self._common = common if len(common) >= WORTH_A_PASS else []
             if self._common:
                 self._encode([last], [self._common], [0])
@@ -205,7 +184,7 @@ class PolicyAgent(Agent):
             return list(starts)
         found = list(starts)
         for at, slot in enumerate(slots):
-            shared = _common_length(self._contexts[slot], self._common)
+            shared = common_length(self._tokens(slot), self._common)
             if shared > found[at]:
                 self._cache.copy(last, slot, shared)
                 found[at] = shared
@@ -215,17 +194,17 @@ class PolicyAgent(Agent):
         """Encode what several slots have to read alike, as the episodes of a group have, once."""
         alike: dict[tuple[int, ...], list[int]] = {}
         for at, (slot, start) in enumerate(zip(slots, starts, strict=True)):
-            context = self._contexts[slot]
+            context = self._tokens(slot)
             if len(context) - start >= WORTH_A_PASS // 2:
                 alike.setdefault(tuple(context), []).append(at)
         groups = [group for group in alike.values() if len(group) > 1]
         found = list(starts)
         if groups:
             first = [group[0] for group in groups]
-            rows = [self._contexts[slots[at]][starts[at] : -1] for at in first]
+            rows = [self._tokens(slots[at])[starts[at] : -1] for at in first]
             self._encode([slots[at] for at in first], rows, [starts[at] for at in first])
         for group in groups:
-            length = len(self._contexts[slots[group[0]]]) - 1
+            length = len(self._tokens(slots[group[0]])) - 1
             for at in group[1:]:
                 self._cache.copy(slots[group[0]], slots[at], length)
             for at in group:
@@ -235,15 +214,15 @@ class PolicyAgent(Agent):
     def _catch_up(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
         """Encode what is much longer than usual on its own: all rows of a pass are as wide as its
         longest."""
-        new = [len(self._contexts[slot]) - start for slot, start in zip(slots, starts, strict=True)]
+        new = [len(self._tokens(slot)) - start for slot, start in zip(slots, starts, strict=True)]
         usual = sorted(new)[len(new) // 2]
         long = [at for at, count in enumerate(new) if count > 2 * usual + WORTH_A_PASS]
         found = list(starts)
         if long:
-            rows = [self._contexts[slots[at]][starts[at] : -1] for at in long]
+            rows = [self._tokens(slots[at])[starts[at] : -1] for at in long]
             self._encode([slots[at] for at in long], rows, [starts[at] for at in long])
             for at in long:
-                found[at] = len(self._contexts[slots[at]]) - 1
+                found[at] = len(self._tokens(slots[at])) - 1
         return found
 
     @torch.no_grad()
@@ -255,16 +234,6 @@ class PolicyAgent(Agent):
         layout = lay_out(rows, starts, *none, self.policy.device)
         where = torch.tensor(slots, device=self.policy.device)
         self.policy.hidden_states(layout, self._cache, where)
-
-
-def _common_length(context: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two contexts share from the start, the first one's last left out."""
-    length = 0
-    for one, two in zip(context[:-1], other):  # noqa: B905
-        if one != two:
-            break
-        length += 1
-    return length
 
 
 def _answer(text: str, asked: bool) -> str | None:

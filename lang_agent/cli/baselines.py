@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lang_agent.episode import Agent, Decision, TextObservation
+from lang_agent.episode import Agent, Decision, TextObservation, TokenTrace
 from lang_agent.models.policy import LanguagePolicy
 
 ROWS = 16  # sequences in one forward pass
@@ -103,9 +103,11 @@ class EachPhraseAgent(Agent):
             Decision(
                 actions[choice],
                 choice,
-                [*row, *self.policy.encode_action(actions[choice])],
-                len(row) - 1,
-                log_probs=log_prob,
+                TokenTrace(
+                    [*row, *self.policy.encode_action(actions[choice])],
+                    len(row) - 1,
+                    log_probs=log_prob,
+                ),
             )
             for row, choice, log_prob in zip(rows, choices[:, 0].tolist(), log_probs, strict=True)
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -185,8 +186,9 @@ class _Recorder(PolicyAgent):
             actions = seen.actions or ()
             choice = int(torch.randint(len(actions), (), generator=self.generator))
             decision = self.record(slot, seen, actions[choice], choice)
-            decision.log_probs = [-math.log(len(actions))]
-            decisions.append(decision)
+            assert decision.tokens is not None
+            tokens = replace(decision.tokens, log_probs=[-math.log(len(actions))])
+            decisions.append(replace(decision, tokens=tokens))
         return decisions
 
 

@@ -68,7 +68,7 @@ def _gae(
 ) -> Credit:
     credit, targets = [], []
     for episode, reward in zip(episodes, rewards, strict=True):
-        values = [step.decision.value for step in episode.steps]
+        values = [step.trace.value for step in episode.steps]
         advantage = advantages.gae(
             reward, values, episode.last_value, config.discount, config.gae_lambda
         )
@@ -86,7 +86,7 @@ def _returns(
     """Discounted returns, less the baseline that was chosen."""
     returns = [advantages.returns_to_go(reward, 0.0, config.discount) for reward in rewards]
     if config.baseline == "value":
-        values = [[step.decision.value for step in episode.steps] for episode in episodes]
+        values = [[step.trace.value for step in episode.steps] for episode in episodes]
         credit = [
             [r - v for r, v in zip(ours, theirs, strict=True)]
             for ours, theirs in zip(returns, values, strict=True)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from lang_agent.episode import Decision, Episode, Step
+from lang_agent.episode import Episode, Step
 from lang_agent.learn import advantages
 from lang_agent.learn.algorithms import Algorithm, LearnState, discounted, uses_critic
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.reference import Reference, read_reference, read_token_values
-from lang_agent.learn.sequences import Sample, to_samples
+from lang_agent.learn.sequences import Sample, by_step, to_samples
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 
@@ -20,7 +20,7 @@ TokenCredit = list[list[list[float]]]
 """Per episode and decision: one number, or one a token."""
 
 
-def assess(
+def compute_advantages(
     policy: LanguagePolicy,
     episodes: Sequence[Episode],
     algorithm: Algorithm,
@@ -37,27 +37,39 @@ def assess(
     rewards hardly differ the penalty's noise would become as large as any advantage. A critic
     learns the returns with the penalty taken off (Ziegler et al. 2019, arXiv 1909.08593, eq. 2).
     """
-    _read(policy, episodes, config, decide, reference, metrics)
+    token_values, reference_log_probs = _read(policy, episodes, config, decide, reference)
+    ratios = _log_ratios(episodes, reference_log_probs)
+    if ratios:
+        sums = [sum(ratio) for episode in ratios for ratio in episode]
+        metrics["reference_kl"] = sum(sums) / len(sums)
+        metrics["kl_coef"] = config.kl_coef
     rewards = [[scaled_reward(step.reward, config) for step in e.steps] for e in episodes]
     given = [[_token_rewards(step, config) for step in e.steps] for e in episodes]
     penalised = reference is not None and config.kl_in == "reward"
     aside = replace(state) if penalised else state  # a moving baseline is of what is paid
-    own, targets = _credit(algorithm, episodes, rewards, given, config, aside)
+    own, targets = _credit(algorithm, episodes, rewards, given, token_values, config, aside)
     whole, scaled = own, _normalised(own, episodes, rewards, config)
     if penalised:
-        penalties = [[_penalties(step.decision, config) for step in e.steps] for e in episodes]
+        penalties = [[[-config.kl_coef * r for r in ratio] for ratio in e] for e in ratios]
         paid = _each(lambda reward, taken: reward + sum(taken), rewards, penalties)
         given = _each(_added, given, penalties)
-        whole, targets = _credit(algorithm, episodes, paid, given, config, state)
+        whole, targets = _credit(algorithm, episodes, paid, given, token_values, config, state)
         scaled = _each(_added, scaled, _each(_less, whole, own))
     if uses_critic(config):
-        values = [step.decision.value for episode in episodes for step in episode.steps]
+        values = [step.trace.value for episode in episodes for step in episode.steps]
         metrics["explained_variance"] = advantages.explained_variance(values, [*chain(*targets)])
     returns = [[[target] for target in e] for e in targets]
     if config.credit == "tokens":
-        token_values = [[step.decision.token_values for step in e.steps] for e in episodes]
         returns = _each(_added, whole, token_values)
-    return to_samples(policy, episodes, scaled, returns, decide.decide, imitate=algorithm.imitates)
+    return to_samples(
+        policy,
+        episodes,
+        scaled,
+        returns,
+        decide.decide,
+        imitate=algorithm.imitates,
+        reference=reference_log_probs,
+    )
 
 
 def _read(
@@ -66,21 +78,27 @@ def _read(
     config: LearnConfig,
     decide: DecideConfig,
     reference: Reference | None,
-    metrics: dict[str, float],
-) -> None:
-    """Write beside each decision what the reference, and where tokens have credit the critic, says
-    of its tokens."""
+) -> tuple[TokenCredit, TokenCredit]:
+    """The critic's value before each token of each decision, where tokens have credit, and the
+    reference's log-probabilities of them, where there is one; else nothing."""
     if reference is None and config.credit != "tokens":
-        return
+        return [], []
     blank = [[[0.0]] * len(episode.steps) for episode in episodes]
     samples = to_samples(policy, episodes, blank, blank, decide.decide)
+    values: TokenCredit = []
+    log_probs: TokenCredit = []
     if config.credit == "tokens":
-        read_token_values(policy, samples, config)
+        values = by_step(episodes, read_token_values(policy, samples, config))
     if reference is not None:
-        read_reference(policy, reference, samples, config, decide)
-        ratios = [sum(_log_ratios(step.decision)) for e in episodes for step in e.steps]
-        metrics["reference_kl"] = sum(ratios) / len(ratios)
-        metrics["kl_coef"] = config.kl_coef
+        log_probs = by_step(episodes, read_reference(policy, reference, samples, config, decide))
+    return values, log_probs
+
+
+def _log_ratios(episodes: Sequence[Episode], reference_log_probs: TokenCredit) -> TokenCredit:
+    """(L,) log(pi / reference) of what was decided: at the policy's samples their sum estimates
+    KL(pi | reference)."""
+    log_probs = [[step.trace.log_probs for step in episode.steps] for episode in episodes]
+    return _each(_less, log_probs, reference_log_probs) if reference_log_probs else []
 
 
 def scaled_reward(reward: float, config: LearnConfig) -> float:
@@ -95,26 +113,16 @@ def _token_rewards(step: Step, config: LearnConfig) -> list[float]:
     reward each bears its part. 0 where none was."""
     whole = step.reward * config.reward_scale
     kept = scaled_reward(step.reward, config) / whole if whole else 1.0
-    given = step.token_rewards or [0.0] * len(step.decision.log_probs)
+    given = step.token_rewards or [0.0] * len(step.trace.log_probs)
     return [reward * config.reward_scale * kept for reward in given]
-
-
-def _log_ratios(decision: Decision) -> list[float]:
-    """(L,) log(pi / reference) of what was decided: at the policy's samples their sum estimates
-    KL(pi | reference)."""
-    return _less(decision.log_probs, decision.reference)
-
-
-def _penalties(decision: Decision, config: LearnConfig) -> list[float]:
-    """(L,) what the KL penalty adds to a decision's reward, token by token."""
-    return [-config.kl_coef * ratio for ratio in _log_ratios(decision)]
 
 
 def _credit(
     algorithm: Algorithm,
     episodes: Sequence[Episode],
     rewards: list[list[float]],
-    given: list[list[list[float]]],
+    given: TokenCredit,
+    token_values: TokenCredit,
     config: LearnConfig,
     state: LearnState,
 ) -> tuple[TokenCredit, list[list[float]]]:
@@ -122,10 +130,9 @@ def _credit(
     credit, targets = algorithm.credit(episodes, rewards, config, state)
     if config.credit != "tokens":
         return [[[a] for a in episode] for episode in credit], targets
-    values = [[step.decision.token_values for step in e.steps] for e in episodes]
     trace = config.token_gae_lambda
     return _each(
-        lambda a, v, r: advantages.token_gae(a, v, trace, r), credit, values, given
+        lambda a, v, r: advantages.token_gae(a, v, trace, r), credit, token_values, given
     ), targets
 
 

@@ -19,10 +19,10 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.episode import Decision, Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.files import json_lines, whole, writing
+from lang_agent.models.context import traces
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.seeding import EVALUATION_SEED
 from lang_agent.stepping import as_reward
@@ -146,7 +146,7 @@ class Demonstrations:
 
     def __init__(self, path: Path, policy: LanguagePolicy, seed: int) -> None:
         self.seed = seed
-        self._agent = PolicyAgent(policy, 1)
+        self._policy = policy
         self._episodes = read_demonstrations(path)
 
     def after(self, episodes: int, min_steps: int) -> list[Episode]:
@@ -162,10 +162,14 @@ class Demonstrations:
 
     def _placed(self, episode: Episode) -> Episode:
         """The episode with its decisions in token contexts, as a learner needs them."""
-        policy, steps = self._agent.policy, []
-        for step in episode.steps:
-            seen, old = step.observation, step.decision
-            policy.check_fits(len(policy.encode_prompt(seen.prompt)), seen.actions or ("x",))
-            decision = self._agent.record(0, seen, old.action, old.choice)
-            steps.append(Step(seen, decision, step.reward, step.info))
+        seen = [step.observation for step in episode.steps]
+        for one in seen:
+            tokens = len(self._policy.encode_prompt(one.prompt))
+            self._policy.check_fits(tokens, one.actions or ("x",))
+        said = [step.decision.action for step in episode.steps]
+        placed = traces(self._policy, zip((one.prompt for one in seen), said, strict=True))
+        steps = [
+            replace(step, decision=replace(step.decision, tokens=trace))
+            for step, trace in zip(episode.steps, placed, strict=True)
+        ]
         return replace(episode, steps=steps)

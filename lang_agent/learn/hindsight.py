@@ -22,11 +22,12 @@ from itertools import islice
 
 import torch
 
-from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.episode import Episode, Step
 from lang_agent.language_env import Achieved, LanguageEnv
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import scaled_reward
+from lang_agent.models.context import traces
+from lang_agent.models.policy import LanguagePolicy
 
 TELLINGS = 4  # of an episode, for each task that it fulfilled a mission of
 
@@ -34,7 +35,7 @@ TELLINGS = 4  # of an episode, for each task that it fulfilled a mission of
 def retell(
     episode: Episode,
     env: LanguageEnv,
-    scribe: PolicyAgent,
+    policy: LanguagePolicy,
     reach: float,
     config: LearnConfig,
     generator: torch.Generator,
@@ -46,7 +47,7 @@ def retell(
     says, of which each further one has the probability ``reach``.
 
     Args:
-        scribe: puts prompts and actions into tokens.
+        policy: whose tokens prompts and actions are put into.
         config: how rewards are scaled, clipped and discounted.
     """
     tasks: dict[str, list[Achieved]] = {}
@@ -61,12 +62,20 @@ def retell(
     for chosen in drawn:
         last = chosen.steps[_draw(len(chosen.steps), generator)]
         first = max(last - _geometric(reach, generator), 0)
-        prompts = islice(env.retold(chosen.mission), first, last + 1)
-        steps = []
-        for prompt, step in zip(prompts, episode.steps[first : last + 1], strict=True):
-            seen = replace(step.observation, prompt=prompt)
-            done = scribe.record(0, seen, step.decision.action, step.decision.choice)
-            steps.append(Step(seen, done, 0.0, {}))
+        part = episode.steps[first : last + 1]
+        prompts = list(islice(env.retold(chosen.mission), first, last + 1))
+        said = [step.decision.action for step in part]
+        steps = [
+            Step(
+                replace(step.observation, prompt=prompt),
+                replace(step.decision, tokens=trace),
+                0.0,
+                {},
+            )
+            for step, prompt, trace in zip(
+                part, prompts, traces(policy, zip(prompts, said, strict=True)), strict=True
+            )
+        ]
         retold.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
     return retold
 

@@ -15,7 +15,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.learn.advantages import returns_to_go
 from lang_agent.learn.algorithms import ALGORITHMS, Algorithm, LearnState, settle, uses_critic
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.credit import assess, flat_groups, scaled_reward
+from lang_agent.learn.credit import compute_advantages, flat_groups, scaled_reward
 from lang_agent.learn.objective import (
     Measured,
     critic_part,
@@ -75,7 +75,9 @@ def update(
         config = replace(config, kl_coef=state.kl_coef)
     samples: list[Sample] = []
     if episodes:
-        samples = assess(policy, episodes, algorithm, config, decide, state, reference, metrics)
+        samples = compute_advantages(
+            policy, episodes, algorithm, config, decide, state, reference, metrics
+        )
     policy.model.train(config.recompute_activations)  # dropout is 0: only checkpointing asks for it
     try:
         if algorithm.trust_region:

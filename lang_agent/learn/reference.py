@@ -9,7 +9,7 @@ import torch
 
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.objective import decision_log_probs, token_values
-from lang_agent.learn.sequences import Sample, by_length, collate
+from lang_agent.learn.sequences import ByPlace, Sample, by_length, collate, unpadded
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.lora import has_lora, without_lora
 from lang_agent.models.policy import LanguagePolicy
@@ -38,30 +38,29 @@ def read_reference(
     samples: Sequence[Sample],
     config: LearnConfig,
     decide: DecideConfig,
-) -> None:
-    """Write the reference's log-probabilities of each decision's tokens beside it."""
+) -> ByPlace:
+    """The reference's log-probabilities of each decision's tokens, by the decision's place."""
+    found: ByPlace = {}
     with reference.of(policy) as other:
         for part in by_length(samples, config.batch_tokens):
             batch = collate(part, policy.device)
             states = other.hidden_states(batch.layout)
             log_probs, _ = decision_log_probs(other, states, batch, decide)
-            rows = iter(log_probs.tolist())
-            for sample in part:
-                for decision in sample.decisions:
-                    decision.reference = next(rows)[: len(decision.log_probs)]
+            found |= unpadded(part, log_probs)
+    return found
 
 
 @torch.no_grad()
 def read_token_values(
     policy: LanguagePolicy, samples: Sequence[Sample], config: LearnConfig
-) -> None:
-    """Write the value before each token of each decision beside it."""
+) -> ByPlace:
+    """The value before each token of each decision, by the decision's place."""
+    found: ByPlace = {}
     for part in by_length(samples, config.batch_tokens):
         batch = collate(part, policy.device)
-        rows = iter(token_values(policy, policy.hidden_states(batch.layout), batch).tolist())
-        for sample in part:
-            for decision in sample.decisions:
-                decision.token_values = next(rows)[: len(decision.log_probs)]
+        values = token_values(policy, policy.hidden_states(batch.layout), batch)
+        found |= unpadded(part, values)
+    return found
 
 
 COEFFICIENT_RANGE = 1000.0  # times what it began with, and that part of it

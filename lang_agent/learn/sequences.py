@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lang_agent.episode import Decision, Episode, Step
+from lang_agent.episode import Episode, Step
 from lang_agent.models.phrase_scoring import Layout, lay_out
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.trie import NO_PHRASES, ActionTree, decisions_in
@@ -39,7 +39,8 @@ class Sample:
     values: list[float] = field(default_factory=list)
     advantages: list[list[float]] = field(default_factory=list)  # one a decision, or one a token
     returns: list[list[float]] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+    """Of each decision: which episode of the rollout, and which of its steps."""
     branches: list[int] = field(
         default_factory=list
     )  # the columns where they begin, one a decision
@@ -58,41 +59,45 @@ def to_samples(
     rule: str,
     *,
     imitate: bool = False,
+    reference: Sequence[Sequence[Sequence[float]]] = (),
 ) -> list[Sample]:
     """Gather the steps that share a context into one sample each; steps with neither a choice nor
     written tokens have nothing to learn and are left out.
 
-    ``advantages`` and ``returns`` have one number a decision, or one a token, for each episode.
-    With ``imitate`` it is the expert's phrase that is learned, whatever was done.
+    ``advantages`` and ``returns`` have one number a decision, or one a token, for each episode;
+    ``reference`` the reference policy's log-probabilities of each decision's tokens, if any. With
+    ``imitate`` it is the expert's phrase that is learned, whatever was done.
     """
     samples = []
-    for episode, advantage, target in zip(episodes, advantages, returns, strict=True):
+    for at, (episode, advantage, target) in enumerate(
+        zip(episodes, advantages, returns, strict=True)
+    ):
         context: list[int] | None = None
-        for step, a, r in zip(episode.steps, advantage, target, strict=True):
-            decision = step.decision
-            choice = expert_choice(step) if imitate else decision.choice
-            if choice is None and not decision.token_ids:
+        for turn, step in enumerate(episode.steps):
+            choice = expert_choice(step) if imitate else step.decision.choice
+            trace = step.decision.tokens
+            if trace is None or (choice is None and not trace.token_ids):
                 continue
-            if decision.context is not context:
-                context = decision.context
+            if trace.context is not context:
+                context = trace.context
                 samples.append(Sample(context))
-            sample = samples[-1]
-            sample.columns.append(decision.position)
-            phrases = () if decision.token_ids else step.observation.actions or ()
+            phrases = () if trace.token_ids else step.observation.actions or ()
             tree = policy.tree(phrases, rule) if phrases else NO_PHRASES
             # One that was told, not drawn, has no log-probabilities: it only counts its tokens.
-            log_probs = [] if imitate else decision.log_probs
+            log_probs = [] if imitate else list(trace.log_probs)
             if not log_probs and choice is not None:
                 log_probs = [0.0] * decisions_in(tree, choice)
+            sample = samples[-1]
+            sample.columns.append(trace.position)
             sample.trees.append(tree)
             sample.choices.append(-1 if choice is None else choice)
-            sample.written.append(decision.token_ids)
+            sample.written.append(list(trace.token_ids))
             sample.log_probs.append(log_probs)
-            sample.reference.append(decision.reference or log_probs)
-            sample.values.append(decision.value)
-            sample.advantages.append(a)
-            sample.returns.append(r)
-            sample.decisions.append(decision)
+            sample.reference.append(list(reference[at][turn]) if reference else log_probs)
+            sample.values.append(trace.value)
+            sample.advantages.append(advantage[turn])
+            sample.returns.append(target[turn])
+            sample.places.append((at, turn))
     for sample in samples:  # what follows the last decision's last input was never read
         end = sample.columns[-1] + max(len(sample.written[-1]), 1)
         sample.token_ids = sample.token_ids[:end]
@@ -103,6 +108,28 @@ def expert_choice(step: Step) -> int | None:
     """The index of the expert's phrase among the admissible ones; None where there is none."""
     phrases, wanted = step.observation.actions or (), step.observation.expert
     return phrases.index(wanted) if wanted in phrases else None
+
+
+ByPlace = dict[tuple[int, int], list[float]]
+"""Numbers of decisions' tokens, by which episode of the rollout and which of its steps."""
+
+
+def unpadded(samples: Sequence[Sample], rows: Tensor) -> ByPlace:
+    """The rows of (D, L), as :func:`collate` pads them, by the places of their decisions."""
+    places = [place for sample in samples for place in sample.places]
+    lengths = [len(entries) for sample in samples for entries in sample.log_probs]
+    return {
+        place: row[:length]
+        for place, row, length in zip(places, rows.tolist(), lengths, strict=True)
+    }
+
+
+def by_step(episodes: Sequence[Episode], found: ByPlace) -> list[list[list[float]]]:
+    """What was found, for every step of every episode; nothing where a step has none."""
+    return [
+        [found.get((at, turn), []) for turn in range(len(episode.steps))]
+        for at, episode in enumerate(episodes)
+    ]
 
 
 def decisions_of(samples: Sequence[Sample]) -> int:

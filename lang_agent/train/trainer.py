@@ -263,11 +263,15 @@ class Trainer:
                 assert isinstance(mixture, Mixture)
                 mixture.weights = learnable(self.weights, outcomes)
         self._retold = []
-        scribe = PolicyAgent(self.policy, 1)
 
         def tell_again(episode: Episode, env: gymnasium.Env[str, str]) -> None:
             self._retold += retell(
-                episode, language_env(env), scribe, config.hindsight, self.learn, self.generator
+                episode,
+                language_env(env),
+                self.policy,
+                config.hindsight,
+                self.learn,
+                self.generator,
             )
 
         size = self.learn.group_size or 1
