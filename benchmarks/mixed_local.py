@@ -69,8 +69,7 @@ def main() -> None:
     for name in args.rows:
         text = TextConfig(prompt=trained.text.prompt, env_args=ROWS[name])
         envs = [text.make(ENV) for _ in range(args.slots)]
-        generator = torch.Generator().manual_seed(0)
-        agent = PolicyAgent(policy, len(envs), decide, generator=generator)
+        agent = PolicyAgent(policy, len(envs), decide)
         rows = evaluate(agent, envs, args.episodes, name=name, first_seed=args.first_seed)
         found += rows
         print(f"{name}: {rows[-1].success:.3f}", flush=True)

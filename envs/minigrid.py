@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -238,8 +239,21 @@ def structured(image: np.ndarray) -> dict[str, Any]:
     return {"carrying": carried, "walls": walls, "objects": objects}
 
 
-def _renderer(lines: Callable[[np.ndarray], list[str]]) -> Callable[[Any, Any], dict[str, Any]]:
-    def render(observation: Any, env: gymnasium.Env) -> dict[str, Any]:
+def _in_french(image: np.ndarray) -> list[str]:
+    return describe(image, "fr")
+
+
+def _as_json(image: np.ndarray) -> list[str]:
+    return [json.dumps(structured(image))]
+
+
+@dataclass(frozen=True)
+class GridRenderer:
+    """Puts what an agent sees of a grid into lines."""
+
+    lines: Callable[[np.ndarray], list[str]]
+
+    def __call__(self, observation: Any, env: gymnasium.Env) -> dict[str, Any]:
         seen = observation if isinstance(observation, Mapping) else {"image": observation}
         world: Any = env.unwrapped
         image: Any = seen.get("image")
@@ -249,9 +263,7 @@ def _renderer(lines: Callable[[np.ndarray], list[str]]) -> Callable[[Any, Any], 
             _CHECKED.add(world)
         if not isinstance(mission, str):
             mission = world.mission
-        return {"mission": mission, "descriptions": lines(image)}
-
-    return render
+        return {"mission": mission, "descriptions": self.lines(image)}
 
 
 _CHECKED: WeakSet[gymnasium.Env] = WeakSet()
@@ -276,10 +288,10 @@ def _check(image: Any, env: gymnasium.Env) -> None:
 
 
 RENDERERS = {
-    "babyai": _renderer(describe),
-    "babyai_fr": _renderer(lambda image: describe(image, "fr")),
-    "ascii": _renderer(ascii_map),
-    "json": _renderer(lambda image: [json.dumps(structured(image))]),
+    "babyai": GridRenderer(describe),
+    "babyai_fr": GridRenderer(_in_french),
+    "ascii": GridRenderer(ascii_map),
+    "json": GridRenderer(_as_json),
 }
 
 

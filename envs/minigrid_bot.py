@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -31,14 +32,20 @@ def expert(env: gymnasium.Env, wording: Wording) -> Expert:
         raise LangAgentError("The bot plays BabyAI levels only: this one has no instructions.")
     hidden = isinstance(task, OpenInstr) and "key" in wording.words
     bot = TryingBot(env, task) if hidden else BabyAIBot(env)
+    return Replanner(bot)
 
-    def replan(last_action: Any) -> Any:
+
+@dataclass(frozen=True)
+class Replanner:
+    """Asks the bot at every step."""
+
+    bot: BabyAIBot
+
+    def __call__(self, last_action: Any) -> Any:
         try:
-            return bot.replan(last_action)
+            return self.bot.replan(last_action)
         except (DisappearedBoxError, AssertionError) as error:  # what it looks for is gone
             raise ExpertLostError(f"The bot does not know what to do any more: {error}") from None
-
-    return replan
 
 
 class TryingBot(BabyAIBot):

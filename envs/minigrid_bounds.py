@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from types import MethodType
+from functools import partial
 from typing import Any
 
 from minigrid.minigrid_env import MiniGridEnv
@@ -37,8 +37,8 @@ def bound_drawing(env: Any) -> None:
     """Make this environment object give up a level after ``MOST_DRAWS`` random draws."""
     if isinstance(env, MiniGridEnv):
         vars(env)["_draws"] = 0
-        vars(env)["_rand_int"] = MethodType(_rand_int, env)
-        vars(env)["reset"] = MethodType(_reset, env)
+        vars(env)["_rand_int"] = partial(_rand_int, env)
+        vars(env)["reset"] = partial(_reset, env)
 
 
 def _rand_int(env: Any, low: int, high: int) -> int:

@@ -7,8 +7,7 @@ per row. `tests/test_minigrid.py` compares the two on every registered level.
 
 from __future__ import annotations
 
-from functools import cache
-from types import MethodType
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -105,4 +104,4 @@ def use_fast_view(env: Any) -> None:
     if isinstance(env, MiniGridEnv) and all(
         getattr(type(env), name) is getattr(MiniGridEnv, name) for name in VIEW
     ):
-        vars(env)["gen_obs"] = MethodType(gen_obs, env)
+        vars(env)["gen_obs"] = partial(gen_obs, env)

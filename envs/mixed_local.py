@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -30,6 +31,7 @@ from minigrid.envs.babyai.core.verifier import (
 )
 
 from lang_agent.errors import LangAgentError, unknown
+from lang_agent.language_env import Achieved
 from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
 from lang_agent.text_env.world import Witness
 
@@ -225,12 +227,17 @@ def make(**kwargs: Any) -> TextEnv:
     options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
     check_numbers(MixedLocal, kwargs)
     level = MixedLocal(**kwargs)
+    world = replace(make_world(level), witness=partial(_witness_of, level))
+    return text_env(level, options, world)
 
-    def of_this_split(env: gymnasium.Env) -> Witness:
-        tell = witness(env)
-        return lambda action: [one for one in tell(action) if level.may_say(one.mission)]
 
-    return text_env(level, options, replace(make_world(level), witness=of_this_split))
+def _witness_of(level: MixedLocal, env: gymnasium.Env) -> Witness:
+    """A witness that tells of the missions alone that the level's split has."""
+    return partial(_said_in, level, witness(env))
+
+
+def _said_in(level: MixedLocal, tell: Witness, action: Any) -> list[Achieved]:
+    return [one for one in tell(action) if level.may_say(one.mission)]
 
 
 def register() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,15 +231,13 @@ class PolicyPartner:
         self.policy, self.opening, self.options = policy, opening, options
 
     def __call__(self, said: Sequence[str]) -> str | None:
-        import torch  # only where a policy speaks, so that making a world stays light
-
         if not said:
             return self.opening
         names = ("Me", "You")  # each calls itself so
         lines = [f"{names[turn % 2]}: {line}" for turn, line in enumerate(said)]
-        generator = torch.Generator().manual_seed(derive(0, "partner", *said))
+        seed = derive(0, "partner", *said)
         (answer,) = self.policy.generate(
-            ["\n".join([*lines, "Me: "])], **{"generator": generator, **self.options}
+            ["\n".join([*lines, "Me: "])], **{"seed": seed, **self.options}
         )
         return answer or "..."
 
@@ -256,7 +255,11 @@ def _partner(partner: str | Sequence[str] | Partner) -> Any:
     lines = [str(line) for line in partner]
     if not lines:
         raise LangAgentError("The dialogue's partner has no lines.")
-    return lambda said: lines[len(said) // 2] if len(said) // 2 < len(lines) else None
+    return partial(_next_line, lines)
+
+
+def _next_line(lines: Sequence[str], said: Sequence[str]) -> str | None:
+    return lines[len(said) // 2] if len(said) // 2 < len(lines) else None
 
 
 def load_prompts(prompts: str | Path | Iterable[Any]) -> list[str]:

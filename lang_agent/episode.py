@@ -107,11 +107,18 @@ class Agent:
     asks_expert = False
     """Whether its observations are to have the expert's phrase."""
 
+    critic = False
+    """Whether it is asked for the value of the state where an episode is cut off."""
+
     def begin(self, slot: int, seed: int) -> None:
         """A new episode is about to begin in this slot; ``seed`` is of what is drawn in it."""
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         """One decision for each observation."""
+        raise NotImplementedError
+
+    def values(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[float]:
+        """The return that a critic expects from each observation on."""
         raise NotImplementedError
 
 
@@ -121,10 +128,13 @@ class Watched(Agent):
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.slots, self.prompt_limit = agent.slots, agent.prompt_limit
-        self.asks_expert = agent.asks_expert
+        self.asks_expert, self.critic = agent.asks_expert, agent.critic
 
     def begin(self, slot: int, seed: int) -> None:
         self.agent.begin(slot, seed)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         return self.agent.act(slots, observations)
+
+    def values(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[float]:
+        return self.agent.values(slots, observations)

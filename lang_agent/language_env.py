@@ -53,6 +53,9 @@ class LanguageEnv(gymnasium.Env[str, str]):
     """(rubric, writing) -> verdict, in place of the environment's own: who plays the episodes of a
     group puts it there, so that their texts are judged together."""
 
+    weights: Sequence[float] = ()
+    """Of a mixture: how often each of its parts is drawn, relative to the others."""
+
     @property
     def name(self) -> str:
         """What errors call it: its id where it has one."""

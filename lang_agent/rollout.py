@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +13,7 @@ import gymnasium
 from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError
 from lang_agent.language_env import ExpertLostError, language_env
+from lang_agent.seeding import derive
 from lang_agent.stepping import (
     MAX_IN_A_ROW,
     RETRIES,
@@ -28,21 +30,23 @@ def play(
     envs: Sequence[gymnasium.Env[str, str]],
     seeds: Iterable[int],
     *,
-    min_steps: int | None = None,
     group_size: int = 1,
     first_index: int = 0,
+    draw_seed: int = 0,
     on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None = None,
     errors: EnvErrors | None = None,
 ) -> Iterator[Episode]:
     """Play ``group_size`` episodes of each seed, as many at once as there are environments.
 
-    Every episode that was begun is finished and yielded, in the order of finishing. With
-    ``min_steps`` no new episode begins once that many steps were taken in all, so that which
-    episodes are played never depends on how they end. Where a rubric judges the texts of a group
-    together, a step waits for those of the group's other episodes.
+    Every episode that was begun is finished and yielded, in the order of finishing. What an agent
+    draws in an episode is a stream of the episode's own: of its seed, and of how often that seed
+    was played before, so that the same episodes are played however many environments there are.
+    Where a rubric judges the texts of a group together, a step waits for those of the group's other
+    episodes.
 
     Args:
         first_index: the number of the first episode.
+        draw_seed: another one has the agent draw other actions in the same episodes.
         on_end: told of every episode while its environment still stands as it ended.
         errors: what becomes of an episode whose environment raises, and the list of those that
             did; unless given, :class:`lang_agent.stepping.EnvError` is raised.
@@ -54,7 +58,7 @@ def play(
             "with as many slots, or give it fewer environments."
         )
     upcoming = enumerate((seed for seed in seeds for _ in range(group_size)), first_index)
-    playing = _Playing(agent, envs, upcoming, min_steps, group_size, on_end, errors or EnvErrors())
+    playing = _Playing(agent, envs, upcoming, group_size, draw_seed, on_end, errors or EnvErrors())
     try:
         yield from playing.episodes()
     finally:
@@ -68,6 +72,7 @@ class _Seat:
     env: gymnasium.Env[str, str]
     episode: Episode
     group: int
+    time: int  # that its seed is played
     seen: TextObservation = field(default_factory=lambda: TextObservation("", None))
     decision: Decision = field(default_factory=lambda: Decision(""))
     turn: Turn | None = None  # a step that waits for a verdict
@@ -92,15 +97,16 @@ class _Playing:
         agent: Agent,
         envs: Sequence[gymnasium.Env[str, str]],
         upcoming: Iterator[tuple[int, int]],
-        min_steps: int | None,
         group_size: int,
+        draw_seed: int,
         on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None,
         errors: EnvErrors,
     ) -> None:
         self.agent, self.envs, self.upcoming = agent, envs, upcoming
-        self.min_steps, self.group_size = min_steps, group_size
+        self.group_size, self.draw_seed = group_size, draw_seed
+        self.times: Counter[int] = Counter()  # that a seed was played
         self.on_end, self.errors = on_end, errors
-        self.begun = self.steps = 0
+        self.begun = 0
         self.seats: dict[int, _Seat] = {}
         self.groups: dict[int, _Group] = {}
         self.done: list[Episode] = []
@@ -121,7 +127,15 @@ class _Playing:
         for slot in range(len(self.envs)):
             self._begin(slot)
         while self.seats:
-            slots = [slot for slot, seat in self.seats.items() if seat.turn is None]
+            free = [slot for slot, seat in self.seats.items() if seat.turn is None]
+            cut_off = [slot for slot in free if self.seats[slot].episode.truncated]
+            slots = [slot for slot in free if slot not in cut_off]
+            if cut_off:
+                values = self.agent.values(cut_off, [self.seats[slot].seen for slot in cut_off])
+                for slot, value in zip(cut_off, values, strict=True):
+                    self.seats[slot].episode.last_value = value
+                    self._finish(slot)
+                yield from self._take_done()
             seen = [self.seats[slot].seen for slot in slots]
             for slot, decision in zip(slots, self.agent.act(slots, seen), strict=True):
                 self._decided(slot, decision)
@@ -137,16 +151,14 @@ class _Playing:
         """Begin the next episode in this slot, if there is to be one."""
         while True:
             self.seats.pop(slot, None)
-            enough = self.min_steps is not None and self.steps >= self.min_steps
-            if enough and self.begun % self.group_size == 0:
-                return
             index, seed = next(self.upcoming, (-1, -1))
             if index < 0:
                 return
             group = self.begun // self.group_size
             self.begun += 1
             self.groups.setdefault(group, _Group())
-            self.seats[slot] = _Seat(self.envs[slot], Episode(index, seed), group)
+            self.seats[slot] = _Seat(self.envs[slot], Episode(index, seed), group, self.times[seed])
+            self.times[seed] += 1
             if self._reset(slot):
                 return
 
@@ -154,7 +166,8 @@ class _Playing:
         """Begin the slot's episode; False where it is left out because that fails."""
         while True:
             seat = self.seats[slot]
-            self.agent.begin(slot, seat.episode.seed)
+            names = ("draws", self.draw_seed, seat.time, seat.tries)
+            self.agent.begin(slot, derive(seat.episode.seed, *names))
             try:
                 prompt, info = seat.env.reset(seed=seat.episode.seed)
                 seat.seen = _observe(prompt, info)
@@ -183,7 +196,6 @@ class _Playing:
         episode, group = seat.episode, self.groups[seat.group]
         named = env_error(seat.env, episode.seed, episode.index, step, action, error)
         errors.seen.append(named)
-        self.steps -= len(episode.steps)
         if errors.rule == "retry" and seat.tries <= RETRIES:
             seat.episode = Episode(episode.index, episode.seed)
             seat.tries, seat.expert_lost = seat.tries + 1, False
@@ -196,7 +208,6 @@ class _Playing:
             raise EnvError(f"{MAX_IN_A_ROW} in a row failed, the last so: {named}") from error
         if errors.rule != "skip":
             raise named from error
-        self.steps -= sum(len(other.steps) for other in group.finished)
         errors.left_out += 1 + len(group.finished)
         group.finished.clear()
         group.failed = True
@@ -207,11 +218,6 @@ class _Playing:
         """Take the step that was decided on."""
         seat = self.seats[slot]
         seat.decision = decision
-        if seat.episode.truncated:  # the decision was asked for its value alone
-            tokens = decision.tokens
-            seat.episode.last_value = 0.0 if tokens is None else tokens.value
-            self._finish(slot)
-            return
         step: Callable[[], Any] = partial(seat.env.step, decision.action)
         if self.group_size > 1 and self.speaking[slot].judges_together:
             seat.turn = Turn(step)
@@ -239,10 +245,9 @@ class _Playing:
         episode.steps.append(taken)
         episode.terminated = bool(terminated)
         episode.truncated = bool(truncated) and not terminated
-        self.steps += 1
-        if terminated:
+        if terminated or (truncated and not self.agent.critic):
             self._finish(slot)
-        elif not episode.truncated:
+        elif not truncated:
             self._ask_expert(slot, decision.action)
 
     def _finish(self, slot: int) -> None:
@@ -253,7 +258,6 @@ class _Playing:
             self.on_end(episode, seat.env)
         if group.failed:
             self.errors.left_out += 1
-            self.steps -= len(episode.steps)
         else:
             self.errors.in_a_row = 0
             group.finished.append(episode)

@@ -23,9 +23,9 @@ def texts(prompt="minimal"):
 
 def rollout(policy, seed=0, count=32, group_size=1, **options):
     envs = [make_bandit(prompt="minimal", invalid_action="end") for _ in range(16)]
-    generator = torch.Generator().manual_seed(seed)
-    agent = PolicyAgent(policy, 16, DecideConfig(**options), generator=generator)
-    played = play(agent, envs, range(count // group_size), group_size=group_size)
+    agent = PolicyAgent(policy, 16, DecideConfig(**options))
+    seeds = range(count // group_size)
+    played = play(agent, envs, seeds, group_size=group_size, draw_seed=seed)
     return sorted(played, key=lambda e: e.index)
 
 

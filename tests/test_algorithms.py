@@ -192,13 +192,13 @@ def policy():
 # -- on a policy -------------------------------------------------------------------------------
 
 
-def test_groups_share_a_seed_and_are_whole_whatever_the_steps(policy):
+def test_groups_share_a_seed_and_draw_each_for_itself(policy):
     envs = [make_bandit(prompt="minimal") for _ in range(3)]
-    agent = PolicyAgent(policy, 3, generator=torch.Generator().manual_seed(0))
-    episodes = list(play(agent, envs, iter(range(100)), min_steps=5, group_size=4))
-    seeds = [e.seed for e in sorted(episodes, key=lambda e: e.index)]
-    assert seeds == [seed for seed in range(len(seeds) // 4) for _ in range(4)]
-    assert len(seeds) == 8
+    agent = PolicyAgent(policy, 3)
+    episodes = sorted(play(agent, envs, range(8), group_size=4), key=lambda e: e.index)
+    assert [e.seed for e in episodes] == [seed for seed in range(8) for _ in range(4)]
+    said = [e.steps[0].decision.action for e in episodes]
+    assert any(len(set(said[at : at + 4])) > 1 for at in range(0, 32, 4))
 
 
 def test_alarms_sound_when_they_should():

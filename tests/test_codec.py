@@ -82,7 +82,7 @@ def test_a_context_is_its_prompt_after_any_number_of_turns(kind, decide):
         if decide != GENERATE:  # what was drawn freely may be other tokens of the same text
             assert acted == expected
         if kind not in kinds.LOSSY:
-            assert agent._texts[0].startswith(prompt.rstrip(" "))
+            assert agent._contexts[0]._text.startswith(prompt.rstrip(" "))
             text = tokenizer.decode(acted, skip_special_tokens=True)
             assert text.lstrip(" ") == prompt.rstrip(" ").lstrip(" ")
         prompt += decision.action + turn if decide != GENERATE else decision.action.strip() + turn

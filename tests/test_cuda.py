@@ -81,7 +81,7 @@ def test_the_bandit_is_learned_on_the_device():
     generator = torch.Generator().manual_seed(0)
     config = LearnConfig(minibatch_decisions=64)
     for round_ in range(30):
-        agent = PolicyAgent(policy, 16, generator=generator)
+        agent = PolicyAgent(policy, 16)
         episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
         update(policy, optimizer, episodes, config, DecideConfig(), generator)
     (row,) = evaluate(PolicyAgent(policy, 16, DecideConfig(temperature=0)), envs, 100)

@@ -84,7 +84,7 @@ def test_constrained_decoding_refuses_equal_phrases(gpt2):
 
 def collect(policy, decide, prompt, episodes=6):
     envs = [lang_agent.make("BabyAI-GoToLocalS5N2-v0", prompt=prompt) for _ in range(3)]
-    agent = PolicyAgent(policy, 3, decide, generator=torch.Generator().manual_seed(0))
+    agent = PolicyAgent(policy, 3, decide)
     return sorted(play(agent, envs, range(episodes)), key=lambda episode: episode.index)
 
 
@@ -131,7 +131,8 @@ def test_a_token_that_is_forced_is_no_decision(gpt2, phrases, decisions):
     decide, seen = DecideConfig("constrained"), TextObservation("Goal: a\nAction:", phrases)
     exact = gpt2.action_log_probs([seen.prompt], phrases, rule="constrained")[0]
     for seed in range(6):
-        agent = PolicyAgent(gpt2, 1, decide, generator=torch.Generator().manual_seed(seed))
+        agent = PolicyAgent(gpt2, 1, decide)
+        agent.begin(0, seed)
         (decision,) = agent.act([0], [seen])
         assert len(decision.tokens.log_probs) == decisions[decision.choice]
         assert sum(decision.tokens.log_probs) == pytest.approx(
@@ -184,7 +185,7 @@ def test_every_way_to_decide_learns_the_bandit(way):
     generator = torch.Generator().manual_seed(0)
     successes = []
     for round_ in range(60):  # writing takes ten to twenty
-        agent = PolicyAgent(policy, 16, decide, generator=generator)
+        agent = PolicyAgent(policy, 16, decide)
         episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
         update(policy, optimizer, episodes, config, decide, generator)
         successes.append(sum(episode.success for episode in episodes))

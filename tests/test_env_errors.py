@@ -108,14 +108,6 @@ def test_skip_leaves_the_episode_out_and_goes_on(where):
     assert [error.__class__ for error in errors.seen] == [EnvError] * 6
 
 
-def test_a_rollout_has_its_steps_without_those_left_out():
-    errors = EnvErrors("skip")
-    played = list(
-        play(RandomAgent(), [fragile(fails=third)], range(99), min_steps=20, errors=errors)
-    )
-    assert sum(len(episode.steps) for episode in played) == 20
-
-
 def test_a_group_is_left_out_as_a_whole():
     errors = EnvErrors("skip")
     fails = lambda seed, tried: seed == 1 and tried == 2  # noqa: E731

@@ -120,7 +120,7 @@ def test_standardise():
 
 def collect(policy, prompt, episodes=6, **options):
     envs = [lang_agent.make("BabyAI-GoToLocalS5N2-v0", prompt=prompt, **options) for _ in range(3)]
-    agent = PolicyAgent(policy, 3, generator=torch.Generator().manual_seed(0))
+    agent = PolicyAgent(policy, 3, critic=True)
     return sorted(play(agent, envs, range(episodes)), key=lambda episode: episode.index)
 
 
@@ -217,7 +217,7 @@ def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt, seed):
     generator, state = torch.Generator().manual_seed(seed), LearnState()
     size = settle(config).group_size
     for round_ in range(30):
-        agent = PolicyAgent(policy, 16, generator=generator)
+        agent = PolicyAgent(policy, 16)
         seeds = range(64 * round_, 64 * round_ + 64 // size)
         episodes = list(play(agent, envs, seeds, group_size=size))
         update(policy, optimizer, episodes, config, DecideConfig(), generator, state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,14 @@ def rollout(written: bool) -> list[Episode]:
         options = {"prompt": "minimal", "max_steps": 4, "actions": ["turn left", "turn right"]}
         envs = [lang_agent.make("BabyAI-GoToObjS4-v0", **options) for _ in range(4)]
     decide = WRITE if written else DecideConfig()
-    agent = PolicyAgent(policy, 4, decide, generator=torch.Generator().manual_seed(0))
+    agent = PolicyAgent(policy, 4, decide)
     episodes = sorted(play(agent, envs, range(4), group_size=4), key=lambda e: e.index)
     draw = torch.Generator().manual_seed(1)
     for episode in episodes:
         for step in episode.steps:
             step.reward = float(torch.rand((), generator=draw)) if episode.seed else 0.0
             step.token_rewards = []
+            step.observation = replace(step.observation, expert=step.decision.action)
     return episodes
 
 

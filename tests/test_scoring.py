@@ -129,7 +129,7 @@ def test_acting_through_the_cache_scores_as_without_it(gpt2, prompt):
     names = ["turn left", "go forward", "pick up"]
     envs = [lang_agent.make("BabyAI-GoToLocalS5N2-v0", prompt=prompt, actions=names)
             for _ in range(3)]  # fmt: skip
-    agent = PolicyAgent(gpt2, 3, generator=torch.Generator().manual_seed(1))
+    agent = PolicyAgent(gpt2, 3)
     worst, contexts = 0.0, set()
     for episode in play(agent, envs, range(7)):
         for step in episode.steps:
@@ -159,7 +159,7 @@ def test_temperature_flattens_and_sharpens(policy):
     share = {}
     for temperature in (0.0, 0.5, 1.0):
         tempered = (log_probs / (temperature or 1)).log_softmax(-1)
-        drawn = sample(tempered, temperature, torch.Generator().manual_seed(0))
+        drawn = sample(tempered, temperature, torch.rand(4000).tolist())
         share[temperature] = (drawn == 0).float().mean().item()
     assert share[0.0] == 1.0
     assert share[0.5] == pytest.approx(0.36 / 0.52, abs=0.03)

@@ -147,8 +147,8 @@ def test_the_partners_draws_differ_from_line_to_line(monkeypatch):
     from lang_agent.envs.text_generation import PolicyPartner
 
     class Writer:
-        def generate(self, prompts, generator, **options):
-            return [str(torch.randint(10**9, (), generator=generator).item())]
+        def generate(self, prompts, seed, **options):
+            return [str(seed)]
 
     partner = PolicyPartner(Writer())
     talks = [["Hello!", "a"], ["Hello!", "b"], ["Hello!", "a", "1", "a"], ["Hello!", "a"]]

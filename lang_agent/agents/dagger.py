@@ -3,7 +3,7 @@
 Whoever plays, every decision is labelled with the expert's. Where the expert plays this is
 behaviour cloning (Pomerleau 1989), and the policy sees only the expert's states; where the policy
 plays it is DAgger (Ross et al. 2011, arXiv 1011.0686): the states it gets itself into are labelled
-too. A run moves from the one to the other, an episode at a time; within an expert's episode the
+too. Episodes are the expert's or the policy's as a whole; within an expert's episode the
 policy takes a share of the steps, a mixture that the paper draws at every step (alg. 3.1).
 """
 
@@ -11,12 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-from lang_agent.agents.expert import ExpertAgent
+from lang_agent.agents.expert import follow_expert
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.episode import Decision, TextObservation
-from lang_agent.learn.config import ImitationConfig
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 
@@ -41,43 +38,23 @@ class DAggerAgent(PolicyAgent):
         *,
         expert_share: float,
         noise: float,
-        generator: torch.Generator,
     ) -> None:
-        super().__init__(policy, slots, decide, generator=generator)
+        super().__init__(policy, slots, decide)
         self.expert_share = expert_share
         self.noise = noise
-        self._expert = ExpertAgent(generator=generator)
         self._by_expert = [False] * slots
 
     def begin(self, slot: int, seed: int) -> None:
         super().begin(slot, seed)
-        drawn = torch.rand((), generator=self.generator)
-        self._by_expert[slot] = bool(drawn < self.expert_share)
+        self._by_expert[slot] = self._draws[slot].random() < self.expert_share
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
-        strays = (torch.rand(len(slots), generator=self.generator) < self.noise).tolist()
+        strays = [self._draws[slot].random() < self.noise for slot in slots]
         own = [at for at, slot in enumerate(slots) if strays[at] or not self._by_expert[slot]]
         played = super().act([slots[at] for at in own], [observations[at] for at in own])
         decisions = dict(zip(own, played, strict=True))
         for at, (slot, seen) in enumerate(zip(slots, observations, strict=True)):
             if at not in decisions:
-                chosen = self._expert.choose(seen)
+                chosen = follow_expert(seen, self._draws[slot])
                 decisions[at] = self.record(slot, seen, chosen.action, chosen.choice)
         return [decisions[at] for at in range(len(slots))]
-
-
-def dagger_agent(
-    policy: LanguagePolicy,
-    slots: int,
-    decide: DecideConfig,
-    config: ImitationConfig,
-    done: float,
-    generator: torch.Generator,
-) -> DAggerAgent:
-    """The agent of a run of which the part ``done`` lies behind: the expert's share falls
-    linearly from 1 to ``expert_final``, within the first ``hand_over`` of the run."""
-    left = max(1 - done / config.hand_over, 0.0) if config.hand_over else 0.0
-    share = config.expert_final + (1 - config.expert_final) * left
-    return DAggerAgent(
-        policy, slots, decide, expert_share=share, noise=config.noise, generator=generator
-    )

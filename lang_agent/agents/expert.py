@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-
-import torch
 
 from lang_agent.episode import Agent, Decision, TextObservation
 
@@ -17,23 +16,30 @@ class ExpertAgent(Agent):
     Args:
         noise: the share of its actions that are replaced by random ones, so that the states are
             seen from which one recovers.
-        generator: of the noise.
     """
 
     asks_expert = True
 
-    def __init__(self, noise: float = 0.0, generator: torch.Generator | None = None) -> None:
-        self.noise, self.generator = noise, generator or torch.Generator().manual_seed(0)
+    def __init__(self, noise: float = 0.0) -> None:
+        self.noise = noise
+        self._draws: dict[int, random.Random] = {}
+
+    def begin(self, slot: int, seed: int) -> None:
+        self._draws[slot] = random.Random(seed)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
-        return [self.choose(seen) for seen in observations]
+        return [
+            follow_expert(seen, self._draws[slot], self.noise)
+            for slot, seen in zip(slots, observations, strict=True)
+        ]
 
-    def choose(self, seen: TextObservation) -> Decision:
-        """The expert's phrase, or now and then a random one."""
-        phrases = seen.actions or ("",)
-        wanted = seen.expert
-        lost = wanted is None or wanted not in phrases
-        if lost or (self.noise and torch.rand((), generator=self.generator) < self.noise):
-            wanted = phrases[int(torch.randint(len(phrases), (), generator=self.generator))]
-        assert wanted is not None
-        return Decision(wanted, choice=phrases.index(wanted))
+
+def follow_expert(seen: TextObservation, draw: random.Random, noise: float = 0.0) -> Decision:
+    """The expert's phrase; a random one in its place with probability ``noise``, and where the
+    expert is lost."""
+    phrases = seen.actions or ("",)
+    strays = noise > 0 and draw.random() < noise
+    wanted = seen.expert
+    if strays or wanted is None or wanted not in phrases:
+        wanted = draw.choice(phrases)
+    return Decision(wanted, phrases.index(wanted))

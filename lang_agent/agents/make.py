@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
@@ -19,7 +17,6 @@ def make_agent(
     slots: int,
     decide: DecideConfig,
     *,
-    seed: int = 0,
     precision: str = "auto",
     chat: bool | None = None,
     trust: bool = False,
@@ -29,7 +26,6 @@ def make_agent(
     Args:
         slots: how many episodes it plays at once.
         decide: how a policy comes to its decisions.
-        seed: of the draws.
         precision: of a policy: fp32, bf16 or auto.
         chat: whether a policy's prompts are chat messages; None: as it was trained.
         trust: run Python code that comes with a policy's model.
@@ -39,7 +35,7 @@ def make_agent(
     """
     kind, _, value = name.partition(":")
     if name == "random":
-        return RandomAgent(seed)
+        return RandomAgent()
     if name == "bot":
         return ExpertAgent()
     if kind == "constant":
@@ -49,5 +45,4 @@ def make_agent(
     policy = load_policy(name, chat=chat, trust=trust)
     use_threads(None, policy, policy.device)
     policy.set_precision(precision)
-    generator = torch.Generator().manual_seed(seed)
-    return PolicyAgent(policy, slots, decide, generator=generator)
+    return PolicyAgent(policy, slots, decide)

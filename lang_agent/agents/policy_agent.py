@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -33,7 +34,7 @@ class PolicyAgent(Agent):
     Args:
         decide: how text becomes a decision, and at what temperature; by default the phrases are
             scored and one is drawn.
-        generator: of the draws.
+        critic: whether to value the states in which episodes are cut off.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class PolicyAgent(Agent):
         slots: int,
         decide: DecideConfig | None = None,
         *,
-        generator: torch.Generator | None = None,
+        critic: bool = False,
     ) -> None:
         self.policy, self.decide, self.slots = policy, decide or DecideConfig(), slots
-        self.generator = generator or torch.Generator().manual_seed(0)
-        self.prompt_limit = self._prompt_limit()
+        self._draws = [random.Random(0) for _ in range(slots)]
+        self.prompt_limit, self.critic = self._prompt_limit(), critic
+        self._version = policy.version
         self._cache = RaggedCache(slots + 1)  # the last row holds the common beginning
         self._common: list[int] | None = None
         self._contexts = [TokenContext(policy) for _ in range(slots)]
@@ -60,16 +62,42 @@ class PolicyAgent(Agent):
             return PromptLimit(room - self.decide.max_new_tokens, policy.count_tokens)
         return PromptLimit(room, policy.count_tokens, with_phrase=True)
 
+    def begin(self, slot: int, seed: int) -> None:
+        self._draws[slot] = random.Random(seed)
+
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         if not slots:
             return []
+        starts = self._read(slots, observations)
+        act = self._write if self.decide.decide == GENERATE else self._choose
+        return act(slots, observations, starts)
+
+    @torch.no_grad()
+    def values(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[float]:
+        starts = self._read(slots, observations)
+        rows = [self._tokens(slot)[start:] for slot, start in zip(slots, starts, strict=True)]
+        ends = [[len(row) - 1] for row in rows]
+        none = [[NO_PHRASES]] * len(rows)
+        layout = lay_out(rows, starts, ends, none, self.policy.device)
+        where = torch.tensor(slots, device=self.policy.device)
+        states = self.policy.hidden_states(layout, self._cache, where)
+        return self.policy.values(states, layout).tolist()
+
+    def _forget_stale(self) -> None:
+        """Begin a new cache where the policy has changed since the last one was begun."""
+        if self.policy.version != self._version:
+            self._version = self.policy.version
+            self._cache = RaggedCache(len(self._contexts) + 1)
+            self._common, self._cached = None, [0] * len(self._contexts)
+
+    def _read(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[int]:
+        """Go on to the prompts; returns how many tokens of each need not be encoded again."""
+        self._forget_stale()
         starts = [
             min(self._contexts[slot].read(seen.prompt), self._cached[slot])
             for slot, seen in zip(slots, observations, strict=True)
         ]
-        starts = self._catch_up(slots, self._once(slots, self._share(slots, starts)))
-        act = self._write if self.decide.decide == GENERATE else self._choose
-        return act(slots, observations, starts)
+        return self._catch_up(slots, self._once(slots, self._share(slots, starts)))
 
     @torch.no_grad()
     def _choose(
@@ -94,7 +122,9 @@ class PolicyAgent(Agent):
         where = torch.tensor(slots, device=policy.device)
         states = policy.hidden_states(layout, self._cache, where)
         scores = policy.scores(states, layout, trees, temperature or 1.0)
-        choices = sample(scores.log_policy, temperature, self.generator)
+        choices = sample(
+            scores.log_policy, temperature, [self._draws[slot].random() for slot in slots]
+        )
         log_probs, mask = scores.of(choices)
         decisions = []
         for observation, slot, choice, value, row, counts in zip(
@@ -134,7 +164,7 @@ class PolicyAgent(Agent):
             self.decide,
             finished=lambda row, text: _answer(text, asked[row]) is not None,
             stops=policy.tokens_with("\n"),
-            generator=self.generator,
+            draws=[self._draws[slot] for slot in slots],
         )
         decisions = []
         for slot, seen, record, was_asked in zip(slots, observations, written, asked, strict=True):

@@ -11,11 +11,17 @@ from lang_agent.episode import Agent, Decision, TextObservation
 class RandomAgent(Agent):
     """Every admissible phrase equally likely."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self._draw = random.Random(seed)
+    def __init__(self) -> None:
+        self._draws: dict[int, random.Random] = {}
+
+    def begin(self, slot: int, seed: int) -> None:
+        self._draws[slot] = random.Random(seed)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
-        return [Decision(self._draw.choice(seen.actions or ("",))) for seen in observations]
+        return [
+            Decision(self._draws[slot].choice(seen.actions or ("",)))
+            for slot, seen in zip(slots, observations, strict=True)
+        ]
 
 
 class ConstantAgent(Agent):

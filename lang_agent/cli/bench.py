@@ -184,7 +184,7 @@ class _Recorder(PolicyAgent):
         decisions = []
         for slot, seen in zip(slots, observations, strict=True):
             actions = seen.actions or ()
-            choice = int(torch.randint(len(actions), (), generator=self.generator))
+            choice = self._draws[slot].randrange(len(actions))
             decision = self.record(slot, seen, actions[choice], choice)
             assert decision.tokens is not None
             tokens = replace(decision.tokens, log_probs=[-math.log(len(actions))])

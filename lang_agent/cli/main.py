@@ -112,7 +112,12 @@ def evaluate(args: Evaluate) -> None:
             envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
             agent = agent_of(args, args.policy, len(envs))
             rows += evaluation.evaluate(
-                agent, envs, args.episodes, name=env_id, on_env_error=args.on_env_error
+                agent,
+                envs,
+                args.episodes,
+                name=env_id,
+                draw_seed=args.seed,
+                on_env_error=args.on_env_error,
             )
     except evaluation.EvaluationError as error:
         rows, failed = rows + error.rows, error

@@ -182,7 +182,6 @@ def agent_of(args: Evaluate | Play | Demos, name: str, slots: int) -> Agent:
         as_text(name),
         slots,
         args.decide,
-        seed=args.seed,
         precision=args.precision,
         chat=args.chat,
         trust=args.trust,

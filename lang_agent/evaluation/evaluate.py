@@ -62,6 +62,7 @@ def evaluate(
     *,
     name: str = "",
     first_seed: int = EVALUATION_SEED,
+    draw_seed: int = 0,
     on_episode: Callable[[Episode], None] | None = None,
     on_env_error: str = "stop",
 ) -> list[Evaluation]:
@@ -70,6 +71,7 @@ def evaluate(
     Environments whose ``info`` names a ``task`` are summed up task by task and then all together.
 
     Args:
+        draw_seed: as of :func:`lang_agent.rollout.play`.
         on_env_error: stop, skip or retry, as of :class:`lang_agent.stepping.EnvErrors`.
 
     Raises:
@@ -80,7 +82,7 @@ def evaluate(
     errors = EnvErrors(on_env_error)
     seeds = range(first_seed, first_seed + episodes)
     try:
-        for episode in play(agent, envs[:episodes], seeds, errors=errors):
+        for episode in play(agent, envs[:episodes], seeds, draw_seed=draw_seed, errors=errors):
             played.append(episode)
             if on_episode:
                 on_episode(episode)

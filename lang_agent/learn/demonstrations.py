@@ -24,7 +24,7 @@ from lang_agent.errors import LangAgentError, shown
 from lang_agent.files import json_lines, whole, writing
 from lang_agent.models.context import traces
 from lang_agent.models.policy import LanguagePolicy
-from lang_agent.seeding import EVALUATION_SEED
+from lang_agent.seeding import EVALUATION_SEED, derive
 from lang_agent.stepping import as_reward
 from lang_agent.text_env.action_parser import parse_action
 
@@ -155,7 +155,9 @@ class Demonstrations:
         steps = 0
         while steps < min_steps:
             passes, at = divmod(episodes + len(rollout), len(self._episodes))
-            order = np.random.default_rng((self.seed, passes)).permutation(len(self._episodes))
+            order = np.random.default_rng(derive(self.seed, "demonstrations", passes)).permutation(
+                len(self._episodes)
+            )
             rollout.append(self._placed(self._episodes[order[at]]))
             steps += len(rollout[-1].steps)
         return rollout

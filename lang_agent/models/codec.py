@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lang_agent.errors import LangAgentError
+from lang_agent.models.memo import Memo
 from lang_agent.models.tokenizer import known_words, shared_out
 
 _LINES = re.compile(r"(?<=\S)(?=\n\S)")
@@ -42,7 +42,7 @@ class Codec:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: bool | None = None) -> None:
         self.tokenizer = tokenizer
         self._known_words = known_words(tokenizer)
-        self._memory = lru_cache(maxsize=65536)(self._ids)
+        self._memory = Memo(self._ids, 65536)
         self.begin = self._begin()
         # Whether a text's tokens are the same wherever it stands, and those of lines the text's:
         self.joins = bool(self._known_words) or all(
@@ -94,7 +94,10 @@ class Codec:
 
     def extends(self, answer: str, rest: str) -> bool:
         """Whether a prompt that goes on from an answer with ``rest`` is the tokens until then and
-        those of ``rest``: not in a chat template, nor where a token would cross the border."""
+        those of ``rest``: not in a chat template, nor where a token would cross the border, nor where
+        the answer's tokens are bytes that are no text."""
+        if "\ufffd" in answer:
+            return False
         both = [*self.encode(answer), *self.encode(rest)]
         return not self.chat and self.encode(answer + rest) == both
 

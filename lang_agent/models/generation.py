@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from lang_agent.models.kv_cache import RaggedCache
 from lang_agent.models.phrase_scoring import lay_out
 from lang_agent.models.sampling import sample, token_log_probs
 from lang_agent.models.trie import NO_PHRASES
+from lang_agent.seeding import derive
 
 if TYPE_CHECKING:
     from lang_agent.models.policy import LanguagePolicy
@@ -41,7 +43,7 @@ def write(
     *,
     finished: Callable[[int, str], bool],
     stops: frozenset[int],
-    generator: torch.Generator,
+    draws: Sequence[random.Random],
 ) -> list[Written]:
     """Continue B token rows until each is finished, has ``max_new_tokens`` or fills the context.
 
@@ -53,6 +55,7 @@ def write(
         rows: the tokens of each that are not in the cache yet, at least one.
         starts: how many are.
         finished: whether row b is done once its text reads so; asked after the tokens in ``stops``.
+        draws: the stream of random numbers of each row.
     """
     written = [Written() for _ in rows]
     feeds = [list(row) for row in rows]
@@ -75,7 +78,8 @@ def write(
                 record.value = value
         logits = policy.token_logits(states.last[layout.decision_row, layout.decision_column])
         log_probs = token_log_probs(logits, decide)  # (B, V)
-        tokens = sample(log_probs, decide.temperature, generator)
+        uniforms = [0.0 if at in done else draws[at].random() for at in active]
+        tokens = sample(log_probs, decide.temperature, uniforms)
         chosen = log_probs.gather(1, tokens[:, None]).squeeze(1).tolist()
         for at, token, log_prob in zip(active, tokens.tolist(), chosen, strict=True):
             if at in done:
@@ -106,14 +110,14 @@ def generate(
     prompts: Sequence[str],
     *,
     stop: str | None = "\n",
-    generator: torch.Generator | None = None,
+    seed: int = 0,
     **options: Any,
 ) -> list[str]:
     """Free text after each of B prompts.
 
     Args:
         stop: a text ends before this string, or at one of the model's end tokens.
-        generator: of the draws; seeded with 0 unless given.
+        seed: of the draws; each prompt has a stream of its own.
         options: of :class:`DecideConfig`: max_new_tokens, temperature (0 takes the most likely
             token), top_k, top_p, min_p.
     """
@@ -129,7 +133,7 @@ def generate(
         DecideConfig(GENERATE, **options),
         finished=lambda _, text: stop is not None and stop in text.lstrip(),
         stops=policy.tokens_with(stop[-1]) if stop else frozenset(),
-        generator=generator or torch.Generator().manual_seed(0),
+        draws=[random.Random(derive(seed, "text", row)) for row in range(len(rows))],
     )
     texts = [record.text.strip() for record in written]
     return [text.split(stop)[0].rstrip() if stop is not None else text for text in texts]

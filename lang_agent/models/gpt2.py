@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTraine
 from lang_agent.errors import unknown
 from lang_agent.models.induction import NAMED, SPELLED, WHOLE, start_with_induction
 from lang_agent.models.tokenizer import default_texts, train_tokenizer
+from lang_agent.seeding import derive
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def new_gpt2(
         eos_token_id=end,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(derive(seed, "weights"))
         model = GPT2LMHeadModel(config)
         look_back = SPELLED if prose else NAMED if names else WHOLE
         start_with_induction(model, look_back)

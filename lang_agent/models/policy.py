@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from lang_agent.models.gpt2 import new_gpt2
 from lang_agent.models.hub import shipped
 from lang_agent.models.kv_cache import RaggedCache
 from lang_agent.models.load import load, no_progress_bars
+from lang_agent.models.memo import Memo
 from lang_agent.models.phrase_scoring import Head, Layout, Scores, lay_out, score_phrases
 from lang_agent.models.precision import choose_precision
 from lang_agent.models.trie import ActionTree, Forest, build_tree, plant, refuse_equal
@@ -86,12 +87,25 @@ class LanguagePolicy(nn.Module):
         self.end_tokens = end_tokens(model, tokenizer)
         self._after_head = architecture.after_head(config)
         self._copies: dict[Tensor, tuple[int, Tensor]] = {}
-        self.tree = lru_cache(maxsize=4096)(self._tree)
-        self.tokens_with = lru_cache(maxsize=8)(self.codec.tokens_with)
-        self._forest = lru_cache(maxsize=64)(self._plant)
+        self.tree = Memo(self._tree, 4096)
+        self.tokens_with = Memo(self.codec.tokens_with, 8)
+        self._forest = Memo(self._plant, 64)
         self.precision = torch.float32
         probe.check(self, expected)
         self.set_precision(precision)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or another process, needs: everything but what is computed again."""
+        state = {**self.__dict__, "_copies": {}}
+        state.pop("_layer_matrices", None)
+        return state
+
+    @property
+    def version(self) -> tuple[int, torch.device, torch.dtype]:
+        """What changes whenever the weights do, or where and in what precision they are used: what
+        was computed under another version is stale."""
+        changes = sum(parameter._version for parameter in self.parameters())
+        return changes, self.device, self.precision
 
     @classmethod
     def from_pretrained(

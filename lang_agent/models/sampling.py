@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,13 +38,17 @@ def token_log_probs(logits: Tensor, decide: DecideConfig, chosen: Tensor | None 
     return log_probs.masked_fill(~kept, -torch.inf).log_softmax(-1)
 
 
-def sample(log_probs: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def sample(log_probs: Tensor, temperature: float, uniforms: Sequence[float]) -> Tensor:
     """(B,) indices drawn from (B, A) log-probabilities, which hold the temperature already unless
-    it is 0: that takes the most likely."""
+    it is 0: that takes the most likely.
+
+    Args:
+        uniforms: (B,) random numbers in [0, 1), one for each row: its index is where the cumulated
+            probabilities pass it.
+    """
     if temperature == 0:
         return log_probs.argmax(dim=1)
-    # One number a row against the cumulated probabilities: torch.multinomial draws one an entry.
-    drawn = torch.rand(len(log_probs), 1, generator=generator).to(log_probs.device)
+    drawn = torch.tensor(uniforms, dtype=torch.double, device=log_probs.device)[:, None]
     cumulated = log_probs.exp().cumsum(dim=1, dtype=torch.double)
-    found = torch.searchsorted(cumulated, drawn.double() * cumulated[:, -1:], right=True)
+    found = torch.searchsorted(cumulated, drawn * cumulated[:, -1:], right=True)
     return found.squeeze(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -13,8 +13,6 @@ from lang_agent.language_env import Achieved, LanguageEnv, language_env
 from lang_agent.seeding import derive
 from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.spaces import AnyText
-
-FLOOR = 0.1  # of a part's weight stays however well or badly it goes
 
 
 class Mixture(LanguageEnv):
@@ -138,24 +136,3 @@ def _weight(text: str, part: str) -> float:
     if not 0 < weight < float("inf"):
         raise LangAgentError(f"weight={text} of '{part}' must be a number above 0.")
     return weight
-
-
-def learnable(weights: Sequence[float], outcomes: Iterable[tuple[int, float]]) -> list[float]:
-    """Weights moved toward the parts being learned: each times 4 p (1 - p), p its success rate.
-
-    What always or never succeeds teaches a policy gradient nothing; half and half teaches most
-    (Tzannetos et al. 2023, arXiv 2304.12877, sec. 4; Rutherford et al. 2024, arXiv 2408.15099).
-
-    Args:
-        outcomes: (part, success) of recent episodes; one of each is added, so that p is 1/2 where
-            nothing is known.
-    """
-    wins, counts = [1.0] * len(weights), [2.0] * len(weights)
-    for part, success in outcomes:
-        wins[part] += success
-        counts[part] += 1
-    rates = [won / count for won, count in zip(wins, counts, strict=True)]
-    return [
-        weight * max(4 * rate * (1 - rate), FLOOR)
-        for weight, rate in zip(weights, rates, strict=True)
-    ]

@@ -28,11 +28,13 @@ from typing import Any
 from jinja2 import (
     BaseLoader,
     ChoiceLoader,
+    DictLoader,
     FileSystemLoader,
     PackageLoader,
     Template,
     TemplateNotFound,
     TemplateSyntaxError,
+    meta,
     nodes,
 )
 
@@ -87,6 +89,30 @@ def load_template(name: str, folder: str | Path | None = None) -> Template:
             f"Template '{name}' has a 'turn' block but no 'intro' block: a transcript needs both."
         )
     return template
+
+
+def _pack(template: Template) -> tuple[str, dict[str, str], bool]:
+    """A template's name, the texts that it is made of, and whether it is bounded."""
+    sandbox: Any = template.environment
+    texts: dict[str, str] = {}
+    waiting = [str(template.name)]
+    while waiting:
+        name = waiting.pop()
+        if name in texts:
+            continue
+        try:
+            texts[name] = sandbox.sources.get(name) or sandbox.loader.get_source(sandbox, name)[0]
+        except TemplateNotFound:  # one that may be missing, or will be missed where it is rendered
+            continue
+        for other in meta.find_referenced_templates(sandbox.parse(texts[name])):
+            waiting += [other] if other else sandbox.list_templates([SUFFIX[1:]])
+    return str(template.name), texts, isinstance(sandbox, BoundedSandbox)
+
+
+def _unpack(name: str, texts: dict[str, str], bounded: bool) -> Template:
+    sandbox = (BoundedSandbox if bounded else Sandbox)(DictLoader(texts))
+    sandbox.start()
+    return sandbox.get_template(name)
 
 
 _sandboxes: dict[tuple[Path, ...], Sandbox] = {}
@@ -225,6 +251,14 @@ class Prompt:
         self._sizes: list[int] = []  # tokens of each piece
         self._text = ""
         self._turns: list[dict[str, Any]] = []  # window: the fields of the turns that are told
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or another process, needs: of the template its text, with that of whatever
+        it extends, includes or imports, so that the words stay the same."""
+        return {**self.__dict__, "template": _pack(self.template)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, template=_unpack(*state["template"]))
 
     def limit(self, max_tokens: int | None, count_tokens: Callable[[str], int] | None) -> None:
         """Keep every prompt within ``max_tokens``, as counted by ``count_tokens``; None for as long

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -22,7 +21,7 @@ from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import damage, write_sealed
 from lang_agent.models.store import FOLDER, STATE_FILE, list_checkpoints, read_record
 
-FORMAT = 2
+FORMAT = 3
 TENSOR_FILE = "trainer.safetensors"
 
 
@@ -30,7 +29,6 @@ def save_checkpoint(
     run: Path,
     policy: LanguagePolicy,
     optimizer: Optimizer,
-    generator: torch.Generator,
     record: dict[str, Any],
     keep: int = 2,
 ) -> Path:
@@ -42,7 +40,7 @@ def save_checkpoint(
     place = run / FOLDER / f"step-{record['progress']['steps']:010d}"
     if place.exists():
         return place
-    tensors = {**optimizer.state_tensors(), "generator": generator.get_state()}
+    tensors = optimizer.state_tensors()
 
     def write(beside: Path) -> None:
         policy.save_pretrained(beside)
@@ -98,14 +96,13 @@ def usable_checkpoint(run: Path) -> Path | None:
     return None
 
 
-def restore(checkpoint: Path, optimizer: Optimizer, generator: torch.Generator) -> None:
-    """Put optimizer and generator back as they were.
+def restore(checkpoint: Path, optimizer: Optimizer) -> None:
+    """Put the optimizer back as it was.
 
-    Raises :class:`LangAgentError` where the checkpoint does not fit them.
+    Raises :class:`LangAgentError` where the checkpoint does not fit it.
     """
     try:
         tensors = load_file(checkpoint / TENSOR_FILE)
-        generator.set_state(tensors.pop("generator"))
         optimizer.load_state_tensors(tensors)
     except (OSError, KeyError, ValueError, SafetensorError, RuntimeError) as error:
         raise LangAgentError(

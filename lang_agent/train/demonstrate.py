@@ -8,8 +8,6 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 
-import torch
-
 from lang_agent.agents.expert import ExpertAgent
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
@@ -57,7 +55,6 @@ PART = 50  # episodes that a worker plays before it reports
 def _play_part(
     env_id: str, text: TextConfig, noise: float, on_env_error: str, seeds: Sequence[int]
 ) -> list[Episode]:
-    generator = torch.Generator().manual_seed(seeds[0])
     errors = EnvErrors(on_env_error)
-    played = play(ExpertAgent(noise, generator), [text.make(env_id)], seeds, errors=errors)
+    played = play(ExpertAgent(noise), [text.make(env_id)], seeds, errors=errors)
     return sorted(played, key=lambda episode: episode.index)

@@ -16,6 +16,7 @@ from lang_agent.models.gpt2 import SIZES
 from lang_agent.models.likelihood import language_loss
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.store import load_policy, save_whole
+from lang_agent.seeding import derive
 
 
 def pretrain(
@@ -46,7 +47,7 @@ def pretrain(
         raise LangAgentError(f"'{out}' is there already: choose another --out.")
     try_place(out)
     lines = [line for line in lines_of(read_text(file, "the text")) if line.strip()]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(derive(seed, "pretrain"))
     order = torch.randperm(len(lines), generator=generator).tolist()
     held = len(lines) // 20
     parts = [[lines[at] for at in order[held:]], [lines[at] for at in order[:held]]]

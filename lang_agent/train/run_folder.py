@@ -60,7 +60,7 @@ class Progress:
     updates: int = 0
     seconds: float = 0.0
     recent: list[list[float]] = field(default_factory=list)
-    """[success, return, part of the mixture] of late episodes."""
+    """[success, return, part of the mixture, steps] of late episodes."""
     learning: LearnState = field(default_factory=LearnState)
     watch: Watch = field(default_factory=Watch)
     precision: str = ""

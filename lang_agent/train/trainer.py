@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import gymnasium
 import torch
 
-from lang_agent.agents.dagger import dagger_agent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.config_file import as_data
 from lang_agent.episode import Episode
@@ -23,8 +21,6 @@ from lang_agent.evaluation.evaluate import Evaluation, evaluate
 from lang_agent.files import set_aside, tell
 from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, at_progress, settle
-from lang_agent.learn.demonstrations import Demonstrations
-from lang_agent.learn.hindsight import retell
 from lang_agent.learn.learner import update
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.reference import Reference
@@ -34,12 +30,11 @@ from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import refuse_damaged
 from lang_agent.models.store import load_policy, save_whole
 from lang_agent.models.threads import use_threads
-from lang_agent.rollout import play
-from lang_agent.seeding import EVALUATION_SEED
+from lang_agent.seeding import derive
 from lang_agent.stepping import EnvError, EnvErrors
-from lang_agent.text_env.mixture import Mixture, learnable
 from lang_agent.train.alarms import alarms
 from lang_agent.train.checkpoint import restore, save_checkpoint, usable_checkpoint
+from lang_agent.train.collect import Rollout, make_collector
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.memory import release_unused_memory
 from lang_agent.train.run_folder import (
@@ -100,18 +95,12 @@ class Trainer:
         self.optimizer = Optimizer(
             self.policy, learn.optimizer, learn.learning_rate, learn.weight_decay
         )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        first = self.envs[0].unwrapped
-        self.weights = list(first.weights) if isinstance(first, Mixture) else []
-        self.demonstrations = None
-        if ALGORITHMS[learn.algorithm].imitates and config.imitation.demonstrations:
-            file = Path(config.imitation.demonstrations)
-            self.demonstrations = Demonstrations(file, self.policy, config.seed)
+        self.collector = make_collector(config, learn, self.policy, self.envs)
+        self.weights = list(language_env(self.envs[0]).weights)
         self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
-        self._retold: list[Episode] = []  # the last rollout in hindsight
         self.stop = False  # set it to end the run after the update under way
         if checkpoint is not None:
-            restore(checkpoint, self.optimizer, self.generator)
+            restore(checkpoint, self.optimizer)
         self.saved = checkpoint or self.save()
         """The newest checkpoint."""
 
@@ -166,9 +155,7 @@ class Trainer:
         """Write a checkpoint of the last whole update."""
         with self.lock:
             record = {"config": as_data(self.config), "progress": asdict(self.progress)}
-            self.saved = save_checkpoint(
-                self.folder, self.policy, self.optimizer, self.generator, record
-            )
+            self.saved = save_checkpoint(self.folder, self.policy, self.optimizer, record)
         return self.saved
 
     def _iterate(self) -> dict[str, Any]:
@@ -181,7 +168,8 @@ class Trainer:
         self.optimizer.set_rate(rate)
         started = time.perf_counter()
         errors = EnvErrors(config.on_env_error)
-        episodes = self._collected(done, errors)
+        rollout = self._collected(done, errors)
+        episodes = rollout.episodes
         acted = time.perf_counter()
         judged = [episode for episode in episodes if episode.judged]
         learned = update(
@@ -190,17 +178,17 @@ class Trainer:
             judged,
             learn,
             config.decide,
-            self.generator,
+            torch.Generator().manual_seed(derive(config.seed, "minibatches", progress.updates)),
             progress.learning,
             self.reference,
-            self._retold,
+            rollout.relabelled,
         )
         seconds = time.perf_counter() - started
         steps = sum(len(episode.steps) for episode in episodes)
         recent = deque(progress.recent, maxlen=RECENT)
         recent.extend(
-            [float(episode.success), episode.total_reward, episode.steps[0].info.get("part", 0)]
-            for episode in episodes
+            [float(e.success), e.total_reward, e.steps[0].info.get("part", 0), len(e.steps)]
+            for e in episodes
         )
         self.progress = Progress(
             steps=progress.steps + steps,
@@ -233,13 +221,11 @@ class Trainer:
             found += [str(error) for error in errors.seen[:NAMED_ERRORS]]
         return {**metrics, "alarms": found} if found else metrics
 
-    def _collected(self, done: float, errors: EnvErrors) -> list[Episode]:
+    def _collected(self, done: float, errors: EnvErrors) -> Rollout:
         """The next rollout; where it fails, the run is saved as it was before it."""
-        draws = self.generator.get_state()
         try:
-            return self._collect(done, errors)
+            return self.collector.collect(self.progress, done, errors)
         except Exception as error:
-            self.generator.set_state(draws)
             try:
                 self.save()
             except LangAgentError as another:
@@ -251,59 +237,12 @@ class Trainer:
                 )
             raise
 
-    def _collect(self, done: float, errors: EnvErrors) -> list[Episode]:
-        """The next rollout, when the part ``done`` of the run lies behind."""
-        config, progress = self.config, self.progress
-        if self.demonstrations is not None:
-            return self.demonstrations.after(progress.episodes, config.rollout_steps)
-        if config.curriculum == "learnable":
-            outcomes = [(int(part), success) for success, _, part in progress.recent]
-            for env in self.envs:
-                mixture = env.unwrapped
-                assert isinstance(mixture, Mixture)
-                mixture.weights = learnable(self.weights, outcomes)
-        self._retold = []
-
-        def tell_again(episode: Episode, env: gymnasium.Env[str, str]) -> None:
-            self._retold += retell(
-                episode,
-                language_env(env),
-                self.policy,
-                config.hindsight,
-                self.learn,
-                self.generator,
-            )
-
-        size = self.learn.group_size or 1
-        seeds = training_seeds(config.seed, progress.episodes // size)
-        played = play(
-            self._player(done),
-            self.envs,
-            seeds,
-            min_steps=config.rollout_steps,
-            group_size=size,
-            first_index=progress.episodes,
-            on_end=tell_again if config.hindsight else None,
-            errors=errors,
-        )
-        return sorted(played, key=lambda episode: episode.index)
-
-    def _player(self, done: float) -> PolicyAgent:
-        """Who plays the next rollout, when the part ``done`` of the run lies behind."""
-        config = self.config
-        if not ALGORITHMS[config.learn.algorithm].imitates:
-            return PolicyAgent(self.policy, config.envs, config.decide, generator=self.generator)
-        return dagger_agent(
-            self.policy, config.envs, config.decide, config.imitation, done, self.generator
-        )
-
     def evaluate(
         self, episodes: int, on_episode: Callable[[Episode], None] | None = None
     ) -> list[Evaluation]:
         """Play held-out episodes with sampled actions, as in training."""
         for env in self.envs:
-            if isinstance(env.unwrapped, Mixture):
-                env.unwrapped.weights = self.weights
+            language_env(env).weights = self.weights
         agent = self.agent(len(self.envs))
         name = "mixture" if self.config.mixture else self.config.env
         return evaluate(
@@ -316,15 +255,8 @@ class Trainer:
         )
 
     def agent(self, slots: int) -> PolicyAgent:
-        """The policy as an agent with draws of its own, so that looking changes nothing."""
-        generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        return PolicyAgent(self.policy, slots, self.config.decide, generator=generator)
-
-
-def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
-    """Episode seeds of a run from its n-th episode on, all below ``EVALUATION_SEED``."""
-    first = run_seed * 7_919_003 % (EVALUATION_SEED - 100_000_000)
-    return itertools.count(first + first_episode)
+        """The policy as an agent."""
+        return PolicyAgent(self.policy, slots, self.config.decide)
 
 
 def _is_new(config: TrainConfig, policy: LanguagePolicy | None) -> bool:

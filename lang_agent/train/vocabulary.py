@@ -11,6 +11,7 @@ import gymnasium
 from lang_agent.errors import LangAgentError
 from lang_agent.language_env import language_env
 from lang_agent.models.tokenizer import letters_in
+from lang_agent.seeding import EVALUATION_SEED, derive
 
 STEPS_READ = 16  # of an episode: its first ones differ most from other episodes
 RARE = 0.02  # of the episodes: what fewer have was invented for them
@@ -27,7 +28,7 @@ def sample_texts(
     often, so that they become a token each, or a few. Where a wording renames things, lines
     with a word that hardly an episode has are left out.
     """
-    draw = random.Random(seed)
+    draw = random.Random(derive(seed, "vocabulary"))
     lines: Counter[str] = Counter()  # in how many episodes
     words: Counter[str] = Counter()  # as well
     phrases: set[str] = set()
@@ -35,7 +36,7 @@ def sample_texts(
     for env in envs:
         left = max(steps // len(envs), 1)
         while left > 0:
-            text, info = env.reset(seed=draw.randrange(2**31))
+            text, info = env.reset(seed=draw.randrange(EVALUATION_SEED))
             if info["actions"] is None:
                 raise LangAgentError(
                     "This environment takes free text, which random weights cannot write: name a "

@@ -1,0 +1,165 @@
+"""Where the episodes of a run come from: played by the policy or with the expert, or read.
+
+A rollout is a set of whole episodes, by their numbers: as many as those played before say will have
+the steps that are wanted. So what is played depends on the run's seed alone, and not on how many
+environments it is played in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import gymnasium
+import torch
+
+from lang_agent.agents.dagger import DAggerAgent
+from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.episode import Episode
+from lang_agent.language_env import language_env
+from lang_agent.learn.algorithms import ALGORITHMS, uses_critic
+from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.demonstrations import Demonstrations
+from lang_agent.learn.hindsight import retell
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.rollout import play
+from lang_agent.seeding import EVALUATION_SEED, derive
+from lang_agent.stepping import EnvErrors
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.curriculum import learnable
+from lang_agent.train.run_folder import Progress
+
+FIRST_LENGTH = 128  # steps that an episode is taken to have while none was played
+LATE = 50  # episodes whose lengths say how long the next ones are
+ENOUGH = 0.75  # of the steps wanted: with fewer, more episodes are played
+
+
+@dataclass
+class Rollout:
+    """What an update learns from."""
+
+    episodes: list[Episode]
+    """In the order of their numbers."""
+    relabelled: list[Episode] = field(default_factory=list)
+    """Parts of them with goals that they reached (:mod:`lang_agent.learn.hindsight`)."""
+
+
+class Collector(Protocol):
+    """Where rollouts come from."""
+
+    def collect(self, progress: Progress, done: float, errors: EnvErrors) -> Rollout:
+        """The rollout after ``progress``, when the part ``done`` of the run lies behind."""
+
+
+def make_collector(
+    config: TrainConfig,
+    learn: LearnConfig,
+    policy: LanguagePolicy,
+    envs: Sequence[gymnasium.Env[str, str]],
+) -> Collector:
+    """What the configuration says: a file of demonstrations, or episodes that are played."""
+    if ALGORITHMS[learn.algorithm].imitates and config.imitation.demonstrations:
+        file = Path(config.imitation.demonstrations)
+        return Reader(Demonstrations(file, policy, config.seed), config.rollout_steps)
+    return Player(config, learn, policy, envs)
+
+
+class Reader:
+    """Reads demonstrations, pass after pass."""
+
+    def __init__(self, demonstrations: Demonstrations, steps: int) -> None:
+        self.demonstrations, self.steps = demonstrations, steps
+
+    def collect(self, progress: Progress, done: float, errors: EnvErrors) -> Rollout:
+        return Rollout(self.demonstrations.after(progress.episodes, self.steps))
+
+
+class Player:
+    """Plays episodes, as many at once as there are environments."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        learn: LearnConfig,
+        policy: LanguagePolicy,
+        envs: Sequence[gymnasium.Env[str, str]],
+    ) -> None:
+        self.config, self.learn, self.policy, self.envs = config, learn, policy, envs
+        self.weights = list(language_env(envs[0]).weights)
+
+    def collect(self, progress: Progress, done: float, errors: EnvErrors) -> Rollout:
+        if self.config.curriculum == "learnable":
+            outcomes = [(int(part), success) for success, _, part, _ in progress.recent]
+            for env in self.envs:
+                language_env(env).weights = learnable(self.weights, outcomes)
+        rollout, steps, first = Rollout([]), 0, progress.episodes
+        lengths = [length for *_, length in progress.recent[-LATE:]]
+        while steps < ENOUGH * self.config.rollout_steps:
+            size = self.learn.group_size or 1
+            count = episodes_for(self.config.rollout_steps - steps, lengths, size)
+            self._play(rollout, first, count, done, errors)
+            first += count
+            lengths = [float(len(episode.steps)) for episode in rollout.episodes] or lengths
+            steps = int(sum(lengths)) if rollout.episodes else 0
+        return rollout
+
+    def _play(
+        self, rollout: Rollout, first: int, count: int, done: float, errors: EnvErrors
+    ) -> None:
+        """Add the ``count`` episodes from the number ``first`` on to a rollout."""
+        config, size = self.config, self.learn.group_size or 1
+        relabelled: dict[int, list[Episode]] = {}
+
+        def relabel(episode: Episode, env: gymnasium.Env[str, str]) -> None:
+            seed = derive(config.seed, "hindsight", episode.index)
+            relabelled[episode.index] = retell(
+                episode,
+                language_env(env),
+                self.policy,
+                config.hindsight,
+                self.learn,
+                torch.Generator().manual_seed(seed),
+            )
+
+        seeds = itertools.islice(training_seeds(config.seed, first // size), count // size)
+        played = play(
+            self._agent(done),
+            self.envs,
+            seeds,
+            group_size=size,
+            first_index=first,
+            on_end=relabel if config.hindsight else None,
+            errors=errors,
+        )
+        rollout.episodes += sorted(played, key=lambda episode: episode.index)
+        rollout.relabelled += [part for _, parts in sorted(relabelled.items()) for part in parts]
+
+    def _agent(self, done: float) -> PolicyAgent:
+        """Who plays when the part ``done`` of the run lies behind. By imitation the expert's share
+        of the episodes falls linearly from 1 to ``expert_final``, within the first ``hand_over`` of
+        the run."""
+        config, slots = self.config, len(self.envs)
+        if not ALGORITHMS[self.learn.algorithm].imitates:
+            critic = uses_critic(self.learn)
+            return PolicyAgent(self.policy, slots, config.decide, critic=critic)
+        told = config.imitation
+        left = max(1 - done / told.hand_over, 0.0) if told.hand_over else 0.0
+        share = told.expert_final + (1 - told.expert_final) * left
+        return DAggerAgent(self.policy, slots, config.decide, expert_share=share, noise=told.noise)
+
+
+def episodes_for(steps: int, lengths: Sequence[float], group_size: int) -> int:
+    """How many episodes, in whole groups, will have about so many steps, if they are as long as
+    ``lengths`` say."""
+    mean = sum(lengths) / len(lengths) if lengths else FIRST_LENGTH
+    return max(math.ceil(steps / mean / group_size), 1) * group_size
+
+
+def training_seeds(run_seed: int, first_episode: int) -> Iterator[int]:
+    """Episode seeds of a run from its n-th episode on, all below ``EVALUATION_SEED``."""
+    first = run_seed * 7_919_003 % (EVALUATION_SEED - 100_000_000)
+    return itertools.count(first + first_episode)
