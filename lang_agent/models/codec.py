@@ -94,8 +94,8 @@ class Codec:
 
     def extends(self, answer: str, rest: str) -> bool:
         """Whether a prompt that goes on from an answer with ``rest`` is the tokens until then and
-        those of ``rest``: not in a chat template, nor where a token would cross the border, nor where
-        the answer's tokens are bytes that are no text."""
+        those of ``rest``: not in a chat template, nor where a token would cross the border, nor
+        where the answer's tokens are bytes that are no text."""
         if "\ufffd" in answer:
             return False
         both = [*self.encode(answer), *self.encode(rest)]
