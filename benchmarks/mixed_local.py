@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from lang_agent.agents.policy_agent import PolicyAgent
-from lang_agent.config_file import load_config
+from lang_agent.config import load_config
 from lang_agent.evaluation.evaluate import as_json, as_table, evaluate
 from lang_agent.models.store import load_policy, model_folder
 from lang_agent.seeding import EVALUATION_SEED

@@ -11,6 +11,8 @@ import warnings
 from importlib import import_module
 from types import ModuleType
 
+from gymnasium.envs.registration import namespace
+
 
 def _imported() -> list[ModuleType]:
     worlds = []
@@ -28,16 +30,21 @@ def _warn(name: str, error: Exception) -> None:
     )
 
 
-# Imported here and not in `register`, which runs inside Gymnasium's namespace "lang_agent": what a
-# world's own package registers on import must keep its own names.
-_WORLDS = _imported()
+def _register() -> None:
+    """Register every world of this folder with Gymnasium, as ``lang_agent/...``."""
+    # All are imported before: what a world's own package registers then keeps its own name.
+    worlds = _imported()
+    with namespace("lang_agent"):
+        for world in worlds:
+            if hasattr(world, "register"):
+                try:
+                    world.register()
+                except Exception as error:
+                    _warn(world.__name__, error)
 
 
 def register() -> None:
-    """Register every world of this folder with Gymnasium (called through its entry-point group)."""
-    for world in _WORLDS:
-        if hasattr(world, "register"):
-            try:
-                world.register()
-            except Exception as error:
-                _warn(world.__name__, error)
+    """What Gymnasium's entry-point group calls: to import this module is to register its worlds."""
+
+
+_register()

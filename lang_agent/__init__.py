@@ -1,16 +1,15 @@
 """Agents whose states and actions are language.
 
 ``make`` a text environment, give a ``LanguagePolicy`` its prompts, ``train`` it from the reward.
-Importing this package registers the text environments with Gymnasium; torch is not imported until
-a policy is made.
+Importing this package is quick: whatever stands in ``__all__`` is imported when it is first used.
+``make`` loads the worlds, and so does ``import lang_agent.envs``, which registers them with
+Gymnasium for ``gymnasium.make("lang_agent/BabyAI-GoToLocal-v0")``.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from lang_agent.text_env.registry import load_worlds, make
 
 if TYPE_CHECKING:
     from lang_agent.agents.policy_agent import PolicyAgent
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from lang_agent.text_env.action_parser import ParsedAction, parse_action
     from lang_agent.text_env.config import TextConfig
     from lang_agent.text_env.env import TextEnv
+    from lang_agent.text_env.registry import make
     from lang_agent.text_env.world import World
     from lang_agent.train.config import TrainConfig
     from lang_agent.train.trainer import Trainer
@@ -43,6 +43,7 @@ _HOMES = {
     "TrainConfig": "train.config",
     "Trainer": "train.trainer",
     "World": "text_env.world",
+    "make": "text_env.registry",
     "evaluate": "evaluation.evaluate",
     "parse_action": "text_env.action_parser",
     "play": "rollout",
@@ -73,6 +74,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
-
-
-load_worlds()

@@ -14,6 +14,10 @@ class LangAgentError(ValueError):
     """A mistake in what was asked for: the message names the value, the reason and the fix."""
 
 
+class PromptError(LangAgentError):
+    """A template that is missing, broken, asks for a field nobody gives, or does not fit."""
+
+
 def unknown(kind: str, name: object, choices: Iterable[str]) -> LangAgentError:
     """The error for a name that is not among ``choices``, with the nearest one suggested."""
     names = sorted(choices)

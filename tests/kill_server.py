@@ -19,7 +19,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-from lang_agent.config_file import save_config
+from lang_agent.config import save_config
 from lang_agent.learn.config import ImitationConfig
 from lang_agent.models.decide import DecideConfig
 from lang_agent.text_env.config import TextConfig

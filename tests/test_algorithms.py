@@ -28,7 +28,7 @@ from learn_bandit import (
 from safetensors.torch import load_file
 
 from lang_agent import LangAgentError, PolicyAgent
-from lang_agent.config_file import load_config, save_config
+from lang_agent.config import load_config, save_config
 from lang_agent.episode import Decision, Episode, Step, TextObservation, TokenTrace
 from lang_agent.learn.advantages import (
     alike,

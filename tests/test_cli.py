@@ -16,7 +16,7 @@ import pytest
 import lang_agent
 from lang_agent.cli import main as cli
 from lang_agent.cli.console import say
-from lang_agent.config_file import load_config
+from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError, user_code
 from lang_agent.files import lines_of, read_text, whole, write_whole
 from lang_agent.learn.demonstrations import read_demonstrations
@@ -171,7 +171,7 @@ def test_files_are_read_and_written_as_utf8_whatever_the_locale(folder):
     (folder / "c.yaml").write_bytes("﻿env: my_lake:TextLake-v0\nmodel: é\n".encode())
     (folder / "prompts.jsonl").write_bytes('{"prompt": "Le\u2028 été"}\r\n'.encode("utf-8-sig"))
     code = (
-        "from lang_agent.config_file import *\n"
+        "from lang_agent.config import *\n"
         "from lang_agent.train.config import TrainConfig\n"
         "import lang_agent, pathlib\n"
         "assert load_config('c.yaml', TrainConfig).model == '\\xe9'\n"

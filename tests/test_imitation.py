@@ -20,7 +20,6 @@ from lang_agent.language_env import ExpertLostError
 from lang_agent.learn.config import ImitationConfig, LearnConfig
 from lang_agent.learn.demonstrations import (
     Demonstrations,
-    label_own,
     read_demonstrations,
     write_demonstrations,
 )
@@ -37,7 +36,7 @@ from lang_agent.text_env.mixture import make_mixture
 from lang_agent.text_env.wording import Wording
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.curriculum import learnable
-from lang_agent.train.demonstrate import demonstrate
+from lang_agent.train.demonstrate import demonstrate, label_own
 from lang_agent.train.trainer import start
 from lang_agent.train.vocabulary import sample_texts
 

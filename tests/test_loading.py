@@ -13,11 +13,11 @@ from families import LLAMA, byte_tokenizer, make
 from safetensors.torch import load_file, save_file
 
 from lang_agent import LangAgentError, LanguagePolicy
+from lang_agent.errors import PromptError
 from lang_agent.models import architecture, hub
 from lang_agent.models.lora import add_lora
 from lang_agent.models.store import load_policy
 from lang_agent.models.trie import build_tree
-from lang_agent.text_env.prompt import PromptError
 
 
 @pytest.fixture

@@ -155,7 +155,9 @@ def test_a_seed_gives_the_same_episode_in_every_process_and_prints_nothing_else(
 
 
 def test_the_gymnasium_module_spelling_needs_no_import():
-    code = "import gymnasium; print(gymnasium.make('lang_agent:lang_agent/BabyAI-GoToLocal-v0'))"
+    code = (
+        "import gymnasium; print(gymnasium.make('lang_agent.envs:lang_agent/BabyAI-GoToLocal-v0'))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "TextEnv" in run.stdout
 

@@ -15,7 +15,7 @@ import lang_agent
 from lang_agent import LangAgentError
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.cli.imitation import IMITATE
-from lang_agent.config_file import load_config, save_config
+from lang_agent.config import load_config, save_config
 from lang_agent.episode import Episode
 from lang_agent.learn.algorithms import ALGORITHMS, NEEDS, LearnState, settle
 from lang_agent.learn.config import ImitationConfig, LearnConfig

@@ -9,7 +9,8 @@ from conftest import make_bandit
 
 import lang_agent
 from lang_agent import LangAgentError
-from lang_agent.text_env.prompt import Prompt, PromptError, load_template, render
+from lang_agent.errors import PromptError
+from lang_agent.text_env.prompt import Prompt, load_template, render
 
 ACTIONS = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
 

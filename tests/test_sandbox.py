@@ -13,8 +13,9 @@ import torch
 from conftest import BANDIT, Bandit
 
 from lang_agent import LangAgentError, TextEnv, World
+from lang_agent.errors import PromptError
 from lang_agent.text_env.plain import plain
-from lang_agent.text_env.prompt import PromptError, load_template, render
+from lang_agent.text_env.prompt import load_template, render
 
 FIELDS = {
     "mission": "go",

@@ -12,12 +12,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import lang_agent
 from lang_agent import LangAgentError
 from lang_agent.agents.policy_agent import PolicyAgent
+from lang_agent.errors import PromptError
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sampling import sample
 from lang_agent.models.trie import build_tree
 from lang_agent.rollout import play
-from lang_agent.text_env.prompt import PromptError
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from lang_agent import LangAgentError
 from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.cli import main as cli
-from lang_agent.config_file import load_config, save_config
+from lang_agent.config import load_config, save_config
 from lang_agent.evaluation.evaluate import evaluate, wilson
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.store import list_checkpoints, load_policy

@@ -12,7 +12,7 @@ import yaml
 
 import lang_agent
 from lang_agent.cli import main as cli
-from lang_agent.config_file import load_config, save_config
+from lang_agent.config import load_config, save_config
 from lang_agent.errors import LangAgentError
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.text_env.config import TextConfig

@@ -2,16 +2,20 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
-
-import lang_agent.envs
-import lang_agent.prompts
 
 import lang_agent
 
-for package in (lang_agent, lang_agent.envs, lang_agent.prompts):
-    assert "site-packages" in str(Path(package.__file__)), package
-assert "torch" not in sys.modules, "importing lang_agent must not import torch"
+slow = {"torch", "minigrid", "pygame", "gymnasium"}
+assert not slow & set(sys.modules), "import lang_agent must be quick"
+
+rooms = ("agents", "cli", "envs", "evaluation", "learn", "models", "prompts", "rewards", "text_env",
+         "train")  # fmt: skip
+for name in rooms:
+    room = import_module(f"lang_agent.{name}")
+    assert "site-packages" in str(Path(room.__file__)), room
+assert "torch" not in sys.modules, "the worlds must load without torch"
 assert (Path(lang_agent.__file__).parent / "py.typed").exists()
 
 assert lang_agent.parse_action("trun left", ["turn left"]).verdict == "near"

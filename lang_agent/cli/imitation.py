@@ -72,9 +72,9 @@ def demos(args: Demos) -> None:
 
 
 def _played(args: Demos) -> Iterator[Episode]:
-    from lang_agent.learn.demonstrations import label_own
     from lang_agent.rollout import play
     from lang_agent.stepping import EnvErrors
+    from lang_agent.train.demonstrate import label_own
 
     envs = [args.text.make(args.env) for _ in range(min(16, args.episodes))]
     agent = agent_of(args, args.agent, len(envs))

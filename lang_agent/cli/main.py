@@ -24,7 +24,7 @@ from lang_agent.cli.imitation import IMITATE, Demos, demos
 from lang_agent.cli.options import Bench, Envs, Evaluate, Export, Play, ShowPrompt, agent_of
 from lang_agent.cli.parse import as_trained, names_others, parse, take, take_switch
 from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
-from lang_agent.config_file import load_config
+from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError, unknown, user_code
 from lang_agent.files import try_place, write_whole
 from lang_agent.train.config import TrainConfig
@@ -155,7 +155,8 @@ def play(args: Play) -> None:
         try_place(Path(args.record))
     for episode in watch(env, agent, seeds):
         if args.record:
-            from lang_agent.learn.demonstrations import label_own, write_demonstrations
+            from lang_agent.learn.demonstrations import write_demonstrations
+            from lang_agent.train.demonstrate import label_own
 
             write_demonstrations(Path(args.record), args.env, [label_own(episode)])
 
@@ -219,7 +220,7 @@ def bench(args: Bench) -> None:
 
 def export(args: Export) -> None:
     """Copy a run's model and its words into a folder of their own."""
-    from lang_agent.config_file import save_config
+    from lang_agent.config import save_config
     from lang_agent.models.sealed import write_sealed
     from lang_agent.models.store import load_policy
     from lang_agent.train.run_folder import CONFIG_FILE

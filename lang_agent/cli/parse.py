@@ -14,7 +14,7 @@ from typing import Any
 
 import tyro
 
-from lang_agent.config_file import load_config
+from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError
 from lang_agent.text_env.config import TextConfig
 from lang_agent.train.config import TrainConfig

@@ -26,7 +26,6 @@ from lang_agent.models.context import traces
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.seeding import EVALUATION_SEED, derive
 from lang_agent.stepping import as_reward
-from lang_agent.text_env.action_parser import parse_action
 
 
 def write_demonstrations(path: Path, env_id: str, episodes: Iterable[Episode]) -> int:
@@ -129,16 +128,6 @@ def _open(path: Path, mode: str, *, packed: bool) -> IO[str]:
     if packed:
         return cast("IO[str]", gzip.open(path, mode, compresslevel=5, encoding=encoding))
     return cast("IO[str]", path.open(mode, encoding=encoding))
-
-
-def label_own(episode: Episode) -> Episode:
-    """The episode with what was done as what is to be learned, where it was an action at all."""
-    steps = []
-    for step in episode.steps:
-        actions = step.observation.actions
-        said = parse_action(step.decision.action, actions).action if actions else None
-        steps.append(replace(step, observation=replace(step.observation, expert=said)))
-    return replace(episode, steps=steps)
 
 
 class Demonstrations:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lang_agent.errors import LangAgentError, unknown
+from lang_agent.errors import LangAgentError, PromptError, unknown
 from lang_agent.models import architecture, masks, probe, saved
 from lang_agent.models.codec import Codec, end_tokens
 from lang_agent.models.decide import RULES
@@ -26,7 +26,6 @@ from lang_agent.models.memo import Memo
 from lang_agent.models.phrase_scoring import Head, Layout, Scores, lay_out, score_phrases
 from lang_agent.models.precision import choose_precision
 from lang_agent.models.trie import ActionTree, Forest, build_tree, plant, refuse_equal
-from lang_agent.text_env.prompt import PromptError
 
 
 class States(NamedTuple):

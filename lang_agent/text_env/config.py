@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 import gymnasium
 import tyro
 
-from lang_agent.config_file import value_as
+from lang_agent.config import value_as
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.text_env.env import TEXT_OPTIONS
 from lang_agent.text_env.registry import make

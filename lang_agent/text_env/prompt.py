@@ -38,15 +38,11 @@ from jinja2 import (
     nodes,
 )
 
-from lang_agent.errors import LangAgentError, unknown
+from lang_agent.errors import PromptError, unknown
 from lang_agent.text_env.sandbox import BoundedSandbox, Sandbox
 
 Fields = Mapping[str, Any]
 SUFFIX = ".jinja"
-
-
-class PromptError(LangAgentError):
-    """A template that is missing, broken, asks for a field nobody gives, or does not fit."""
 
 
 def load_template(name: str, folder: str | Path | None = None) -> Template:

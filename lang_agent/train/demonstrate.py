@@ -1,10 +1,11 @@
-"""Episodes of the expert, in one process or several."""
+"""Episodes to learn from: of the expert, in one process or several, or of anybody."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 
@@ -13,6 +14,7 @@ from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.rollout import play
 from lang_agent.stepping import EnvErrors
+from lang_agent.text_env.action_parser import parse_action
 from lang_agent.text_env.config import TextConfig
 
 
@@ -58,3 +60,13 @@ def _play_part(
     errors = EnvErrors(on_env_error)
     played = play(ExpertAgent(noise), [text.make(env_id)], seeds, errors=errors)
     return sorted(played, key=lambda episode: episode.index)
+
+
+def label_own(episode: Episode) -> Episode:
+    """The episode with what was done as what is to be learned, where it was an action at all."""
+    steps = []
+    for step in episode.steps:
+        actions = step.observation.actions
+        said = parse_action(step.decision.action, actions).action if actions else None
+        steps.append(replace(step, observation=replace(step.observation, expert=said)))
+    return replace(episode, steps=steps)

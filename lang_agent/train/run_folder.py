@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from lang_agent.config_file import as_data, from_dict, load_config, save_config
+from lang_agent.config import as_data, from_dict, load_config, save_config
 from lang_agent.errors import LangAgentError
 from lang_agent.files import (
     aside_name,

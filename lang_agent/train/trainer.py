@@ -14,7 +14,7 @@ import gymnasium
 import torch
 
 from lang_agent.agents.policy_agent import PolicyAgent
-from lang_agent.config_file import as_data
+from lang_agent.config import as_data
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate

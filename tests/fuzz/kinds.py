@@ -18,7 +18,7 @@ import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lang_agent.cli import main as cli
-from lang_agent.config_file import load_config, save_config
+from lang_agent.config import load_config, save_config
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.demonstrations import read_demonstrations, write_demonstrations
 from lang_agent.models.policy import LanguagePolicy
