@@ -21,13 +21,11 @@ from torch import Tensor, nn
 from lang_agent import LanguagePolicy
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.cli.bench import ENV, _record, gpt2
-from lang_agent.learn.algorithms import ALGORITHMS
-from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.learner import gradient_step
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.muon import orthogonal
 from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.steps import gradient_step
 from lang_agent.models import attention
-from lang_agent.models.decide import DecideConfig
 from lang_agent.models.fused_mlp import linear_gelu, works
 from lang_agent.models.precision import WORTH_IT, bf16_speed
 from lang_agent.rollout import play
@@ -134,13 +132,11 @@ def whole(policy: LanguagePolicy, name: str, envs: int, length: int, budget: flo
         return work
 
     def learn(precision: str) -> Callable[[], object]:
-        optimizer = Optimizer(policy, "muon", 1e-9, 0.0)
+        learner = Learner(policy, optimizer=Optimizer(policy, "muon", 1e-9, 0.0))
 
         def work() -> None:
             policy.set_precision(precision)
-            gradient_step(
-                policy, optimizer, ALGORITHMS["ppo"], samples, LearnConfig(), DecideConfig()
-            )
+            gradient_step(learner, samples)
 
         return work
 

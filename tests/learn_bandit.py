@@ -8,10 +8,11 @@ import torch
 from conftest import make_bandit
 
 from lang_agent import LanguagePolicy, PolicyAgent
-from lang_agent.learn.algorithms import ALGORITHMS, LearnState, settle
+from lang_agent.learn.algorithm import LearnState
+from lang_agent.learn.algorithms import ALGORITHMS, settle
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages
-from lang_agent.learn.learner import update
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.models.decide import DecideConfig
 from lang_agent.rollout import play
@@ -40,8 +41,8 @@ def learn(policy, episodes, state=None, reference=None, decide=DecideConfig(), *
     if "minibatch_decisions" in row.uses:
         options = {"minibatch_decisions": 16, **options}
     config = LearnConfig(**options)
-    generator = torch.Generator().manual_seed(0)
-    return update(policy, optimizer, episodes, config, decide, generator, state, reference)
+    learner = Learner(policy, config, decide, optimizer=optimizer, state=state, reference=reference)
+    return learner.update(episodes)
 
 
 def assess_samples(policy, episodes, reference=None, state=None, **options):

@@ -7,7 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from lang_agent.learn import losses
-from lang_agent.learn.algorithms import ALGORITHMS, Algorithm, _gae, settle
+from lang_agent.learn.algorithm import Algorithm
+from lang_agent.learn.algorithms import ALGORITHMS, _gae, settle
 from lang_agent.learn.config import LearnConfig
 
 TESTS = Path(__file__).parent

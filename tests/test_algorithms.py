@@ -40,7 +40,8 @@ from lang_agent.learn.advantages import (
     standardise,
     token_gae,
 )
-from lang_agent.learn.algorithms import ALGORITHMS, LearnState, at_progress, settle
+from lang_agent.learn.algorithm import LearnState
+from lang_agent.learn.algorithms import ALGORITHMS, at_progress, settle
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages, flat_groups
 from lang_agent.learn.objective import total_loss

@@ -71,18 +71,17 @@ def test_a_run_on_the_device_learns_saves_and_resumes(tmp_path, precision):
 
 
 def test_the_bandit_is_learned_on_the_device():
-    from lang_agent.learn.learner import update
+    from lang_agent.learn.learner import Learner
     from lang_agent.learn.optimizer import Optimizer
 
     envs = [make_bandit(prompt="minimal") for _ in range(16)]
     texts = [env.reset(seed=seed)[0] for seed, env in enumerate(envs)]
     policy = LanguagePolicy.from_scratch("nano", seed=1, texts=texts).to(torch.device("cuda"))
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
-    generator = torch.Generator().manual_seed(0)
-    config = LearnConfig(minibatch_decisions=64)
+    learner = Learner(policy, LearnConfig(minibatch_decisions=64), optimizer=optimizer)
     for round_ in range(30):
         agent = PolicyAgent(policy, 16)
         episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
-        update(policy, optimizer, episodes, config, DecideConfig(), generator)
+        learner.update(episodes)
     (row,) = evaluate(PolicyAgent(policy, 16, DecideConfig(temperature=0)), envs, 100)
     assert row.success > 0.95

@@ -17,7 +17,7 @@ from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, evaluate, pl
 from lang_agent.agents.policy_agent import _answer
 from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.learner import update
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.objective import decision_log_probs
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import collate
@@ -149,7 +149,7 @@ def test_a_choice_weighs_the_same_however_many_tokens_are_forced(gpt2):
         episode = Episode(0, 0, [step], terminated=True)
         config = LearnConfig("imitation", entropy_coef=0.0, value_coef=0.0)
         optimizer = Optimizer(gpt2, "adamw", 1e-30, 0.0)
-        metrics = update(gpt2, optimizer, [episode], config, decide, torch.Generator())
+        metrics = Learner(gpt2, config, decide, optimizer=optimizer).update([episode])
         exact = gpt2.action_log_probs([seen.prompt], phrases, rule="constrained")[0, 1].item()
         losses.append(metrics["policy_loss"] / -exact)
     assert losses == pytest.approx([1, 1], abs=1e-4)
@@ -182,12 +182,12 @@ def test_every_way_to_decide_learns_the_bandit(way):
         warm_up(policy, [f"{text} {name}\n" for text in sorted(shown) for name in BANDIT.actions])
     decide = DecideConfig(way, max_new_tokens=12) if way == GENERATE else DecideConfig(way)
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
-    generator = torch.Generator().manual_seed(0)
+    learner = Learner(policy, config, decide, optimizer=optimizer)
     successes = []
     for round_ in range(60):  # writing takes ten to twenty
         agent = PolicyAgent(policy, 16, decide)
         episodes = list(play(agent, envs, range(64 * round_, 64 * round_ + 64)))
-        update(policy, optimizer, episodes, config, decide, generator)
+        learner.update(episodes)
         successes.append(sum(episode.success for episode in episodes))
         if successes[-1] >= 60:
             break

@@ -19,13 +19,14 @@ from lang_agent.agents.scripted import RandomAgent
 from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError
 from lang_agent.language_env import Achieved
-from lang_agent.learn import hindsight, learner
+from lang_agent.learn import hindsight
 from lang_agent.learn.algorithms import ALGORITHMS
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.learner import gradient_step, update
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.objective import hindsight_loss
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import collate, to_samples
+from lang_agent.learn.steps import gradient_step
 from lang_agent.models.decide import DecideConfig
 from lang_agent.rollout import play
 from lang_agent.text_env.config import TextConfig
@@ -204,7 +205,7 @@ def test_what_is_told_is_scaled_clipped_and_discounted_from_where_it_was_fulfill
         ):
             (told,) = [
                 sample.returns
-                for sample in [merged(learner._told(policy, [story], PAID, DecideConfig()))]
+                for sample in [merged(Learner(policy, PAID).relabelled_samples([story]))]
             ]
             count = len(told)
             ends = {2.5 * 0.9**3: 2, 2.5: 5}
@@ -233,10 +234,8 @@ def test_the_gain_is_in_the_units_of_the_critic(policy, scale):
     story, played = (Episode(0, 0, [Step(seen, d, 1.0, {})], terminated=True) for d in (told, own))
     for clip, gain in ((None, 0.5 * scale), (0.75 * scale, 0.25 * scale)):
         config = LearnConfig(reward_scale=scale, reward_clip=clip, epochs=1)
-        optimizer, generator = Optimizer(policy, "adamw", 1e-12, 0.0), torch.Generator()
-        metrics = update(
-            policy, optimizer, [played], config, DecideConfig(), generator, retold=[story]
-        )
+        learner = Learner(policy, config, optimizer=Optimizer(policy, "adamw", 1e-12, 0.0))
+        metrics = learner.update([played], [story])
         assert metrics["hindsight_gain"] == pytest.approx(gain, rel=1e-4)
 
 
@@ -262,7 +261,7 @@ def test_a_told_decision_weighs_as_one_of_the_minibatch(policy, count):
             found.extend(p.grad.clone() for p in policy.model.parameters())
 
     look = Looking(policy, "adamw", 1e-3, 0.0)
-    gradient_step(policy, look, ALGORITHMS["reinforce"], own, config, DecideConfig(), told)
+    gradient_step(Learner(policy, config, optimizer=look), own, told)
     policy.zero_grad(set_to_none=True)
     for ours, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours, theirs * (-1 + 0.5 * count / 8), atol=1e-5, rtol=1e-3)
@@ -280,8 +279,8 @@ def test_hindsight_teaches_where_no_group_differs(policy):
     before = policy.action_log_probs([seen.prompt], seen.actions)[0, 1].item()
     for drop in (False, True):
         config = LearnConfig("grpo", drop_flat_groups=drop, entropy_coef=0.0)
-        optimizer, generator = Optimizer(policy, "adamw", 1e-3, 0.0), torch.Generator()
-        update(policy, optimizer, played, config, DecideConfig(), generator, retold=[story])
+        learner = Learner(policy, config, optimizer=Optimizer(policy, "adamw", 1e-3, 0.0))
+        learner.update(played, [story])
         after = policy.action_log_probs([seen.prompt], seen.actions)[0, 1].item()
         assert after > before
         before = after
@@ -298,7 +297,7 @@ def test_hindsight_loss_by_hand(policy):
 
     list(play(PolicyAgent(policy, 1), [env], range(2), on_end=on_end))
     story = max(told, key=lambda story: len(story.steps))
-    samples = learner._told(policy, [story], PAID, DecideConfig())
+    samples = Learner(policy, PAID).relabelled_samples([story])
     returns = [r for sample in samples for (r,) in sample.returns]
     assert returns[-1] in (pytest.approx(2.5), pytest.approx(3 * story.steps[-1].reward))
     assert returns == pytest.approx([returns[-1] * 0.9**n for n in range(len(returns))][::-1])
@@ -314,7 +313,9 @@ def test_hindsight_loss_by_hand(policy):
         with torch.no_grad():
             bias.copy_(before + offset)
             values = policy.values(policy.hidden_states(batch.layout), batch.layout)
-            loss, measured = hindsight_loss(policy, batch, config=config, decide=DecideConfig())
+            loss, measured = hindsight_loss(
+                policy, ALGORITHMS[config.algorithm], batch, config=config, decide=DecideConfig()
+            )
             bias.copy_(before)
         gain = torch.tensor(returns)
         if config.algorithm == "ppo":

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from conftest import BANDIT, Bandit, make_bandit
 from lang_agent.envs import wordings
 
@@ -23,7 +22,7 @@ from lang_agent.learn.demonstrations import (
     read_demonstrations,
     write_demonstrations,
 )
-from lang_agent.learn.learner import update
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import to_samples
 from lang_agent.models.decide import DecideConfig
@@ -229,9 +228,8 @@ def test_the_dagger_agent_labels_its_own_states_and_learns_from_them(rule, right
     names = ("left", "right") if rule == "constrained" else ()
     policy = LanguagePolicy.from_scratch("nano", seed=0, texts=texts, names=names)
     decide = DecideConfig(decide=rule)
-    generator = torch.Generator().manual_seed(0)
     config = LearnConfig(algorithm="imitation", epochs=2, minibatch_decisions=64, target_kl=None)
-    optimizer = Optimizer(policy, "muon", 2e-3, 0.0)
+    learner = Learner(policy, config, decide, optimizer=Optimizer(policy, "muon", 2e-3, 0.0))
     for share in (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0):
         agent = DAggerAgent(policy, 16, decide, expert_share=share, noise=0.2)
         episodes = list(play(agent, envs, range(64)))
@@ -242,7 +240,7 @@ def test_the_dagger_agent_labels_its_own_states_and_learns_from_them(rule, right
         nothing = [[[0.0]]] * len(episodes)
         for sample in to_samples(policy, episodes, nothing, nothing, rule, imitate=True):
             assert [len(log_probs) for log_probs in sample.log_probs] == [1]  # left or right
-        metrics = update(policy, optimizer, episodes, config, decide, generator)
+        metrics = learner.update(episodes)
     assert "approx_kl" not in metrics
     assert metrics["policy_loss"] < 0.1
     assert np.mean([episode.total_reward for episode in episodes]) > 0.8  # a tenth goes astray

@@ -22,7 +22,7 @@ from learn_bandit import (
 )
 
 from lang_agent.learn.advantages import alike, leave_one_out, minus_group_mean, standardise
-from lang_agent.learn.algorithms import LearnState
+from lang_agent.learn.algorithm import LearnState
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.reference import Reference, adapted, read_reference
 from lang_agent.learn.sequences import to_samples

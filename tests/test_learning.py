@@ -13,10 +13,11 @@ from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.evaluation.evaluate import evaluate
 from lang_agent.learn import losses
 from lang_agent.learn.advantages import gae, returns_to_go, standardise
-from lang_agent.learn.algorithms import ALGORITHMS, LearnState, settle
+from lang_agent.learn.algorithm import LearnState
+from lang_agent.learn.algorithms import ALGORITHMS, settle
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages
-from lang_agent.learn.learner import update
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.objective import decision_log_probs, total_loss
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import by_length, collate, minibatches, to_samples
@@ -214,13 +215,13 @@ def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt, seed):
     minibatches = {} if ALGORITHMS[algorithm].one_epoch else {"minibatch_decisions": 64}
     config = LearnConfig(algorithm=algorithm, **minibatches)
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
-    generator, state = torch.Generator().manual_seed(seed), LearnState()
+    learner = Learner(policy, config, optimizer=optimizer, seed=seed)
     size = settle(config).group_size
     for round_ in range(30):
         agent = PolicyAgent(policy, 16)
         seeds = range(64 * round_, 64 * round_ + 64 // size)
         episodes = list(play(agent, envs, seeds, group_size=size))
-        update(policy, optimizer, episodes, config, DecideConfig(), generator, state)
+        learner.update(episodes)
         if sum(episode.success for episode in episodes) == 64:
             break
     (row,) = evaluate(PolicyAgent(policy, 16, DecideConfig(temperature=0)), envs, 100)
@@ -248,7 +249,7 @@ def test_a_loss_without_a_ratio_makes_one_step_a_rollout_on_all_of_its_decisions
     loss, _ = total_loss(policy, row, collate(samples, policy.device), config, DecideConfig())
     gradient = torch.autograd.grad(loss / 300, list(policy.parameters()), allow_unused=True)
     wanted = [part for part in gradient if part is not None]
-    told = update(policy, optimizer, episodes, config, DecideConfig(), torch.Generator())
+    told = Learner(policy, config, optimizer=optimizer).update(episodes)
     (found,) = taken
     length = min(1.0, 0.5 / torch.cat([part.flatten() for part in wanted]).norm().item())
     for one, other in zip(found, wanted, strict=True):

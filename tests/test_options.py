@@ -17,9 +17,9 @@ from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.cli.imitation import IMITATE
 from lang_agent.config import load_config, save_config
 from lang_agent.episode import Episode
-from lang_agent.learn.algorithms import ALGORITHMS, NEEDS, LearnState, settle
+from lang_agent.learn.algorithms import ALGORITHMS, NEEDS, settle
 from lang_agent.learn.config import ImitationConfig, LearnConfig
-from lang_agent.learn.learner import update
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.reference import Reference
 from lang_agent.models.decide import DecideConfig
@@ -113,12 +113,10 @@ def learned(episodes: list[Episode], written: bool, **options: Any) -> torch.Ten
             other.model.transformer.ln_f.weight.mul_(0.5)
         reference = Reference(other)
     optimizer = Optimizer(policy, config.optimizer, config.learning_rate, config.weight_decay)
-    generator, state = torch.Generator().manual_seed(0), LearnState()
     decide = WRITE if written else DecideConfig()
+    learner = Learner(policy, config, decide, optimizer=optimizer, reference=reference)
     for _ in range(2):
-        update(
-            policy, optimizer, copy.deepcopy(episodes), config, decide, generator, state, reference
-        )
+        learner.update(copy.deepcopy(episodes))
     return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
 
 

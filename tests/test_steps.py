@@ -11,13 +11,13 @@ from learn_bandit import learn, new_policy, parameters, rollout
 
 from lang_agent import LangAgentError, PolicyAgent
 from lang_agent.episode import Episode, Step, TextObservation
-from lang_agent.learn import learner
-from lang_agent.learn.algorithms import LearnState
+from lang_agent.learn import steps
+from lang_agent.learn.algorithm import LearnState
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.learner import MAX_SKIPPED, update
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.reference import Reference
-from lang_agent.models.decide import DecideConfig
+from lang_agent.learn.steps import MAX_SKIPPED
 
 
 @pytest.fixture
@@ -81,10 +81,9 @@ def test_the_policy_stays_where_target_kl_was_passed(policy):
             taken.append(parameters(policy).clone())
 
     config = LearnConfig(minibatch_decisions=16, learning_rate=1e-2, target_kl=1e9)
-    optimizer, generator = Recording(policy, "adamw", 1e-2, 0.0), torch.Generator().manual_seed(0)
     start = copy.deepcopy(policy.state_dict())
     measured = []
-    step = learner.gradient_step
+    step = steps.gradient_step
     for bound in (1e9, None):
         policy.load_state_dict(start)
         taken.clear()
@@ -98,10 +97,9 @@ def test_the_policy_stays_where_target_kl_was_passed(policy):
             return found
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(learner, "gradient_step", watch)
+            patch.setattr(steps, "gradient_step", watch)
             optimizer = Recording(policy, "adamw", 1e-2, 0.0)
-            generator.manual_seed(0)
-            metrics = update(policy, optimizer, episodes, config, DecideConfig(), generator)
+            metrics = Learner(policy, config, optimizer=optimizer).update(episodes)
     assert len(taken) == 2
     assert torch.equal(parameters(policy), taken[-1])
     assert (metrics["stopped"], metrics["epochs"]) == (1, 1)

@@ -20,12 +20,11 @@ from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import RandomAgent
 from lang_agent.cli.baselines import EachPhraseAgent, as_published, score_cached, score_each
 from lang_agent.episode import Agent, Decision, Episode, TextObservation
-from lang_agent.learn.algorithms import ALGORITHMS
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.learner import gradient_step, update
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import Sample, to_samples
-from lang_agent.models.decide import DecideConfig
+from lang_agent.learn.steps import gradient_step
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.precision import matmul_rate
 from lang_agent.models.tokenizer import default_texts
@@ -201,11 +200,11 @@ def _record(policy: LanguagePolicy, prompt: str, envs: int, length: int) -> list
 
 def _learning_rate(policy: LanguagePolicy, samples: list[Sample]) -> float:
     """Decisions a second of one epoch in one minibatch, optimizer step included."""
-    optimizer = Optimizer(policy, "adamw", 1e-4, 0.0)
+    learner = Learner(policy, optimizer=Optimizer(policy, "adamw", 1e-4, 0.0))
     decisions = sum(len(sample.columns) for sample in samples)
 
     def epoch() -> None:
-        gradient_step(policy, optimizer, ALGORITHMS["ppo"], samples, LearnConfig(), DecideConfig())
+        gradient_step(learner, samples)
 
     return decisions / _seconds(epoch, 1, warm=False)
 
@@ -230,11 +229,10 @@ def _end_to_end(
             policy.model = as_published(policy)
             agent = EachPhraseAgent(policy, policy.model)
         optimizer = Optimizer(policy, "adamw", 1e-4, 0.0)
-        generator = torch.Generator().manual_seed(0)
-        config = LearnConfig(target_kl=None)
+        learner = Learner(policy, LearnConfig(target_kl=None), optimizer=optimizer)
         started = time.perf_counter()
         episodes, _ = _play(agent, prompt, envs, length)
-        update(policy, optimizer, episodes, config, DecideConfig(), generator)
+        learner.update(episodes)
         taken = sum(len(episode.steps) for episode in episodes)
         rates.append(taken / (time.perf_counter() - started))
     yield "ppo.nano.over_window", rates[0] / rates[1]

@@ -6,58 +6,19 @@ table, with the tests that hold it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.learn import advantages, losses
+from lang_agent.learn.algorithm import Algorithm, Credit, LearnState
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.sequences import Batch
+from lang_agent.learn.steps import natural_step
 from lang_agent.ranges import refuse_unused
-
-
-@dataclass
-class LearnState:
-    """What learning remembers from update to update, beside the optimizer."""
-
-    moving_return: float | None = None
-    """The moving baseline of REINFORCE."""
-    kl_coef: float | None = None
-    """The adaptive KL coefficient, once it has moved."""
-    skipped: int = 0
-    """Gradient steps skipped in a row, because something was not finite."""
-
-
-Credit = tuple[list[list[float]], list[list[float]]]
-"""Per episode and decision: (advantages, the returns that a critic learns)."""
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """What tells one policy-gradient method from another."""
-
-    credit: Callable[[Sequence[Episode], list[list[float]], LearnConfig, LearnState], Credit]
-    """(episodes, their rewards, config, state) -> advantages and returns; changes nothing but
-    ``state``, since with a KL penalty in the reward it is asked without and with it"""
-    policy_loss: Callable[[Tensor, Batch, LearnConfig], Tensor]
-    """(new log-probabilities (D, L), batch, config) -> (D, L) losses"""
-    critic: bool = False
-    one_epoch: bool = False
-    """True where the loss is right only for the policy that acted: a rollout then makes one
-    gradient step, on all of its decisions together."""
-    normalise: str = "batch"
-    """How advantages are scaled unless told otherwise."""
-    grouped: bool = False
-    """Compares episodes of one seed."""
-    trust_region: bool = False
-    """Steps by conjugate gradients within a bound on the KL divergence."""
-    imitates: bool = False
-    """Learns what the expert chose, whoever acted."""
-    uses: Set[str] = frozenset()
-    """Which of the options that not all algorithms share it reads; others are refused."""
 
 
 def _gae(
@@ -242,6 +203,7 @@ TRPO = Algorithm(
     _surrogate,
     critic=True,
     trust_region=True,
+    step=natural_step,
     uses=_ADVANTAGES | _GAE | _EPOCHS | {"target_kl", "fisher_fraction"},
 )
 """TRPO (Schulman et al. 2015, arXiv 1502.05477, eq. 14, app. C; with GAE, arXiv 1506.02438):
@@ -280,7 +242,7 @@ ALGORITHMS = {
 
 def uses_critic(config: LearnConfig) -> bool:
     """Whether a value head is learned."""
-    return ALGORITHMS[config.algorithm].critic or config.baseline == "value"
+    return ALGORITHMS[config.algorithm].learns_values(config)
 
 
 NEEDS: dict[str, tuple[str, Callable[[LearnConfig], bool]]] = {

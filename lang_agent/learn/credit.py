@@ -9,7 +9,8 @@ from typing import Any
 
 from lang_agent.episode import Episode, Step
 from lang_agent.learn import advantages
-from lang_agent.learn.algorithms import Algorithm, LearnState, discounted, uses_critic
+from lang_agent.learn.algorithm import Algorithm, LearnState
+from lang_agent.learn.algorithms import discounted
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.reference import Reference, read_reference, read_token_values
 from lang_agent.learn.sequences import Sample, by_step, to_samples
@@ -55,7 +56,7 @@ def compute_advantages(
         given = _each(_added, given, penalties)
         whole, targets = _credit(algorithm, episodes, paid, given, token_values, config, state)
         scaled = _each(_added, scaled, _each(_less, whole, own))
-    if uses_critic(config):
+    if algorithm.learns_values(config):
         values = [step.trace.value for episode in episodes for step in episode.steps]
         metrics["explained_variance"] = advantages.explained_variance(values, [*chain(*targets)])
     returns = [[[target] for target in e] for e in targets]

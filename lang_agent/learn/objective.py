@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lang_agent.learn import losses
-from lang_agent.learn.algorithms import Algorithm, uses_critic
+from lang_agent.learn.algorithm import Algorithm
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.sequences import Batch
 from lang_agent.models.decide import DecideConfig
@@ -33,7 +33,7 @@ def total_loss(
     """
     states = policy.hidden_states(batch.layout)
     loss, metrics = policy_part(policy, algorithm, states, batch, config, decide, token_weight)
-    if uses_critic(config):
+    if algorithm.learns_values(config):
         weight = token_weights(batch.mask, config, decide, token_weight)
         value_loss = critic_part(policy, states, batch, weight)
         loss = loss + config.value_coef * value_loss
@@ -61,7 +61,12 @@ def token_weights(
 
 
 def hindsight_loss(
-    policy: LanguagePolicy, batch: Batch, *, config: LearnConfig, decide: DecideConfig
+    policy: LanguagePolicy,
+    algorithm: Algorithm,
+    batch: Batch,
+    *,
+    config: LearnConfig,
+    decide: DecideConfig,
 ) -> tuple[Tensor, Measured]:
     """The loss of decisions told in hindsight, and what is watched, summed over a batch.
 
@@ -75,7 +80,7 @@ def hindsight_loss(
     states = policy.hidden_states(batch.layout)
     log_probs, _ = decision_log_probs(policy, states, batch, decide, learn_entropy=False)
     gain = batch.returns[:, 0]
-    if uses_critic(config):
+    if algorithm.learns_values(config):
         gain = (gain - policy.values(states, batch.layout).detach()).clamp(min=0)
     told = -(log_probs * batch.mask).sum(1)
     loss = (told * gain).sum()

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lang_agent.errors import LangAgentError
 from lang_agent.learn import losses
-from lang_agent.learn.algorithms import Algorithm
+from lang_agent.learn.algorithm import Algorithm
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.objective import decision_log_probs, policy_part
 from lang_agent.learn.sequences import (

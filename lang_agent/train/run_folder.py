@@ -32,7 +32,7 @@ from lang_agent.files import (
     write_whole,
     writing,
 )
-from lang_agent.learn.algorithms import LearnState
+from lang_agent.learn.algorithm import LearnState
 from lang_agent.models.store import FOLDER, list_checkpoints, read_record
 from lang_agent.train.alarms import Watch
 from lang_agent.train.config import TrainConfig

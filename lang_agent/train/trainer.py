@@ -20,9 +20,8 @@ from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate
 from lang_agent.files import set_aside, tell
 from lang_agent.language_env import language_env
-from lang_agent.learn.algorithms import ALGORITHMS, at_progress, settle
-from lang_agent.learn.learner import update
-from lang_agent.learn.optimizer import Optimizer
+from lang_agent.learn.algorithms import ALGORITHMS, settle
+from lang_agent.learn.learner import Learner
 from lang_agent.learn.reference import Reference
 from lang_agent.models.gpt2 import SIZES
 from lang_agent.models.lora import has_lora
@@ -30,7 +29,6 @@ from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import refuse_damaged
 from lang_agent.models.store import load_policy, save_whole
 from lang_agent.models.threads import use_threads
-from lang_agent.seeding import derive
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.train.alarms import alarms
 from lang_agent.train.checkpoint import restore, save_checkpoint, usable_checkpoint
@@ -91,16 +89,21 @@ class Trainer:
         use_threads(config.threads, self.policy, device)
         self._set_precision()
         learn = self.learn
-        assert learn.learning_rate is not None  # settled
-        self.optimizer = Optimizer(
-            self.policy, learn.optimizer, learn.learning_rate, learn.weight_decay
-        )
         self.collector = make_collector(config, learn, self.policy, self.envs)
         self.weights = list(language_env(self.envs[0]).weights)
         self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
         self.stop = False  # set it to end the run after the update under way
+        self.learner = Learner(
+            self.policy,
+            learn,
+            config.decide,
+            reference=self.reference,
+            state=self.progress.learning,
+            updates=self.progress.updates,
+            seed=config.seed,
+        )
         if checkpoint is not None:
-            restore(checkpoint, self.optimizer)
+            restore(checkpoint, self.learner.optimizer)
         self.saved = checkpoint or self.save()
         """The newest checkpoint."""
 
@@ -155,34 +158,20 @@ class Trainer:
         """Write a checkpoint of the last whole update."""
         with self.lock:
             record = {"config": as_data(self.config), "progress": asdict(self.progress)}
-            self.saved = save_checkpoint(self.folder, self.policy, self.optimizer, record)
+            self.saved = save_checkpoint(self.folder, self.policy, self.learner.optimizer, record)
         return self.saved
 
     def _iterate(self) -> dict[str, Any]:
         """One rollout and the update from it."""
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
-        learn = at_progress(self.learn, done)
-        assert learn.learning_rate is not None  # settled
-        rate = learn.learning_rate * (1 - (1 - learn.lr_final) * done)
-        self.optimizer.set_rate(rate)
         started = time.perf_counter()
         errors = EnvErrors(config.on_env_error)
         rollout = self._collected(done, errors)
         episodes = rollout.episodes
         acted = time.perf_counter()
         judged = [episode for episode in episodes if episode.judged]
-        learned = update(
-            self.policy,
-            self.optimizer,
-            judged,
-            learn,
-            config.decide,
-            torch.Generator().manual_seed(derive(config.seed, "minibatches", progress.updates)),
-            progress.learning,
-            self.reference,
-            rollout.relabelled,
-        )
+        learned = self.learner.update(judged, rollout.relabelled, done=done)
         seconds = time.perf_counter() - started
         steps = sum(len(episode.steps) for episode in episodes)
         recent = deque(progress.recent, maxlen=RECENT)
@@ -196,7 +185,7 @@ class Trainer:
             updates=progress.updates + 1,
             seconds=progress.seconds + seconds,
             recent=list(recent),
-            learning=progress.learning,
+            learning=self.learner.state,
             watch=progress.watch,
             precision=progress.precision,
         )
@@ -211,7 +200,7 @@ class Trainer:
             "return": sum(item[1] for item in recent) / len(recent),
             "episode_length": steps / len(episodes),
             "invalid_rate": sum(episode.invalid_actions for episode in episodes) / steps,
-            "learning_rate": rate,
+            "learning_rate": self.learner.learning_rate(done),
             **learned,
             **reward_parts(episodes),
         }
