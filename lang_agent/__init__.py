@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lang_agent.agents.policy_agent import PolicyAgent
-    from lang_agent.episode import Episode
+    from lang_agent.agents.recorder import Recorder
+    from lang_agent.episode import Agent, Decision, Episode, TextObservation
     from lang_agent.errors import LangAgentError
     from lang_agent.evaluation.evaluate import evaluate
-    from lang_agent.language_env import Achieved
+    from lang_agent.language_env import Achieved, LanguageEnv
     from lang_agent.learn.config import LearnConfig
+    from lang_agent.learn.learner import Learner
+    from lang_agent.learn.optimizer import Optimizer
+    from lang_agent.models.decide import DecideConfig
     from lang_agent.models.policy import LanguagePolicy
     from lang_agent.rollout import play
     from lang_agent.text_env.action_parser import ParsedAction, parse_action
@@ -32,32 +36,48 @@ __version__ = "0.2.0.dev0"
 
 _HOMES = {
     "Achieved": "language_env",
+    "Agent": "episode",
+    "DecideConfig": "models.decide",
+    "Decision": "episode",
     "Episode": "episode",
     "LangAgentError": "errors",
+    "LanguageEnv": "language_env",
     "LanguagePolicy": "models.policy",
     "LearnConfig": "learn.config",
+    "Learner": "learn.learner",
+    "Optimizer": "learn.optimizer",
     "ParsedAction": "text_env.action_parser",
     "PolicyAgent": "agents.policy_agent",
+    "Recorder": "agents.recorder",
     "TextConfig": "text_env.config",
     "TextEnv": "text_env.env",
+    "TextObservation": "episode",
     "TrainConfig": "train.config",
     "Trainer": "train.trainer",
     "World": "text_env.world",
-    "make": "text_env.registry",
     "evaluate": "evaluation.evaluate",
+    "make": "text_env.registry",
     "parse_action": "text_env.action_parser",
     "play": "rollout",
 }
 __all__ = [
     "Achieved",
+    "Agent",
+    "DecideConfig",
+    "Decision",
     "Episode",
     "LangAgentError",
+    "LanguageEnv",
     "LanguagePolicy",
     "LearnConfig",
+    "Learner",
+    "Optimizer",
     "ParsedAction",
     "PolicyAgent",
+    "Recorder",
     "TextConfig",
     "TextEnv",
+    "TextObservation",
     "TrainConfig",
     "Trainer",
     "World",

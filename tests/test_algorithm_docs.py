@@ -6,6 +6,10 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+import torch
+
+from lang_agent import LangAgentError, LanguagePolicy, Learner, PolicyAgent, Recorder
 from lang_agent.learn import losses
 from lang_agent.learn.algorithm import Algorithm
 from lang_agent.learn.algorithms import ALGORITHMS, _gae, settle
@@ -45,3 +49,58 @@ def test_the_algorithm_that_the_page_adds_works(monkeypatch):
     for name, row in added.items():
         monkeypatch.setitem(ALGORITHMS, name, row)
     assert settle(LearnConfig("sign", gae_lambda=0.5)).normalise == "batch"
+
+
+LOOPS = re.findall(r"```python\n(.*?)```", PAGE.partition("## A loop of your own")[2], re.DOTALL)[
+    :2
+]
+
+
+@pytest.mark.parametrize(("at", "most"), [(0, 20), (1, 15)])
+def test_a_loop_of_ones_own_is_short_needs_no_private_name_and_runs(at, most, capsys):
+    lines = [line for line in LOOPS[at].splitlines() if line.strip()]
+    assert len(lines) < most
+    assert not re.search(r"\._|\b_\w", LOOPS[at])
+    exec(compile(LOOPS[at], "docs/algorithms.md", "exec"), {})
+
+
+def test_the_agent_of_a_loop_of_ones_own_learns_what_it_is_rewarded_for():
+    colours = ["red", "green", "blue", "grey"]
+    texts = [f"Say {colour}.\nAction: {colour}" for colour in colours]
+    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=texts * 4)
+    config = LearnConfig(algorithm="reinforce", learning_rate=1e-3)
+    learner, agent = Learner(policy, config), Recorder(PolicyAgent(policy, slots=1), seed=3)
+    right = []
+    for _ in range(60):
+        for colour in colours * 4:
+            said = agent.act(f"Say {colour}.\nAction:", colours)
+            agent.reward(1.0 if said == colour else 0.0)
+            agent.end()
+        episodes = agent.take()
+        right.append(sum(episode.total_reward for episode in episodes))
+        learner.update(episodes)
+        if right[-1] == 16:
+            break
+    assert right[0] < 13
+    assert right[-1] == 16
+    assert agent.take() == []
+
+
+def test_an_episode_that_was_cut_off_has_the_critics_value_and_one_that_never_began_is_refused():
+    policy = LanguagePolicy.from_scratch("nano", seed=0)
+    with torch.no_grad():
+        policy.value_head.bias.fill_(0.25)
+    for critic, value in ((True, 0.25), (False, 0.0)):
+        agent = Recorder(PolicyAgent(policy, slots=1, critic=critic))
+        agent.act("Goal: a\nAction:", ["go", "stay"])
+        agent.reward(0.5)
+        agent.reward(0.25)
+        agent.end(cut_off_at="Goal: a\nAction: go\nAction:")
+        (episode,) = agent.take()
+        assert (episode.truncated, episode.terminated, episode.total_reward) == (True, False, 0.75)
+        assert episode.last_value == pytest.approx(value)
+    with pytest.raises(LangAgentError, match="call act"):
+        agent.reward(1.0)
+    agent.act("Goal: a\nAction:", ["go", "stay"])
+    with pytest.raises(LangAgentError, match="no finite number"):
+        agent.reward(float("nan"))
