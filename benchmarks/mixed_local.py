@@ -1,6 +1,6 @@
 """How well a policy plays MixedLocal, in its own words and in others: the table of docs/results.md.
 
-    python benchmarks/mixed_local.py --policy nano --episodes 1000 --json nano.json
+    python benchmarks/mixed_local.py --policy babyai --episodes 1000 --json babyai.json
 
 The rows are those of BALROG (Paglieri et al. 2024: no distractors, a task each) and of GLAM (Carta
 et al. 2023: eight distractors, sampled actions). Seeds are evaluation's: training never sees them.
@@ -47,7 +47,7 @@ ROWS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--policy", default="nano")
+    parser.add_argument("--policy", default="babyai")
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))

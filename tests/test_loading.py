@@ -192,7 +192,7 @@ def test_what_looks_like_a_path_is_never_asked_for(name, tmp_path, monkeypatch):
         assert "Did you mean 'runs/type'?" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["nanno", "owner/model"])
+@pytest.mark.parametrize("name", ["babayi", "owner/model"])
 def test_without_a_network_the_hub_is_given_up_at_once(name, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("no route")
@@ -205,8 +205,8 @@ def test_without_a_network_the_hub_is_given_up_at_once(name, tmp_path, monkeypat
     with pytest.raises(LangAgentError, match="hub cannot be reached") as caught:
         load_policy(name)
     assert time.perf_counter() - started < 5
-    if name == "nanno":
-        assert "Did you mean 'nano'" in str(caught.value)
+    if name == "babayi":
+        assert "Did you mean 'babyai'" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "HuggingFaceTB/SmolLM2-360M", "a.b/c_d"])

@@ -146,8 +146,8 @@ def test_seeds_of_evaluation_are_never_recorded(tmp_path):
     assert names(tmp_path) == []
     assert write_demonstrations(tmp_path / "d.jsonl", ROOM, episodes[:1]) == 1
     for arguments in (
-        ["play", ROOM, "--agent", "bot", "--seed", str(EVALUATION_SEED), "--record"],
-        ["play", ROOM, "--agent", "bot", "--seed", str(EVALUATION_SEED - 1), "--episodes", "2",
+        ["play", ROOM, "--agent", "expert", "--seed", str(EVALUATION_SEED), "--record"],
+        ["play", ROOM, "--agent", "expert", "--seed", str(EVALUATION_SEED - 1), "--episodes", "2",
          "--record"],
         ["demos", ROOM, "--seed", str(EVALUATION_SEED - 5), "--episodes", "6", "--out"],
     ):  # fmt: skip
@@ -236,8 +236,8 @@ def test_outputs_of_a_killed_command_never_look_whole(runs, tmp_path, at):
     "arguments",
     [
         ["evaluate", ROOM, "--episodes", "1000000", "--json"],
-        ["play", ROOM, "--agent", "bot", "--episodes", "1000000", "--record"],
-        ["play", ROOM, "--agent", "bot", "--gif"],
+        ["play", ROOM, "--agent", "expert", "--episodes", "1000000", "--record"],
+        ["play", ROOM, "--agent", "expert", "--gif"],
         ["demos", ROOM, "--episodes", "1000000", "--out"],
         ["bench", "--json"],
     ],

@@ -401,7 +401,7 @@ def test_attention_in_bf16_rounds_no_scores(width):
 
 def test_acting_and_learning_in_bf16_agree_on_the_shipped_policy():
     """The ratios of the first epoch are 1 but for rounding, in every decision."""
-    policy = LanguagePolicy.from_pretrained("nano", precision="bf16")
+    policy = LanguagePolicy.from_pretrained("babyai", precision="bf16")
     envs = [make("BabyAI-MixedLocal-v0", max_steps=20) for _ in range(8)]
     episodes = list(play(PolicyAgent(policy, 8), envs, range(16)))
     credit = [[[0.0]] * len(episode.steps) for episode in episodes]

@@ -13,7 +13,7 @@ from lang_agent.text_env.config import TextConfig
 
 
 def test_it_plays_what_it_was_made_for():
-    policy = LanguagePolicy.from_pretrained("nano")
+    policy = LanguagePolicy.from_pretrained("babyai")
     assert sum(parameter.numel() for parameter in policy.model.parameters()) <= 3_000_000
     for task in ("goto", "pickup", "putnext"):
         text = TextConfig(prompt="recap", env_args=(f"task={task}", "num_dists=0"))
@@ -23,17 +23,17 @@ def test_it_plays_what_it_was_made_for():
 
 
 def test_it_is_small_and_safe():
-    files = {file.name: file.stat().st_size for file in Path(SHIPPED["nano"]).iterdir()}
+    files = {file.name: file.stat().st_size for file in Path(SHIPPED["babyai"]).iterdir()}
     assert "model.safetensors" in files
     assert sum(files.values()) < 8e6
     assert all(name.endswith((".safetensors", ".json", ".yaml")) for name in files)
 
 
 def test_commands_know_it_by_name_and_speak_its_words(capsys):
-    run(["evaluate", "BabyAI-MixedLocal-v0", "--policy", "nano", "--episodes", "10",
+    run(["evaluate", "BabyAI-MixedLocal-v0", "--policy", "babyai", "--episodes", "10",
          "--env-args", "num_dists=0", "task=goto"])  # fmt: skip
     assert "1.000" in capsys.readouterr().out
-    run(["play", "BabyAI-MixedLocal-v0", "--agent", "nano", "--env-args", "num_dists=0",
+    run(["play", "BabyAI-MixedLocal-v0", "--agent", "babyai", "--env-args", "num_dists=0",
          "task=goto"])  # fmt: skip
     told = capsys.readouterr().out
     assert "\ngo to the" in told
@@ -41,7 +41,7 @@ def test_commands_know_it_by_name_and_speak_its_words(capsys):
 
 
 def test_it_can_be_gone_on_from(tmp_path):
-    run(["train", "--model", "trained:nano", "--env", "BabyAI-GoToLocal-v0", "--prompt", "recap",
+    run(["train", "--model", "babyai", "--env", "BabyAI-GoToLocal-v0", "--prompt", "recap",
          "--steps", "60", "--rollout-steps", "30", "--envs", "4", "--eval-episodes", "0",
          "--out", str(tmp_path / "run")])  # fmt: skip
     assert (tmp_path / "run/metrics.jsonl").stat().st_size > 0

@@ -69,7 +69,7 @@ def test_as_many_at_once_as_one_likes_play_the_same_episodes(policy, name):
 def test_two_hundred_episodes_of_the_shipped_policy_have_no_tie_that_rounding_breaks():
     """In float32 a batch of another size rounds otherwise, by some 1e-6 of a probability: a draw
     that falls between the two would be another action."""
-    shipped = LanguagePolicy.from_pretrained("nano")
+    shipped = LanguagePolicy.from_pretrained("babyai")
     found = [
         actions(
             play(

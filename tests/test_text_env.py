@@ -370,7 +370,7 @@ def iter_modules(path=None, prefix=''):
 pkgutil.iter_modules = iter_modules
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter('always')
-    import lang_agent
+    import lang_agent.envs
     print([str(w.message) for w in told if 'world file' in str(w.message)])
 lang_agent.make('BabyAI-GoToLocal-v0').reset(seed=0)
 """

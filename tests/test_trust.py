@@ -266,7 +266,7 @@ def test_what_the_package_offers_by_name_needs_no_trust(tmp_path):
 
 
 def test_the_shipped_policy_needs_no_trust(capsys):
-    cli.run(["prompt", "BabyAI-MixedLocal-v0", "--model", "trained:nano",
+    cli.run(["prompt", "BabyAI-MixedLocal-v0", "--model", "babyai",
              "--env-args", "wording=lang_agent.envs.wordings:varied"])  # fmt: skip
     assert "tokens of" in capsys.readouterr().out
 

@@ -41,7 +41,7 @@ assert "success" in lang_agent_command(
     "evaluate", "BabyAI-GoToRedBallNoDists-v0", "--policy", "run", "--episodes", "4"
 )
 assert "1.000" in lang_agent_command(
-    "evaluate", "BabyAI-MixedLocal-v0", "--policy", "nano", "--episodes", "6",
+    "evaluate", "BabyAI-MixedLocal-v0", "--policy", "babyai", "--episodes", "6",
     "--env-args", "task=goto", "num_dists=0",
 )  # fmt: skip
 print("The wheel works outside the checkout.")

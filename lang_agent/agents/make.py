@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
@@ -21,7 +23,7 @@ def make_agent(
     chat: bool | None = None,
     trust: bool = False,
 ) -> Agent:
-    """The agent called ``name``: random, bot, constant:<action>, or a policy's folder or id.
+    """The agent called ``name``: random, expert, constant:<action>, or a policy's folder or id.
 
     Args:
         slots: how many episodes it plays at once.
@@ -36,8 +38,10 @@ def make_agent(
     kind, _, value = name.partition(":")
     if name == "random":
         return RandomAgent()
-    if name == "bot":
+    if name == "expert":
         return ExpertAgent()
+    if name == "bot" and not os.path.isdir(name):
+        raise LangAgentError("The world's own expert is called 'expert', not 'bot'.")
     if kind == "constant":
         if not value:
             raise LangAgentError("The constant agent needs its action: constant:<action>.")

@@ -44,7 +44,7 @@ def demos(args: Demos) -> None:
         raise LangAgentError(f"'{file}' is there already: choose another --out.")
     refuse_evaluation_seeds(range(args.seed, args.seed + args.episodes))
     try_place(file)
-    if args.agent == "bot":
+    if args.agent == "expert":
         played: Iterator[Episode] = demonstrate(
             args.env,
             args.text,

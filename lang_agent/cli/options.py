@@ -26,8 +26,8 @@ class Evaluate:
     envs: tyro.conf.Positional[tuple[str, ...]] = ("BabyAI-GoToLocal-v0",)
     """Gymnasium ids; each is a row of the table."""
     policy: str = "random"
-    """random, bot, constant:<action>, nano (the one that ships), a run or model folder, or a hub
-    id."""
+    """random, expert, constant:<action>, babyai (the one that ships), a run or model folder, or a
+    hub id."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 200
     slots: Annotated[int, Range(1, 100_000)] = 16
@@ -58,8 +58,8 @@ class Play:
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
     agent: str = "human"
-    """human, random, bot, constant:<action>, nano (the one that ships), a run or model folder, or a
-    hub id."""
+    """human, random, expert, constant:<action>, babyai (the one that ships), a run or model folder,
+    or a hub id."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1
     decide: DecideConfig = field(default_factory=DecideConfig)
@@ -86,17 +86,17 @@ class Demos:
     """`demos`'s options."""
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
-    agent: str = "bot"
-    """bot, random, a run or model folder, or a hub id; `lang-agent play --record` takes a
+    agent: str = "expert"
+    """expert, random, a run or model folder, or a hub id; `lang-agent play --record` takes a
     person's."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1000
     noise: Annotated[float, Range(0, 1)] = 0.0
-    """The share of the bot's actions replaced by random ones; what it wanted is recorded too."""
+    """The share of the expert's actions replaced by random ones; what it wanted is recorded too."""
     seed: Seed = 0
     """Of the first episode; the others follow it."""
     workers: Annotated[int, Range(1, 1024)] = 1
-    """Processes in which the bot plays."""
+    """Processes in which the expert plays."""
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
@@ -113,8 +113,8 @@ class Demos:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.agent != "bot" and (self.noise or self.workers > 1):
-            raise LangAgentError("noise and workers are the bot's alone.")
+        if self.agent != "expert" and (self.noise or self.workers > 1):
+            raise LangAgentError("noise and workers are the expert's alone.")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from lang_agent.errors import LangAgentError
 
 SMOLLM2 = "smollm2"
-SHIPPED = {"nano": Path(__file__).parents[1] / "trained" / "nano"}
+SHIPPED = {"babyai": Path(__file__).parents[1] / "trained" / "babyai"}
 """Policies that come with the package, by name."""
 _ID = re.compile(r"[\w][\w.-]*(?:/[\w][\w.-]*)?", re.ASCII)
 LONGEST = 96  # characters of an id
@@ -23,9 +23,15 @@ PATIENCE = 3.0  # seconds for the hub to answer at all
 
 
 def shipped(name: str | Path) -> str | Path:
-    """The folder of a policy that comes with the package ("nano" or "trained:nano"), else ``name``
-    itself."""
-    return SHIPPED.get(str(name).removeprefix("trained:"), name)
+    """The folder of a policy that comes with the package ("babyai"), else ``name`` itself.
+
+    Raises :class:`LangAgentError` for what it was called before."""
+    if str(name) in ("nano", "trained:nano") and not os.path.isdir(name):
+        raise LangAgentError(
+            f"The policy that ships is called 'babyai', not {str(name)!r}: 'nano' is a size of a "
+            "model with random weights."
+        )
+    return SHIPPED.get(str(name), name)
 
 
 def can_ask_hub(name: str) -> bool:

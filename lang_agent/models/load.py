@@ -28,7 +28,7 @@ def load(
     path_or_id: str | Path, gguf_file: str | None = None, *, trust: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model and tokenizer from a directory, the hub, an installed package ("smollm2") or this
-    one ("nano").
+    one ("babyai").
 
     A directory with a LoRA adapter brings its base model. Weights are float32.
 

@@ -22,7 +22,8 @@ TEXT = [
     "lang_agent.rewards.statistics:length", "lang_agent:nothing", "lang_agent.envs.wordings:varied",
     ".a:b",
     "a..b:c", "-", "--", "-1", "nan", "None", "null", "true", "0", "*", "?", "a=b", "=", "[", "{",
-    "a: b", "&a", "*a", "!!python/object:os.system", "random", "bot", "nano", "generate", "sum",
+    "a: b", "&a", "*a", "!!python/object:os.system", "random", "expert", "babyai", "generate",
+    "sum",
     "noop", "transcript", "glam", "text", "fp32", "bf16", "auto", "cpu", "cuda", "foo",
 ]  # fmt: skip
 OUT = [
