@@ -37,7 +37,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     prompts = ("transcript", "minimal", "glam", "balrog")
-    plain = gymnasium.make(args.env)
+    worded = {name: lang_agent.make(args.env, prompt=name) for name in prompts}
+    plain = gymnasium.make(args.env)  # known to Gymnasium by now
     worded = {name: lang_agent.make(args.env, prompt=name) for name in prompts}
     ratios: dict[str, list[float]] = {name: [] for name in prompts}
     for _ in range(args.rounds):
