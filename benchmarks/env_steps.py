@@ -39,7 +39,6 @@ def main() -> None:
     prompts = ("transcript", "minimal", "glam", "balrog")
     worded = {name: lang_agent.make(args.env, prompt=name) for name in prompts}
     plain = gymnasium.make(args.env)  # known to Gymnasium by now
-    worded = {name: lang_agent.make(args.env, prompt=name) for name in prompts}
     ratios: dict[str, list[float]] = {name: [] for name in prompts}
     for _ in range(args.rounds):
         base = rate(plain, (0, 1, 2), args.steps)

@@ -32,8 +32,8 @@ from lang_agent.text_env.world import IN_WORDS, World
 
 from .minigrid_bot import expert
 from .minigrid_bounds import bound_drawing, check_numbers
+from .minigrid_goals import goal_detector
 from .minigrid_view import use_fast_view
-from .minigrid_witness import witness
 
 PHRASES = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
 DONE = 6  # the seventh action of minigrid: nothing happens, except where a level waits for it
@@ -309,7 +309,7 @@ def make_world(env: gymnasium.Env) -> World:
         renderers=RENDERERS,
         noop=noop,
         expert=expert,
-        witness=witness if babyai else None,
+        goal_detector=goal_detector if babyai else None,
     )
 
 

@@ -33,11 +33,11 @@ from minigrid.envs.babyai.core.verifier import (
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.language_env import Achieved
 from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
-from lang_agent.text_env.world import Witness
+from lang_agent.text_env.world import GoalDetector
 
 from .minigrid import make_world, text_env
 from .minigrid_bounds import check_numbers
-from .minigrid_witness import witness
+from .minigrid_goals import goal_detector
 
 TASKS = ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")
 NEW_COMPOSITION = "pick_up_seq_pick_up"  # never trained on: the test split alone has it
@@ -227,16 +227,16 @@ def make(**kwargs: Any) -> TextEnv:
     options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
     check_numbers(MixedLocal, kwargs)
     level = MixedLocal(**kwargs)
-    world = replace(make_world(level), witness=partial(_witness_of, level))
+    world = replace(make_world(level), goal_detector=partial(_detector_of, level))
     return text_env(level, options, world)
 
 
-def _witness_of(level: MixedLocal, env: gymnasium.Env) -> Witness:
-    """A witness that tells of the missions alone that the level's split has."""
-    return partial(_said_in, level, witness(env))
+def _detector_of(level: MixedLocal, env: gymnasium.Env) -> GoalDetector:
+    """A goal_detector that tells of the missions alone that the level's split has."""
+    return partial(_said_in, level, goal_detector(env))
 
 
-def _said_in(level: MixedLocal, tell: Witness, action: Any) -> list[Achieved]:
+def _said_in(level: MixedLocal, tell: GoalDetector, action: Any) -> list[Achieved]:
     return [one for one in tell(action) if level.may_say(one.mission)]
 
 

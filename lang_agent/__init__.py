@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lang_agent.text_env.registry import make
     from lang_agent.text_env.world import World
     from lang_agent.train.config import TrainConfig
-    from lang_agent.train.trainer import Trainer
+    from lang_agent.train.trainer import Trainer, resume, start
 
 __version__ = "0.2.0.dev0"
 
@@ -59,6 +59,8 @@ _HOMES = {
     "make": "text_env.registry",
     "parse_action": "text_env.action_parser",
     "play": "rollout",
+    "resume": "train.trainer",
+    "start": "train.trainer",
 }
 __all__ = [
     "Achieved",
@@ -85,6 +87,8 @@ __all__ = [
     "make",
     "parse_action",
     "play",
+    "resume",
+    "start",
 ]
 
 

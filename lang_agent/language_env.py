@@ -102,7 +102,7 @@ class LanguageEnv(gymnasium.Env[str, str]):
         """
         raise LangAgentError(
             f"{self.name} does not tell which goals an episode has reached, which hindsight needs: "
-            "give World(witness=...), or set hindsight to 0."
+            "give World(goal_detector=...), or set hindsight to 0."
         )
 
     @property
@@ -110,7 +110,7 @@ class LanguageEnv(gymnasium.Env[str, str]):
         """The goals that the episode has reached so far, once it is watched (:meth:`watch`)."""
         return ()
 
-    def retold(self, mission: str) -> Iterator[str]:
+    def relabelled_prompts(self, mission: str) -> Iterator[str]:
         """The prompts of the episode's steps so far, as they would have read with another mission
         (in the world's own words). It must have been watched."""
         raise LangAgentError(f"{self.name} keeps nothing of its episodes: call watch() first.")

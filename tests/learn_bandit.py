@@ -9,7 +9,7 @@ from conftest import make_bandit
 
 from lang_agent import LanguagePolicy, PolicyAgent
 from lang_agent.learn.algorithm import LearnState
-from lang_agent.learn.algorithms import ALGORITHMS, settle
+from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages
 from lang_agent.learn.learner import Learner
@@ -46,7 +46,7 @@ def learn(policy, episodes, state=None, reference=None, decide=DecideConfig(), *
 
 
 def assess_samples(policy, episodes, reference=None, state=None, **options):
-    config = settle(LearnConfig(**options))
+    config = resolve(LearnConfig(**options))
     row = ALGORITHMS[config.algorithm]
     state = state or LearnState()
     return compute_advantages(policy, episodes, row, config, DecideConfig(), state, reference, {})
@@ -64,7 +64,7 @@ def written(policy, count=8):
 def token_credit(policy, episodes, reference=None, **options):
     """(advantages, returns) of each episode's tokens, where each has its own."""
     options = {"credit": "tokens", "normalise": "none", **options}
-    config, decide = settle(LearnConfig(**options)), DecideConfig("generate", max_new_tokens=3)
+    config, decide = resolve(LearnConfig(**options)), DecideConfig("generate", max_new_tokens=3)
     row = ALGORITHMS["ppo"]
     samples = compute_advantages(policy, episodes, row, config, decide, LearnState(), reference, {})
     found = {s.places[0][0]: (s.advantages[0], s.returns[0]) for s in samples}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from lang_agent import LangAgentError, LanguagePolicy, Learner, PolicyAgent, Recorder
 from lang_agent.learn import losses
 from lang_agent.learn.algorithm import Algorithm
-from lang_agent.learn.algorithms import ALGORITHMS, _gae, settle
+from lang_agent.learn.algorithms import ALGORITHMS, _gae, resolve
 from lang_agent.learn.config import LearnConfig
 
 TESTS = Path(__file__).parent
@@ -48,20 +49,26 @@ def test_the_algorithm_that_the_page_adds_works(monkeypatch):
     exec(block, names)
     for name, row in added.items():
         monkeypatch.setitem(ALGORITHMS, name, row)
-    assert settle(LearnConfig("sign", gae_lambda=0.5)).normalise == "batch"
+    assert resolve(LearnConfig("sign", gae_lambda=0.5)).normalise == "batch"
 
 
-LOOPS = re.findall(r"```python\n(.*?)```", PAGE.partition("## A loop of your own")[2], re.DOTALL)[
-    :2
-]
+OWN = PAGE.partition("## A loop of your own")[2]
+LOOPS = re.findall(r"```python\n(.*?)```", OWN, re.DOTALL)[:3]
 
 
-@pytest.mark.parametrize(("at", "most"), [(0, 20), (1, 15)])
-def test_a_loop_of_ones_own_is_short_needs_no_private_name_and_runs(at, most, capsys):
+@pytest.mark.parametrize(("at", "most"), [(0, 20), (1, 20), (2, 15)])
+def test_a_loop_of_ones_own_is_short_needs_no_private_name_and_runs(
+    at, most, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     lines = [line for line in LOOPS[at].splitlines() if line.strip()]
     assert len(lines) < most
     assert not re.search(r"\._|\b_\w", LOOPS[at])
     exec(compile(LOOPS[at], "docs/algorithms.md", "exec"), {})
+    if at == 1:
+        log = (tmp_path / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
+        assert len(log) >= 2
+        assert all(json.loads(line)["longest_prompt"] > 100 for line in log)
 
 
 def test_the_agent_of_a_loop_of_ones_own_learns_what_it_is_rewarded_for():

@@ -41,7 +41,7 @@ from lang_agent.learn.advantages import (
     token_gae,
 )
 from lang_agent.learn.algorithm import LearnState
-from lang_agent.learn.algorithms import ALGORITHMS, at_progress, settle
+from lang_agent.learn.algorithms import ALGORITHMS, at_progress, resolve
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages, flat_groups
 from lang_agent.learn.objective import total_loss
@@ -70,7 +70,7 @@ def episode(seed, *rewards, values=None):
 
 
 def credit(name, episodes, state=None, **options):
-    config = settle(LearnConfig(algorithm=name, **options))
+    config = resolve(LearnConfig(algorithm=name, **options))
     rewards = [[step.reward for step in e.steps] for e in episodes]
     return ALGORITHMS[name].credit(episodes, rewards, config, state or LearnState())
 
@@ -147,7 +147,7 @@ def test_explained_variance_by_hand():
 
 
 def test_flat_groups_teach_nothing():
-    config = settle(LearnConfig(algorithm="grpo", reward_clip=1.0, drop_flat_groups=True))
+    config = resolve(LearnConfig(algorithm="grpo", reward_clip=1.0, drop_flat_groups=True))
     flat = [episode(1, 1.0), episode(1, 3.0), episode(2, 0.0), episode(2, 1.0)]
     assert flat_groups(flat, config) == {1}  # clipped, the first group's returns are all 1
 
@@ -182,7 +182,7 @@ def test_entropy_bonus_schedule():
 )
 def test_what_an_algorithm_needs_must_be_there(options, message):
     with pytest.raises(LangAgentError, match=message):
-        settle(LearnConfig(**options))
+        resolve(LearnConfig(**options))
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def test_what_is_clipped_off_a_turn_is_taken_off_its_tokens_in_proportion(
 
 def test_token_credit_of_written_text_sums_to_its_turns(policy):
     episodes = rollout(policy, count=8, decide="generate", max_new_tokens=5)
-    config = settle(LearnConfig(credit="tokens", normalise="none"))
+    config = resolve(LearnConfig(credit="tokens", normalise="none"))
     decide = DecideConfig(decide="generate", max_new_tokens=5)
     state, metrics = LearnState(), {}
     samples = compute_advantages(
@@ -323,7 +323,7 @@ def test_how_tokens_weigh_by_hand(policy, algorithm, aggregation):
 def test_the_learning_rate_depends_on_whether_the_model_was_trained_before(
     algorithm, told, new, rate
 ):
-    assert settle(LearnConfig(algorithm, learning_rate=told), new=new).learning_rate == rate
+    assert resolve(LearnConfig(algorithm, learning_rate=told), new=new).learning_rate == rate
 
 
 def test_the_rate_that_a_run_took_stands_in_its_configuration(tmp_path):

@@ -126,8 +126,8 @@ def test_a_batch_may_lack_the_longest_phrase(gpt2):
 )  # fmt: skip
 def test_a_token_that_is_forced_is_no_decision(gpt2, phrases, decisions):
     """What stands before and after the choice must not make its loss weigh less."""
-    tree = gpt2.tree(phrases, "constrained")
-    assert [decisions_in(tree, at) for at in range(len(phrases))] == decisions
+    trie = gpt2.trie(phrases, "constrained")
+    assert [decisions_in(trie, at) for at in range(len(phrases))] == decisions
     decide, seen = DecideConfig("constrained"), TextObservation("Goal: a\nAction:", phrases)
     exact = gpt2.action_log_probs([seen.prompt], phrases, rule="constrained")[0]
     for seed in range(6):
@@ -142,7 +142,7 @@ def test_a_token_that_is_forced_is_no_decision(gpt2, phrases, decisions):
 
 def test_a_choice_weighs_the_same_however_many_tokens_are_forced(gpt2):
     losses = []
-    for phrases in (("left", "right"), ("left", "right of the very old tree over there")):
+    for phrases in (("left", "right"), ("left", "right of the very old trie over there")):
         decide, seen = DecideConfig("constrained"), TextObservation("Goal: a\nAction:", phrases)
         (decision,) = PolicyAgent(gpt2, 1, decide).act([0], [seen])
         step = Step(replace(seen, expert=phrases[1]), decision, 1.0, {})

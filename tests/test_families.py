@@ -160,7 +160,7 @@ def test_a_model_whose_layers_do_not_hide_as_they_say_is_refused(tokenizer):
         return states
 
     model.model.forward = near_only
-    with pytest.raises(LangAgentError, match="in a tree"):
+    with pytest.raises(LangAgentError, match="in a trie"):
         LanguagePolicy(model, tokenizer)
 
 

@@ -128,8 +128,8 @@ def test_held_out_things_are_in_no_mission_told():
 def test_told_with_its_own_mission_an_episode_reads_as_it_was_played(prompt, wording):
     env = watched(task="goto", prompt=prompt, wording=wording)
     prompts, _, _ = random_episode(env, 3)
-    assert list(env.retold(env.env.unwrapped.mission)) == prompts
-    other = list(env.retold("go to a grey box"))
+    assert list(env.relabelled_prompts(env.env.unwrapped.mission)) == prompts
+    other = list(env.relabelled_prompts("go to a grey box"))
     assert len(other) == len(prompts)
     assert all(a != b for a, b in zip(other, prompts, strict=True))
 
@@ -140,16 +140,16 @@ def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
     generator = torch.Generator().manual_seed(0)
 
     def on_end(episode: Any, ended: Any) -> None:
-        retold = hindsight.retell(episode, env, policy, 0.5, LearnConfig(), generator)
-        told.append((episode, list(env.achieved), retold))
+        relabelled = hindsight.relabel(episode, env, policy, 0.5, LearnConfig(), generator)
+        told.append((episode, list(env.achieved), relabelled))
 
     agent = PolicyAgent(policy, 1)
     list(play(agent, [env], range(12), on_end=on_end))
     lengths = []
-    for episode, achieved, retold in told:
+    for episode, achieved, relabelled in told:
         ends = {step for one in achieved for step in one.steps}
         missions = [one.mission for one in achieved]
-        for story in retold:
+        for story in relabelled:
             mission = re.search("Goal: (.*)\n", story.steps[0].observation.prompt)[1]
             assert mission in missions
             sees = [step.observation.prompt.partition("\n")[2] for step in story.steps]
@@ -195,12 +195,12 @@ def test_what_is_told_is_scaled_clipped_and_discounted_from_where_it_was_fulfill
     seen = TextObservation("Goal: take red", tuple(DOORS.actions))
     agent = PolicyAgent(policy, 1)
     steps = [Step(seen, agent.record(0, seen, "take red", 0), 0.0, {}) for _ in range(6)]
-    env.retold = lambda mission: iter([f"Goal: {mission}"] * 6)
+    env.relabelled_prompts = lambda mission: iter([f"Goal: {mission}"] * 6)
     env._achieved = [Achieved("take", "take pink", (2, 5), reward=0.9)]
     generator = torch.Generator().manual_seed(0)
     lengths = set()
     for _ in range(30):
-        for story in hindsight.retell(
+        for story in hindsight.relabel(
             Episode(0, 0, steps, terminated=True), env, policy, 0.7, PAID, generator
         ):
             (told,) = [
@@ -293,7 +293,7 @@ def test_hindsight_loss_by_hand(policy):
     generator = torch.Generator().manual_seed(0)
 
     def on_end(episode: Episode, ended: Any) -> None:
-        told.extend(hindsight.retell(episode, env, policy, 0.9, PAID, generator))
+        told.extend(hindsight.relabel(episode, env, policy, 0.9, PAID, generator))
 
     list(play(PolicyAgent(policy, 1), [env], range(2), on_end=on_end))
     story = max(told, key=lambda story: len(story.steps))
@@ -353,7 +353,7 @@ DOORS = World(
         "words": lambda asked, env: {"mission": f"take {COLOURS[asked]}", "descriptions": ["doors"]}
     },
     success=lambda env, reward, terminated: False,
-    witness=lambda env: lambda action: [Achieved("take", f"take {COLOURS[action]}", (0,))],
+    goal_detector=lambda env: lambda action: [Achieved("take", f"take {COLOURS[action]}", (0,))],
 )
 
 
@@ -383,7 +383,7 @@ def test_a_world_without_any_reward_is_learned_from_what_was_done(tmp_path):
 
 def test_hindsight_needs_a_witness_and_phrases(tmp_path):
     gymnasium.register("Unwitnessed-v0", entry_point=make_bandit)
-    with pytest.raises(LangAgentError, match="witness="):
+    with pytest.raises(LangAgentError, match="goal_detector="):
         start(TrainConfig(env="Unwitnessed-v0", hindsight=0.9), tmp_path / "a")
     trpo = replace(DOORS_RUN, learn=LearnConfig(algorithm="trpo"))
     with pytest.raises(LangAgentError, match="trpo has no place"):

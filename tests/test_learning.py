@@ -14,7 +14,7 @@ from lang_agent.evaluation.evaluate import evaluate
 from lang_agent.learn import losses
 from lang_agent.learn.advantages import gae, returns_to_go, standardise
 from lang_agent.learn.algorithm import LearnState
-from lang_agent.learn.algorithms import ALGORITHMS, settle
+from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages
 from lang_agent.learn.learner import Learner
@@ -181,7 +181,7 @@ def test_whole_episodes_give_the_gradients_of_single_decisions(policy, actions):
     for sample in samples:
         for at in range(len(sample.columns)):
             one = type(sample)(sample.token_ids[: sample.columns[at] + 1])
-            for name in ("columns", "trees", "choices", "written", "log_probs", "reference",
+            for name in ("columns", "tries", "choices", "written", "log_probs", "reference",
                          "values", "advantages", "returns", "places"):  # fmt: skip
                 setattr(one, name, [getattr(sample, name)[at]])
             alone.append([one])
@@ -216,7 +216,7 @@ def test_every_algorithm_learns_the_bandit_in_seconds(algorithm, prompt, seed):
     config = LearnConfig(algorithm=algorithm, **minibatches)
     optimizer = Optimizer(policy, "muon", 1e-3, 0.0)
     learner = Learner(policy, config, optimizer=optimizer, seed=seed)
-    size = settle(config).group_size
+    size = resolve(config).group_size
     for round_ in range(30):
         agent = PolicyAgent(policy, 16)
         seeds = range(64 * round_, 64 * round_ + 64 // size)
@@ -241,7 +241,7 @@ def test_a_loss_without_a_ratio_makes_one_step_a_rollout_on_all_of_its_decisions
             taken.append([p.grad.clone() for p in policy.parameters() if p.grad is not None])
             super().step()
 
-    config = settle(LearnConfig(algorithm=algorithm, group_size=4, batch_tokens=500))
+    config = resolve(LearnConfig(algorithm=algorithm, group_size=4, batch_tokens=500))
     optimizer, row = Counting(policy, "adamw", 1e-3, 0.0), ALGORITHMS[algorithm]
     samples = compute_advantages(
         policy, episodes, row, config, DecideConfig(), LearnState(), None, {}

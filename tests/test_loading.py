@@ -17,7 +17,7 @@ from lang_agent.errors import PromptError
 from lang_agent.models import architecture, hub
 from lang_agent.models.lora import add_lora
 from lang_agent.models.store import load_policy
-from lang_agent.models.trie import build_tree
+from lang_agent.models.trie import build_trie
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_a_hub_id_is_no_path(name, tmp_path, monkeypatch):
 def test_a_phrase_too_long_is_refused_at_once(policy):
     started = time.perf_counter()
     with pytest.raises(PromptError, match="context"):
-        policy.tree(("go", "wander " * 1600))
+        policy.trie(("go", "wander " * 1600))
     with pytest.raises(PromptError, match="context"):
         policy.action_log_probs(["x"], ["go", "x" * 200_000])
     assert time.perf_counter() - started < 5
@@ -231,12 +231,12 @@ def test_a_tree_of_long_phrases_is_built_quickly_and_right():
     draw = np.random.default_rng(0)
     phrases = [draw.integers(0, 3, size).tolist() for size in (1000, 900, 12, 5, 5, 1)]
     started = time.perf_counter()
-    tree = build_tree(phrases)
+    trie = build_trie(phrases)
     assert time.perf_counter() - started < 2
     inner = sorted({tuple(p[:stop]) for p in phrases for stop in range(1, len(p))})
     for at in draw.integers(0, len(inner), 30).tolist():
         below = [index for index, path in enumerate(inner) if path[: len(inner[at])] == inner[at]]
-        assert tree.last[at] == below[-1]
+        assert trie.last[at] == below[-1]
 
 
 def test_rotary_positions_that_change_with_length_bound_the_context():

@@ -17,7 +17,7 @@ from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.cli.imitation import IMITATE
 from lang_agent.config import load_config, save_config
 from lang_agent.episode import Episode
-from lang_agent.learn.algorithms import ALGORITHMS, NEEDS, settle
+from lang_agent.learn.algorithms import ALGORITHMS, NEEDS, resolve
 from lang_agent.learn.config import ImitationConfig, LearnConfig
 from lang_agent.learn.learner import Learner
 from lang_agent.learn.optimizer import Optimizer
@@ -130,7 +130,7 @@ def test_an_option_moves_the_parameters_or_is_refused(option, algorithm, rollout
     if option not in row.uses:
         users = [name for name, other in ALGORITHMS.items() if option in other.uses]
         with pytest.raises(LangAgentError) as refused:
-            settle(LearnConfig(algorithm=algorithm, **{option: value}))
+            resolve(LearnConfig(algorithm=algorithm, **{option: value}))
         assert str(refused.value).startswith(f"{option}={value} has no use with {algorithm}")
         assert all(name in str(refused.value) for name in users)
         return
@@ -165,7 +165,7 @@ def test_an_option_moves_the_parameters_or_is_refused(option, algorithm, rollout
 )  # fmt: skip
 def test_an_option_without_the_one_that_it_serves_is_refused(options, sentence):
     with pytest.raises(LangAgentError) as refused:
-        settle(LearnConfig(**options))
+        resolve(LearnConfig(**options))
     assert str(refused.value) == sentence
 
 
@@ -199,18 +199,18 @@ def test_options_of_a_run_without_a_use_are_refused(make, message):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_defaults_settled_values_and_none_are_never_refused(algorithm, tmp_path):
     """A saved configuration names every option, and none of them may keep it from being read."""
-    settled = settle(LearnConfig(algorithm=algorithm))
-    assert settle(settled) == settled
+    resolved = resolve(LearnConfig(algorithm=algorithm))
+    assert resolve(resolved) == resolved
     if algorithm != "trpo":
-        settle(LearnConfig(algorithm=algorithm, target_kl=None))
-    save_config(TrainConfig(learn=settled), tmp_path / "config.yaml")
-    assert settle(load_config(tmp_path / "config.yaml", TrainConfig).learn) == settled
+        resolve(LearnConfig(algorithm=algorithm, target_kl=None))
+    save_config(TrainConfig(learn=resolved), tmp_path / "config.yaml")
+    assert resolve(load_config(tmp_path / "config.yaml", TrainConfig).learn) == resolved
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
 def test_recipes_set_nothing_without_a_use(file):
-    settle(load_config(file, TrainConfig).learn)
+    resolve(load_config(file, TrainConfig).learn)
 
 
 def test_what_imitate_sets_has_a_use():
-    settle(IMITATE.learn)
+    resolve(IMITATE.learn)

@@ -16,7 +16,7 @@ from lang_agent.errors import PromptError
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sampling import sample
-from lang_agent.models.trie import build_tree
+from lang_agent.models.trie import build_trie
 from lang_agent.rollout import play
 
 
@@ -89,17 +89,17 @@ def test_scores_with_a_tokenizer_of_our_own(policy):
 
 
 def test_a_tree_shares_prefixes_and_keeps_every_phrase():
-    tree = build_tree([[5], [5, 6], [5, 6, 7], [5, 8], [9, 6], [5, 6]])
-    assert tree.tokens.tolist() == [5, 6, 9]  # what must be read: 5, then 5 6, and 9
-    assert tree.depth.tolist() == [1, 2, 1]
-    assert tree.last.tolist() == [1, 1, 2]
-    assert tree.uses.sum(axis=1).tolist() == [1, 2, 3, 2, 2, 2]
-    assert (tree.uses[1] == tree.uses[5]).all()
+    trie = build_trie([[5], [5, 6], [5, 6, 7], [5, 8], [9, 6], [5, 6]])
+    assert trie.tokens.tolist() == [5, 6, 9]  # what must be read: 5, then 5 6, and 9
+    assert trie.depth.tolist() == [1, 2, 1]
+    assert trie.last.tolist() == [1, 1, 2]
+    assert trie.uses.sum(axis=1).tolist() == [1, 2, 3, 2, 2, 2]
+    assert (trie.uses[1] == trie.uses[5]).all()
 
 
 def test_single_token_phrases_need_no_forward_pass_of_their_own(policy):
     names = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
-    assert len(policy.tree(names).tokens) == 0
+    assert len(policy.trie(names).tokens) == 0
 
 
 def test_gradients_of_scores_equal_those_of_the_plain_computation(gpt2):

@@ -97,7 +97,9 @@ class PolicyAgent(Agent):
             min(self._contexts[slot].read(seen.prompt), self._cached[slot])
             for slot, seen in zip(slots, observations, strict=True)
         ]
-        return self._catch_up(slots, self._once(slots, self._share(slots, starts)))
+        return self._prefill_long(
+            slots, self._prefill_alike(slots, self._prefill_common(slots, starts))
+        )
 
     @torch.no_grad()
     def _choose(
@@ -108,20 +110,20 @@ class PolicyAgent(Agent):
     ) -> list[Decision]:
         """Weigh the admissible phrases of every observation in one forward pass."""
         policy, temperature = self.policy, self.decide.temperature
-        trees, rows, ends = [], [], []
+        tries, rows, ends = [], [], []
         for slot, observation, start in zip(slots, observations, starts, strict=True):
             if observation.actions is None:
                 raise LangAgentError(
                     "This environment gives no admissible actions to score: use --decide generate."
                 )
             policy.check_fits(len(self._tokens(slot)), observation.actions)
-            trees.append(policy.tree(observation.actions, self.decide.decide))
+            tries.append(policy.trie(observation.actions, self.decide.decide))
             rows.append(self._tokens(slot)[start:])
             ends.append([len(rows[-1]) - 1])
-        layout = lay_out(rows, starts, ends, [[tree] for tree in trees], policy.device)
+        layout = lay_out(rows, starts, ends, [[trie] for trie in tries], policy.device)
         where = torch.tensor(slots, device=policy.device)
         states = policy.hidden_states(layout, self._cache, where)
-        scores = policy.scores(states, layout, trees, temperature or 1.0)
+        scores = policy.scores(states, layout, tries, temperature or 1.0)
         choices = sample(
             scores.log_policy, temperature, [self._draws[slot].random() for slot in slots]
         )
@@ -199,7 +201,7 @@ class PolicyAgent(Agent):
     def _tokens(self, slot: int) -> list[int]:
         return self._contexts[slot].token_ids
 
-    def _share(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+    def _prefill_common(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
         """Take the common beginning of new contexts from the cache's last row."""
         new = [slot for slot, start in zip(slots, starts, strict=True) if start == 0]
         last = self._cache.rows - 1
@@ -220,7 +222,7 @@ class PolicyAgent(Agent):
                 found[at] = shared
         return found
 
-    def _once(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+    def _prefill_alike(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
         """Encode what several slots have to read alike, as the episodes of a group have, once."""
         alike: dict[tuple[int, ...], list[int]] = {}
         for at, (slot, start) in enumerate(zip(slots, starts, strict=True)):
@@ -241,7 +243,7 @@ class PolicyAgent(Agent):
                 found[at] = length
         return found
 
-    def _catch_up(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
+    def _prefill_long(self, slots: Sequence[int], starts: Sequence[int]) -> list[int]:
         """Encode what is much longer than usual on its own: all rows of a pass are as wide as its
         longest."""
         new = [len(self._tokens(slot)) - start for slot, start in zip(slots, starts, strict=True)]

@@ -99,7 +99,7 @@ def _scoring(
     policy.set_precision("auto")
     prompts = _prompts(policy, 16, 120)
     tokens = sum(len(policy.encode_prompt(prompt)) for prompt in prompts)
-    nodes = len(prompts) * len(policy.tree(PHRASES).tokens)
+    nodes = len(prompts) * len(policy.trie(PHRASES).tokens)
     with torch.no_grad():
         ours = _seconds(lambda: policy.action_log_probs(prompts, PHRASES), rounds)
     needed = _flops(policy, tokens + nodes) + 2 * nodes * policy.model.lm_head.weight.numel()

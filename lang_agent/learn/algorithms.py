@@ -267,7 +267,7 @@ NEEDS: dict[str, tuple[str, Callable[[LearnConfig], bool]]] = {
 NEW_RATE, TRAINED_RATE = 2e-3, 1e-4  # learning rates of random weights, and of trained ones
 
 
-def settle(config: LearnConfig, *, new: bool = True) -> LearnConfig:
+def resolve(config: LearnConfig, *, new: bool = True) -> LearnConfig:
     """The configuration with the algorithm's own choices where none were made.
 
     Raises :class:`LangAgentError` for an unknown algorithm and for options that it has no use for.
@@ -279,11 +279,11 @@ def settle(config: LearnConfig, *, new: bool = True) -> LearnConfig:
         raise unknown("algorithm", config.algorithm, ALGORITHMS)
     row, name = ALGORITHMS[config.algorithm], config.algorithm
     own = "none" if config.baseline == "moving" else row.normalise
-    settled_already = {"normalise"} if config.normalise == own else set()
+    resolved_already = {"normalise"} if config.normalise == own else set()
     refuse_unused(config, {
         option: f"with {name}: it is for {', '.join(users)}"
         for option, users in _users().items()
-        if option not in row.uses | settled_already
+        if option not in row.uses | resolved_already
     })  # fmt: skip
     size = config.group_size or (4 if row.grouped else 1)
     if row.grouped and size < 2:
@@ -294,12 +294,12 @@ def settle(config: LearnConfig, *, new: bool = True) -> LearnConfig:
     if row.trust_region and config.target_kl is None:
         raise LangAgentError("trpo needs a target_kl: it is the bound on its steps.")
     rate = config.learning_rate or (NEW_RATE if new or row.trust_region else TRAINED_RATE)
-    settled = replace(config, group_size=size, normalise=normalise, learning_rate=rate)
+    resolved = replace(config, group_size=size, normalise=normalise, learning_rate=rate)
     refuse_unused(
-        settled,
-        {option: f"without {what}" for option, (what, met) in NEEDS.items() if not met(settled)},
+        resolved,
+        {option: f"without {what}" for option, (what, met) in NEEDS.items() if not met(resolved)},
     )
-    return settled
+    return resolved
 
 
 def _users() -> dict[str, list[str]]:

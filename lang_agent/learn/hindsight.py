@@ -32,7 +32,7 @@ from lang_agent.models.policy import LanguagePolicy
 TELLINGS = 4  # of an episode, for each task that it fulfilled a mission of
 
 
-def retell(
+def relabel(
     episode: Episode,
     env: LanguageEnv,
     policy: LanguagePolicy,
@@ -53,7 +53,7 @@ def retell(
     tasks: dict[str, list[Achieved]] = {}
     for achieved in env.achieved:
         tasks.setdefault(achieved.task, []).append(achieved)
-    retold = []
+    relabelled = []
     drawn = [
         missions[at]
         for _, missions in sorted(tasks.items())
@@ -63,7 +63,7 @@ def retell(
         last = chosen.steps[_draw(len(chosen.steps), generator)]
         first = max(last - _geometric(reach, generator), 0)
         part = episode.steps[first : last + 1]
-        prompts = list(islice(env.retold(chosen.mission), first, last + 1))
+        prompts = list(islice(env.relabelled_prompts(chosen.mission), first, last + 1))
         said = [step.decision.action for step in part]
         steps = [
             Step(
@@ -76,8 +76,8 @@ def retell(
                 part, prompts, traces(policy, zip(prompts, said, strict=True)), strict=True
             )
         ]
-        retold.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
-    return retold
+        relabelled.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
+    return relabelled
 
 
 def _paid(

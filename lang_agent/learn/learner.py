@@ -10,7 +10,7 @@ import torch
 from lang_agent.episode import Episode
 from lang_agent.learn.advantages import returns_to_go
 from lang_agent.learn.algorithm import LearnState
-from lang_agent.learn.algorithms import ALGORITHMS, at_progress, settle
+from lang_agent.learn.algorithms import ALGORITHMS, at_progress, resolve
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages, flat_groups, scaled_reward
 from lang_agent.learn.optimizer import Optimizer
@@ -52,12 +52,12 @@ class Learner:
         seed: int = 0,
     ) -> None:
         self.policy, self.decide = policy, decide or DecideConfig()
-        self.settled = settle(config or LearnConfig())
-        self.config = self.settled
+        self.resolved = resolve(config or LearnConfig())
+        self.config = self.resolved
         """The settings of the update under way."""
-        self.algorithm = ALGORITHMS[self.settled.algorithm]
+        self.algorithm = ALGORITHMS[self.resolved.algorithm]
         self.optimizer = optimizer or Optimizer(
-            policy, self.settled.optimizer, self.learning_rate(), self.settled.weight_decay
+            policy, self.resolved.optimizer, self.learning_rate(), self.resolved.weight_decay
         )
         self._own_rate = optimizer is not None
         self.reference, self.state = reference, state or LearnState()
@@ -80,7 +80,7 @@ class Learner:
             done: the part of the training that lies behind, by which the learning rate and the
                 entropy bonus move.
         """
-        now = at_progress(self.settled, done)
+        now = at_progress(self.resolved, done)
         if not self._own_rate:
             self.optimizer.set_rate(self.learning_rate(done))
         self.generator.manual_seed(derive(self.seed, "minibatches", self.updates))
@@ -120,9 +120,9 @@ class Learner:
 
     def learning_rate(self, done: float = 0.0) -> float:
         """The optimizer's, when the part ``done`` of the training lies behind."""
-        rate = self.settled.learning_rate
-        assert rate is not None  # it is settled
-        return rate * (1 - (1 - self.settled.lr_final) * done)
+        rate = self.resolved.learning_rate
+        assert rate is not None  # it is resolved
+        return rate * (1 - (1 - self.resolved.lr_final) * done)
 
     def relabelled_samples(self, episodes: Sequence[Episode]) -> list[Sample]:
         """Relabelled episodes as samples, whose returns are of rewards scaled and clipped like all

@@ -146,7 +146,7 @@ def decision_log_probs(
     ``learn_entropy`` gradients flow to the former alone, which over a vocabulary is much less."""
     layout = batch.layout
     if not batch.written.shape[1]:
-        scores = policy.scores(states, layout, batch.trees, decide.temperature)
+        scores = policy.scores(states, layout, batch.tries, decide.temperature)
         chosen = scores.of(batch.choices)[0][:, : batch.mask.shape[1]]  # no longer one was chosen
         return chosen, losses.entropy(scores.log_policy)
     row, token = batch.mask.nonzero(as_tuple=True)  # (N,)

@@ -13,7 +13,7 @@ from torch import Tensor
 from lang_agent.episode import Episode, Step
 from lang_agent.models.phrase_scoring import Layout, lay_out
 from lang_agent.models.policy import LanguagePolicy
-from lang_agent.models.trie import NO_PHRASES, ActionTree, decisions_in
+from lang_agent.models.trie import NO_PHRASES, TokenTrie, decisions_in
 
 BUSY = 1024  # tokens
 SIMILAR = 0.75
@@ -31,7 +31,7 @@ class Sample:
 
     token_ids: list[int]
     columns: list[int] = field(default_factory=list)  # of each decision's last prompt token
-    trees: list[ActionTree] = field(default_factory=list)
+    tries: list[TokenTrie] = field(default_factory=list)
     choices: list[int] = field(default_factory=list)
     written: list[list[int]] = field(default_factory=list)  # the tokens of free text, else empty
     log_probs: list[list[float]] = field(default_factory=list)
@@ -82,14 +82,14 @@ def to_samples(
                 context = trace.context
                 samples.append(Sample(context))
             phrases = () if trace.token_ids else step.observation.actions or ()
-            tree = policy.tree(phrases, rule) if phrases else NO_PHRASES
+            trie = policy.trie(phrases, rule) if phrases else NO_PHRASES
             # One that was told, not drawn, has no log-probabilities: it only counts its tokens.
             log_probs = [] if imitate else list(trace.log_probs)
             if not log_probs and choice is not None:
-                log_probs = [0.0] * decisions_in(tree, choice)
+                log_probs = [0.0] * decisions_in(trie, choice)
             sample = samples[-1]
             sample.columns.append(trace.position)
-            sample.trees.append(tree)
+            sample.tries.append(trie)
             sample.choices.append(-1 if choice is None else choice)
             sample.written.append(list(trace.token_ids))
             sample.log_probs.append(log_probs)
@@ -216,7 +216,7 @@ class Batch:
     """B sequences with D decisions of up to L tokens each on them, as tensors."""
 
     layout: Layout
-    trees: list[ActionTree]  # D
+    tries: list[TokenTrie]  # D
     choices: Tensor  # (D,) int64, of a phrase
     written: Tensor  # (D, L) int64 tokens of free text; (D, 0) where phrases are chosen
     written_after: Tensor  # (D, L) int64: the column after which each of them was written
@@ -228,7 +228,7 @@ class Batch:
     returns: Tensor  # likewise
 
     def __len__(self) -> int:
-        return len(self.trees)
+        return len(self.tries)
 
 
 def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
@@ -247,11 +247,11 @@ def collate(samples: Sequence[Sample], device: torch.device) -> Batch:
             [sample.token_ids for sample in samples],
             [0] * len(samples),
             [sample.columns for sample in samples],
-            [sample.trees for sample in samples],
+            [sample.tries for sample in samples],
             device,
             [sample.branches for sample in samples],
         ),
-        trees=flat("trees"),
+        tries=flat("tries"),
         choices=torch.tensor(flat("choices"), dtype=torch.int64, device=device),
         written=_padded(flat("written"), torch.int64)[0].to(device),
         written_after=torch.from_numpy(after * mask.numpy()).to(device),

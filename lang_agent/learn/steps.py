@@ -138,8 +138,8 @@ def gradient_step(
     )
     measured = _backward(policy, minibatch, config, loss, decisions)
     if told:
-        retold = partial(hindsight_loss, policy, algorithm, config=config, decide=decide)
-        measured |= _backward(policy, told, config, retold, decisions)
+        relabelled = partial(hindsight_loss, policy, algorithm, config=config, decide=decide)
+        measured |= _backward(policy, told, config, relabelled, decisions)
     norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
     if not torch.isfinite(norm) or not all(map(math.isfinite, measured.values())):
         optimizer.zero_grad()

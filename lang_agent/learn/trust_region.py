@@ -113,7 +113,7 @@ def log_policy(
     (D, L), of the tokens that were drawn."""
     if batch.written.shape[1]:
         return decision_log_probs(policy, states, batch, decide, learn_entropy=False)[0]
-    return policy.scores(states, batch.layout, batch.trees, decide.temperature).log_policy
+    return policy.scores(states, batch.layout, batch.tries, decide.temperature).log_policy
 
 
 def divergence(old: Tensor, new: Tensor, batch: Batch, token_weight: float) -> Tensor:

@@ -1,6 +1,6 @@
 """Attention that leaves out what a causal mask hides anyway.
 
-A mask of our own (token trees, cached rows) makes torch's attention multiply every query with every
+A mask of our own (token tries, cached rows) makes torch's attention multiply every query with every
 key, hidden or not. No query of ours sees a key beyond its own column, so long sequences are cut
 into blocks of queries, each with the keys up to its end.
 """

@@ -2,7 +2,7 @@
 
 A transformers model says which earlier tokens a layer sees (all of them, those within a window,
 those of the same chunk) as a function of two positions, and asks its attention's mask function to
-make a mask of it. In a token tree, and in a cache of rows of different lengths, a token's place in
+make a mask of it. In a token trie, and in a cache of rows of different lengths, a token's place in
 the tensors is not its position in the text. So while a layout is read, the question is answered
 here: about the tokens' positions, and hiding what is no ancestor of theirs (Layout.seen).
 """

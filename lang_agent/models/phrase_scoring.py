@@ -2,12 +2,12 @@
 
 log p(phrase | prompt) is the sum of the log-probabilities of the phrase's tokens, each given the
 prompt and the tokens before it. Phrases that share a first token share its computation: together
-they form a token tree. Only the tree's inner nodes need a forward pass of their own (a leaf's
+they form a token trie. Only the trie's inner nodes need a forward pass of their own (a leaf's
 log-probability is read off its parent), and they follow the prompt in the same sequence, each
 attending to the prompt and to its own ancestors alone. Where every phrase is one token there is no
 inner node and the prompt's own forward pass is all.
 
-From the tree a policy over the phrases is made by one of the rules in ``config.RULES``:
+From the trie a policy over the phrases is made by one of the rules in ``config.RULES``:
 
 ``sum``          softmax of the phrases' log-probabilities (Carta et al. 2023, GLAM, arXiv
                  2302.02662, sec. 3.1). Every phrase holds the root's log-normaliser exactly once,
@@ -30,17 +30,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lang_agent.models.trie import ActionTree, Forest
+from lang_agent.models.trie import TokenTrie, TrieBatch
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """B rows of W tokens for one forward pass: each row's own tokens, then its trees' inner nodes.
+    """B rows of W tokens for one forward pass: each row's own tokens, then its tries' inner nodes.
 
     A row's own tokens are one sequence, or a beginning with several branches.
 
     ``slot`` is a token's index in the row's keys (in the cache, where there is one), ``position``
-    the model's position id. A token sees the keys up to ``base`` and, in a tree, its ancestors:
+    the model's position id. A token sees the keys up to ``base`` and, in a trie, its ancestors:
     the keys k with k <= slot <= last(k). Without inner nodes that is plain causal attention.
     """
 
@@ -56,7 +56,7 @@ class Layout:
 
     def seen(self, keys: int) -> Tensor:
         """(B, W, keys) bool: which of a cache's ``keys`` slots each token attends to, as far as it
-        is up to the rows and trees (a layer may see less: :mod:`lang_agent.models.masks`)."""
+        is up to the rows and tries (a layer may see less: :mod:`lang_agent.models.masks`)."""
         key = torch.arange(keys, device=self.slot.device)
         seen = key <= self.base[:, :, None]
         if self.branching:
@@ -102,7 +102,7 @@ def lay_out(
     rows: Sequence[Sequence[int]],
     starts: Sequence[int],
     decisions: Sequence[Sequence[int]],
-    trees: Sequence[Sequence[ActionTree]],
+    tries: Sequence[Sequence[TokenTrie]],
     device: torch.device,
     branches: Sequence[Sequence[int]] = (),
 ) -> Layout:
@@ -112,14 +112,14 @@ def lay_out(
         rows: B lists of token ids, those not in the cache yet.
         starts: B counts of tokens in the cache before them (0 without one).
         decisions: per row, the columns of its prompts' last tokens.
-        trees: per row, the tree of admissible phrases of each of its decisions.
+        tries: per row, the trie of admissible phrases of each of its decisions.
         branches: per row, the columns where each of several continuations of the row's beginning
             begins, which do not see one another; none where the row is one sequence.
     """
     lengths = np.array([len(row) for row in rows])
-    extra = np.array([sum(len(tree.tokens) for tree in row) for row in trees])
+    extra = np.array([sum(len(trie.tokens) for trie in row) for row in tries])
     width = int((lengths + extra).max())
-    most = max((len(tree.tokens) for row in trees for tree in row), default=0)
+    most = max((len(trie.tokens) for row in tries for trie in row), default=0)
     token_ids = np.zeros((len(rows), width), dtype=np.int64)
     column = np.arange(width)
     slot = column + np.asarray(starts, dtype=np.int64)[:, None]
@@ -135,14 +135,14 @@ def lay_out(
             decision += counts[index]
             continue
         at = len(row)
-        for prompt_end, tree in zip(decisions[index], trees[index], strict=True):
-            nodes = slice(at, at + len(tree.tokens))
-            token_ids[index, nodes] = tree.tokens
-            position[index, nodes] = position[index, prompt_end] + tree.depth
+        for prompt_end, trie in zip(decisions[index], tries[index], strict=True):
+            nodes = slice(at, at + len(trie.tokens))
+            token_ids[index, nodes] = trie.tokens
+            position[index, nodes] = position[index, prompt_end] + trie.depth
             base[index, nodes] = slot[index, prompt_end]
-            last[index, nodes] = slot[index, at] + tree.last if len(tree.tokens) else 0
-            node_column[decision, : len(tree.tokens)] = column[nodes]
-            at += len(tree.tokens)
+            last[index, nodes] = slot[index, at] + trie.last if len(trie.tokens) else 0
+            node_column[decision, : len(trie.tokens)] = column[nodes]
+            at += len(trie.tokens)
             decision += 1
         position[index, at:] = 0
     for index, begins in enumerate(branches):
@@ -194,7 +194,7 @@ class Scores:
 def score_phrases(
     hidden: Tensor,
     layout: Layout,
-    forest: Forest,
+    trie_batch: TrieBatch,
     tree_of_decision: Tensor,
     head: Head,
     temperature: float = 1.0,
@@ -203,8 +203,8 @@ def score_phrases(
 
     Args:
         hidden: (B, W, H) last hidden states of the layout's tokens.
-        forest: the U trees in use.
-        tree_of_decision: (D,) the index in the forest of each decision's tree.
+        trie_batch: the U tries in use.
+        tree_of_decision: (D,) the index in the trie_batch of each decision's trie.
         head: the language-model head, its weights of the states' dtype.
         temperature: scores (constrained: logits) are divided by it; above 0.
     """
@@ -213,30 +213,34 @@ def score_phrases(
     if layout.branching:
         inner = hidden[row[:, None], layout.node_column]  # (D, M, H)
         nodes = torch.cat((nodes, inner), dim=1)  # (D, 1 + M, H)
-    edge_node = forest.edge_node[tree_of_decision]  # (D, E)
-    logits = _edge_logits(nodes, forest, tree_of_decision, head)
-    path = forest.path[tree_of_decision]
-    if forest.rule == "constrained":
-        logits = (logits / temperature).masked_fill(~forest.is_edge[tree_of_decision], -torch.inf)
+    edge_node = trie_batch.edge_node[tree_of_decision]  # (D, E)
+    logits = _edge_logits(nodes, trie_batch, tree_of_decision, head)
+    path = trie_batch.path[tree_of_decision]
+    if trie_batch.rule == "constrained":
+        logits = (logits / temperature).masked_fill(
+            ~trie_batch.is_edge[tree_of_decision], -torch.inf
+        )
         tokens = logits - _log_sum_exp_by(edge_node, logits, nodes.shape[1])
-        tokens = tokens.masked_fill(~forest.is_edge[tree_of_decision], 0.0)
+        tokens = tokens.masked_fill(~trie_batch.is_edge[tree_of_decision], 0.0)
     else:
-        tokens = logits - _normalisers(nodes, forest.rule, head).gather(1, edge_node)
-    scores = (forest.uses[tree_of_decision] @ tokens[..., None]).squeeze(-1)  # (D, A)
-    scores = scores.masked_fill(~forest.is_action[tree_of_decision], -torch.inf)
-    if forest.rule == "constrained":
+        tokens = logits - _normalisers(nodes, trie_batch.rule, head).gather(1, edge_node)
+    scores = (trie_batch.uses[tree_of_decision] @ tokens[..., None]).squeeze(-1)  # (D, A)
+    scores = scores.masked_fill(~trie_batch.is_action[tree_of_decision], -torch.inf)
+    if trie_batch.rule == "constrained":
         return Scores(scores, tokens, path)
-    scores = scores / forest.divisor[tree_of_decision] / temperature
+    scores = scores / trie_batch.divisor[tree_of_decision] / temperature
     return Scores(torch.log_softmax(scores, dim=-1), None, path)
 
 
-def _edge_logits(nodes: Tensor, forest: Forest, tree_of_decision: Tensor, head: Head) -> Tensor:
+def _edge_logits(
+    nodes: Tensor, trie_batch: TrieBatch, tree_of_decision: Tensor, head: Head
+) -> Tensor:
     """(D, E) float32 logits of the edges' tokens at their upper ends, from (D, 1 + M, H)."""
-    edge_node = forest.edge_node[tree_of_decision]  # (D, E)
-    edge_token = forest.edge_token[tree_of_decision]  # (D, E)
-    if len(forest.edge_token) == 1:  # one set of phrases for all: a small matrix product
+    edge_node = trie_batch.edge_node[tree_of_decision]  # (D, E)
+    edge_token = trie_batch.edge_token[tree_of_decision]  # (D, E)
+    if len(trie_batch.edge_token) == 1:  # one set of phrases for all: a small matrix product
         products = torch.nn.functional.linear(
-            nodes.flatten(0, 1), head.weight[forest.edge_token[0]]
+            nodes.flatten(0, 1), head.weight[trie_batch.edge_token[0]]
         )
         logits = products.view(*nodes.shape[:2], -1)  # (D, 1 + M, E)
         logits = logits.gather(1, edge_node[:, None]).squeeze(1)

@@ -25,7 +25,7 @@ from lang_agent.models.load import load, no_progress_bars
 from lang_agent.models.memo import Memo
 from lang_agent.models.phrase_scoring import Head, Layout, Scores, lay_out, score_phrases
 from lang_agent.models.precision import choose_precision
-from lang_agent.models.trie import ActionTree, Forest, build_tree, plant, refuse_equal
+from lang_agent.models.trie import TokenTrie, TrieBatch, batch_tries, build_trie, refuse_equal
 
 
 class States(NamedTuple):
@@ -86,9 +86,9 @@ class LanguagePolicy(nn.Module):
         self.end_tokens = end_tokens(model, tokenizer)
         self._after_head = architecture.after_head(config)
         self._copies: dict[Tensor, tuple[int, Tensor]] = {}
-        self.tree = Memo(self._tree, 4096)
+        self.trie = Memo(self._trie, 4096)
         self.tokens_with = Memo(self.codec.tokens_with, 8)
-        self._forest = Memo(self._plant, 64)
+        self._trie_batch = Memo(self._batch_tries, 64)
         self.precision = torch.float32
         probe.check(self, expected)
         self.set_precision(precision)
@@ -212,7 +212,7 @@ class LanguagePolicy(nn.Module):
         """How many tokens a text takes."""
         return len(self.encode(text))
 
-    def _tree(self, actions: tuple[str, ...], rule: str = "sum") -> ActionTree:
+    def _trie(self, actions: tuple[str, ...], rule: str = "sum") -> TokenTrie:
         if not actions:
             raise LangAgentError("There is no admissible action to score: the list is empty.")
         if rule not in RULES:
@@ -226,15 +226,15 @@ class LanguagePolicy(nn.Module):
                 )
         if rule == "constrained":
             refuse_equal(actions, phrases)
-        return build_tree(
+        return build_trie(
             phrases,
             rule,
             words=[len(action.split()) for action in actions],
             end=(self.encode("\n") or [*self.end_tokens] or [0])[-1],
         )
 
-    def _plant(self, trees: tuple[ActionTree, ...]) -> Forest:
-        return plant(trees, self.device)
+    def _batch_tries(self, tries: tuple[TokenTrie, ...]) -> TrieBatch:
+        return batch_tries(tries, self.device)
 
     def prompt_budget(self, actions: Sequence[str]) -> int:
         """The most tokens a prompt may have so that any of the phrases still fits behind it."""
@@ -344,26 +344,26 @@ class LanguagePolicy(nn.Module):
         if len(per_prompt) != len(prompts):
             raise LangAgentError(f"{len(prompts)} prompts but {len(per_prompt)} lists of actions.")
         rows = [self.encode_prompt(prompt) for prompt in prompts]
-        trees = [self.tree(tuple(names), rule) for names in per_prompt]
+        tries = [self.trie(tuple(names), rule) for names in per_prompt]
         for row, names in zip(rows, per_prompt, strict=True):
             self.check_fits(len(row), names)
         ends = [[len(row) - 1] for row in rows]
-        layout = lay_out(rows, [0] * len(rows), ends, [[tree] for tree in trees], self.device)
-        return self.scores(self.hidden_states(layout), layout, trees).log_policy
+        layout = lay_out(rows, [0] * len(rows), ends, [[trie] for trie in tries], self.device)
+        return self.scores(self.hidden_states(layout), layout, tries).log_policy
 
     def scores(
         self,
         states: States,
         layout: Layout,
-        trees: Sequence[ActionTree],
+        tries: Sequence[TokenTrie],
         temperature: float = 1.0,
     ) -> Scores:
-        """The policy over the phrases of D decisions; ``trees`` has one for each."""
-        distinct = tuple(dict.fromkeys(trees))
-        index = {tree: at for at, tree in enumerate(distinct)}
-        which = torch.tensor([index[tree] for tree in trees], device=self.device)
-        forest = self._forest(distinct)
-        return score_phrases(states.last, layout, forest, which, self._head(), temperature)
+        """The policy over the phrases of D decisions; ``tries`` has one for each."""
+        distinct = tuple(dict.fromkeys(tries))
+        index = {trie: at for at, trie in enumerate(distinct)}
+        which = torch.tensor([index[trie] for trie in tries], device=self.device)
+        trie_batch = self._trie_batch(distinct)
+        return score_phrases(states.last, layout, trie_batch, which, self._head(), temperature)
 
     def token_logits(self, states: Tensor) -> Tensor:
         """(N, V) float32 logits over the vocabulary from (N, H) last hidden states."""

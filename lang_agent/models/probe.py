@@ -27,7 +27,7 @@ from lang_agent.models.architecture import base_of, context_of, vocabulary_of
 from lang_agent.models.kv_cache import RaggedCache
 from lang_agent.models.masks import has_own_window
 from lang_agent.models.phrase_scoring import lay_out
-from lang_agent.models.trie import ActionTree, build_tree
+from lang_agent.models.trie import TokenTrie, build_trie
 
 if TYPE_CHECKING:
     from lang_agent.models.policy import LanguagePolicy
@@ -69,7 +69,7 @@ class Expected:
         return self.log_probs[prompt, self.phrases[0]][: len(prompt)]
 
     def nodes(self, prompt: tuple[int, ...]) -> Tensor:
-        """(M, V) after each inner node of the phrases' tree, in its order."""
+        """(M, V) after each inner node of the phrases' trie, in its order."""
         after = {
             phrase[:depth]: self.log_probs[prompt, phrase][len(prompt) + depth - 1]
             for phrase in self.phrases
@@ -126,7 +126,7 @@ def _plain(model: PreTrainedModel, tokens: Sequence[int]) -> Tensor:
 def _compare(policy: LanguagePolicy, expected: Expected) -> None:
     """Read the prompts and phrases in every way that a policy does."""
     rows = [list(prompt) for prompt in expected.prompts]
-    nothing, tree = build_tree([]), build_tree(expected.phrases)
+    nothing, trie = build_trie([]), build_trie(expected.phrases)
     prompts = [expected.within(prompt) for prompt in expected.prompts]
     nodes = [expected.nodes(prompt) for prompt in expected.prompts]
 
@@ -134,10 +134,10 @@ def _compare(policy: LanguagePolicy, expected: Expected) -> None:
     for at, row in enumerate(rows):
         _same(policy, found[at, : len(row)], prompts[at], "in rows of different length")
 
-    found = _read(policy, rows, tree)
+    found = _read(policy, rows, trie)
     for at, row in enumerate(rows):
         inner = found[at, len(row) : len(row) + len(nodes[at])]
-        _same(policy, inner, nodes[at], "of phrases in a tree")
+        _same(policy, inner, nodes[at], "of phrases in a trie")
 
     one, other = (phrase[:BRANCH] for phrase in expected.phrases)
     begins = [[len(row), len(row) + BRANCH] for row in rows]
@@ -151,9 +151,9 @@ def _compare(policy: LanguagePolicy, expected: Expected) -> None:
     halves = [len(row) // 2 for row in rows]
     if all(halves):  # the first turn's phrases are written over by the next
         first = [row[:half] for row, half in zip(rows, halves, strict=True)]
-        _read(policy, first, tree, cache)
+        _read(policy, first, trie, cache)
     rest = [row[half:] for row, half in zip(rows, halves, strict=True)]
-    found = _read(policy, rest, tree, cache, halves)
+    found = _read(policy, rest, trie, cache, halves)
     for at, part in enumerate(rest):
         inner = found[at, len(part) : len(part) + len(nodes[at])]
         _same(policy, found[at, : len(part)], prompts[at][-len(part) :], "from a cache")
@@ -164,14 +164,14 @@ def _compare(policy: LanguagePolicy, expected: Expected) -> None:
 def _read(
     policy: LanguagePolicy,
     rows: Sequence[Sequence[int]],
-    tree: ActionTree,
+    trie: TokenTrie,
     cache: RaggedCache | None = None,
     starts: Sequence[int] = (0, 0),
     branches: Sequence[Sequence[int]] = (),
 ) -> Tensor:
-    """(2, W, V) log-probabilities after every token of two rows and the tree behind each."""
+    """(2, W, V) log-probabilities after every token of two rows and the trie behind each."""
     ends = [[begin[0] - 1] for begin in branches] or [[len(row) - 1] for row in rows]
-    layout = lay_out(rows, starts, ends, [[tree]] * 2, policy.device, branches)
+    layout = lay_out(rows, starts, ends, [[trie]] * 2, policy.device, branches)
     # Not the first rows of the cache in their order: those are read as a slice.
     where = None if cache is None else torch.tensor([2, 0], device=policy.device)
     states = policy.hidden_states(layout, cache, where).last

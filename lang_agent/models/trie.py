@@ -1,4 +1,4 @@
-"""Admissible phrases as a token tree: phrases that share a first token share its computation."""
+"""Admissible phrases as a token trie: phrases that share a first token share its computation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lang_agent.errors import LangAgentError
 
 
 @dataclass(frozen=True, eq=False)
-class ActionTree:
-    """The token tree of A phrases: M inner nodes below the root in depth-first order, E edges."""
+class TokenTrie:
+    """The token trie of A phrases: M inner nodes below the root in depth-first order, E edges."""
 
     tokens: np.ndarray  # (M,) the token of each inner node
     depth: np.ndarray  # (M,) 1 for a child of the root
@@ -28,14 +28,14 @@ class ActionTree:
     rule: str = "sum"
 
 
-def build_tree(
+def build_trie(
     phrases: Sequence[Sequence[int]],
     rule: str = "sum",
     *,
     words: Sequence[int] | None = None,
     end: int = 0,
-) -> ActionTree:
-    """The tree of A token sequences under one of ``config.RULES``.
+) -> TokenTrie:
+    """The trie of A token sequences under one of ``config.RULES``.
 
     Equal phrases, and one inside another, keep a score each. In constrained decoding they cannot:
     there a phrase that begins another is followed by the token ``end``, and none may be equal. A
@@ -73,7 +73,7 @@ def build_tree(
     for row, chosen in enumerate(paths):
         path[row, : len(chosen)] = chosen
     divisors = {"token-mean": lengths, "word-mean": words}.get(rule) or [1] * len(phrases)
-    return ActionTree(
+    return TokenTrie(
         tokens=np.array([path[-1] for path in inner], dtype=np.int64),
         depth=np.array([len(path) for path in inner], dtype=np.int64),
         last=np.array(last, dtype=np.int64),
@@ -86,10 +86,10 @@ def build_tree(
     )
 
 
-def decisions_in(tree: ActionTree, choice: int) -> int:
+def decisions_in(trie: TokenTrie, choice: int) -> int:
     """How many decisions a phrase is: one, or in constrained decoding one for each token that had
     others beside it."""
-    return int((tree.path[choice] >= 0).sum()) if tree.rule == "constrained" else 1
+    return int((trie.path[choice] >= 0).sum()) if trie.rule == "constrained" else 1
 
 
 def refuse_equal(actions: Sequence[str], phrases: Sequence[Sequence[int]]) -> None:
@@ -113,24 +113,24 @@ def _told_apart(phrases: list[tuple[int, ...]], end: int) -> list[tuple[int, ...
 
 
 @dataclass(frozen=True, eq=False)
-class Forest:
-    """U different trees under one rule, padded to a common M, E, A and L, as tensors."""
+class TrieBatch:
+    """U different tries under one rule, padded to a common M, E, A and L, as tensors."""
 
     edge_node: Tensor  # (U, E) int64
     edge_token: Tensor  # (U, E) int64
     is_edge: Tensor  # (U, E) bool
     uses: Tensor  # (U, A, E) float32, 0 where padded
-    path: Tensor  # (U, A, L) int64, as in ActionTree
+    path: Tensor  # (U, A, L) int64, as in TokenTrie
     divisor: Tensor  # (U, A) float32, 1 where padded
     is_action: Tensor  # (U, A) bool
     rule: str
 
 
-def plant(trees: Sequence[ActionTree], device: torch.device) -> Forest:
-    """Pad different trees of one rule into one :class:`Forest`."""
+def batch_tries(tries: Sequence[TokenTrie], device: torch.device) -> TrieBatch:
+    """Pad different tries of one rule into one :class:`TrieBatch`."""
 
     def padded(name: str, value: float) -> Tensor:
-        arrays = [getattr(tree, name) for tree in trees]
+        arrays = [getattr(trie, name) for trie in tries]
         shape = [max(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True)]
         out = np.full((len(arrays), *shape), value, dtype=arrays[0].dtype)
         for index, array in enumerate(arrays):
@@ -139,7 +139,7 @@ def plant(trees: Sequence[ActionTree], device: torch.device) -> Forest:
 
     edge_token = padded("edge_token", -1)
     divisor = padded("divisor", 0)
-    return Forest(
+    return TrieBatch(
         edge_node=padded("edge_node", 0),
         edge_token=edge_token.clamp(min=0),
         is_edge=edge_token >= 0,
@@ -147,8 +147,8 @@ def plant(trees: Sequence[ActionTree], device: torch.device) -> Forest:
         path=padded("path", -1),
         divisor=divisor.where(divisor > 0, 1.0),
         is_action=divisor > 0,
-        rule=trees[0].rule,
+        rule=tries[0].rule,
     )
 
 
-NO_PHRASES = build_tree([])
+NO_PHRASES = build_trie([])

@@ -22,7 +22,7 @@ from lang_agent.text_env.plain import plain
 from lang_agent.text_env.prompt import Prompt, load_template
 from lang_agent.text_env.spaces import AnyText
 from lang_agent.text_env.wording import Wording, Wordings
-from lang_agent.text_env.world import Expert, Renderer, Witness, World, find_renderer
+from lang_agent.text_env.world import Expert, GoalDetector, Renderer, World, find_renderer
 from lang_agent.trust import load_function
 
 TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
@@ -116,7 +116,7 @@ class TextEnv(LanguageEnv):
         self._wanted: Any = None  # the expert's last one
         self._achieved: list[Achieved] = []
         self._watched = False
-        self._witness: Witness | None = None
+        self._goal_detector: GoalDetector | None = None
         self._turns: list[tuple[str | None, dict[str, Any]]] = []  # (action before, fields)
 
     @property
@@ -161,8 +161,8 @@ class TextEnv(LanguageEnv):
         observation, self._world_info = self.env.reset(seed=seed, options=options)
         self._retries = self._idle = self._steps = 0
         self._look(observation, feedback="")
-        if self._watched and self.world.witness is not None:
-            self._witness = self.world.witness(self.env)
+        if self._watched and self.world.goal_detector is not None:
+            self._goal_detector = self.world.goal_detector(self.env)
             self._turns, self._achieved = [(None, self._fields)], []
         return self.prompt.reset(self._fields), self._info(None, success=False)
 
@@ -183,9 +183,9 @@ class TextEnv(LanguageEnv):
         self._look(
             observation, feedback=f"Not an action: {parsed.reason}." if parsed.reason else ""
         )
-        if self._witness is not None:
+        if self._goal_detector is not None:
             self._turns.append((action, self._fields))
-            for one in self._witness(self._taken):
+            for one in self._goal_detector(self._taken):
                 if all(one.mission != known.mission for known in self._achieved):
                     self._achieved.append(one)
         prompt = self.prompt.step(action, self._fields)
@@ -247,7 +247,7 @@ class TextEnv(LanguageEnv):
         }
 
     def watch(self) -> None:
-        if self.world.witness is None:
+        if self.world.goal_detector is None:
             super().watch()
         self._watched = True
 
@@ -257,7 +257,7 @@ class TextEnv(LanguageEnv):
         reached. A thing picked up and dropped again and again would drown the rest otherwise."""
         return self._achieved
 
-    def retold(self, mission: str) -> Iterator[str]:
+    def relabelled_prompts(self, mission: str) -> Iterator[str]:
         told = plain(self._wording.fields({"mission": mission}), "mission")
         prompt = self.prompt.again()
         for action, fields in self._turns[:-1]:

@@ -97,8 +97,8 @@ class Mixture(LanguageEnv):
     def achieved(self) -> Sequence[Achieved]:
         return self.playing.achieved
 
-    def retold(self, mission: str) -> Iterator[str]:
-        return self.playing.retold(mission)
+    def relabelled_prompts(self, mission: str) -> Iterator[str]:
+        return self.playing.relabelled_prompts(mission)
 
     def render(self) -> Any:
         return self._env.render()

@@ -18,7 +18,7 @@ Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 ``mission``, and ``actions`` (list of phrases) where the admissible ones change with the state."""
 
 
-Witness = Callable[[Any], Sequence[Achieved]]
+GoalDetector = Callable[[Any], Sequence[Achieved]]
 """The environment action just taken (None: none was) -> what has been fulfilled with it."""
 
 Expert = Callable[[Any], Any]
@@ -49,8 +49,8 @@ class World:
     """(environment, reward, terminated) -> whether the task is done."""
     expert: Callable[[gymnasium.Env, Wording], Expert] | None = None
     """Makes an expert for the episode that the environment has just begun in these words."""
-    witness: Callable[[gymnasium.Env], Witness] | None = None
-    """Watches the episode that the environment has just begun."""
+    goal_detector: Callable[[gymnasium.Env], GoalDetector] | None = None
+    """Tells which goals the episode that the environment has just begun reaches."""
 
 
 def find_renderer(renderer: str | Renderer | None, world: World) -> Renderer:

@@ -24,7 +24,7 @@ from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, uses_critic
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.demonstrations import Demonstrations
-from lang_agent.learn.hindsight import retell
+from lang_agent.learn.hindsight import relabel
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.rollout import play
 from lang_agent.seeding import EVALUATION_SEED, derive
@@ -114,9 +114,9 @@ class Player:
         config, size = self.config, self.learn.group_size or 1
         relabelled: dict[int, list[Episode]] = {}
 
-        def relabel(episode: Episode, env: gymnasium.Env[str, str]) -> None:
+        def on_end(episode: Episode, env: gymnasium.Env[str, str]) -> None:
             seed = derive(config.seed, "hindsight", episode.index)
-            relabelled[episode.index] = retell(
+            relabelled[episode.index] = relabel(
                 episode,
                 language_env(env),
                 self.policy,
@@ -132,7 +132,7 @@ class Player:
             seeds,
             group_size=size,
             first_index=first,
-            on_end=relabel if config.hindsight else None,
+            on_end=on_end if config.hindsight else None,
             errors=errors,
         )
         rollout.episodes += sorted(played, key=lambda episode: episode.index)

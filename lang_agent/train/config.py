@@ -51,9 +51,10 @@ class TrainConfig:
     steps: Annotated[int, Range(1)] = 100_000
     """Environment steps to learn from."""
     rollout_steps: Annotated[int, Range(1)] = 512
-    """Environment steps before each update; the episodes under way are finished."""
+    """Environment steps before each update, about: as many whole episodes are played as the lengths
+    of those before say will have them."""
     envs: Annotated[int, Range(1, 100_000)] = 16
-    """Episodes played at once."""
+    """Episodes played at once; which ones are played does not depend on it."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     out: str | None = None
     """Run folder; runs/<env>-<seed>-<time> unless told."""

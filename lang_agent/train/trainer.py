@@ -20,7 +20,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate
 from lang_agent.files import set_aside, tell
 from lang_agent.language_env import language_env
-from lang_agent.learn.algorithms import ALGORITHMS, settle
+from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.learner import Learner
 from lang_agent.learn.reference import Reference
 from lang_agent.models.gpt2 import SIZES
@@ -77,7 +77,7 @@ class Trainer:
     ) -> None:
         self.config, self.folder, self.trust = config, folder, trust
         self.lock = lock or RunLock(folder)
-        self.learn = settle(config.learn, new=_is_new(config, policy))
+        self.learn = resolve(config.learn, new=_is_new(config, policy))
         self.envs = [self.make_env() for _ in range(config.envs)]
         if config.hindsight:
             watch_achieved(self.envs, config)
@@ -131,21 +131,30 @@ class Trainer:
         self.policy.set_precision(self.progress.precision or wanted)
         self.progress.precision = "fp32" if self.policy.precision == torch.float32 else "bf16"
 
-    def run(self, on_update: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def run(
+        self,
+        on_update: Callable[[dict[str, Any]], None] | None = None,
+        on_episode: Callable[[Episode], None] | None = None,
+    ) -> None:
         """Train until the configured number of steps, or until :attr:`stop`; then save.
 
         Where an episode cannot be collected, what was learned before is saved first.
+
+        Args:
+            on_update: told of the metrics of every update, before they are logged; what it adds to
+                them is logged as well.
+            on_episode: told of every episode of a rollout, in their order, before it is learned.
         """
         with self.lock:
             refuse_overtaken(self.folder, self.saved)
             with RunLog(self.folder, self.progress.steps) as log:
                 due = time.monotonic() + 60 * self.config.checkpoint_minutes
                 while self.progress.steps < self.config.steps and not self.stop:
-                    metrics = self._iterate()
+                    metrics = self._iterate(on_episode)
                     release_unused_memory()
-                    log.write(metrics)
                     if on_update:
                         on_update(metrics)
+                    log.write(metrics)
                     every = self.progress.updates % self.config.checkpoint_every == 0
                     if every or time.monotonic() >= due:
                         log.flush()
@@ -161,7 +170,7 @@ class Trainer:
             self.saved = save_checkpoint(self.folder, self.policy, self.learner.optimizer, record)
         return self.saved
 
-    def _iterate(self) -> dict[str, Any]:
+    def _iterate(self, on_episode: Callable[[Episode], None] | None) -> dict[str, Any]:
         """One rollout and the update from it."""
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
@@ -169,6 +178,9 @@ class Trainer:
         errors = EnvErrors(config.on_env_error)
         rollout = self._collected(done, errors)
         episodes = rollout.episodes
+        if on_episode:
+            for episode in episodes:
+                on_episode(episode)
         acted = time.perf_counter()
         judged = [episode for episode in episodes if episode.judged]
         learned = self.learner.update(judged, rollout.relabelled, done=done)
@@ -265,7 +277,7 @@ def start(
     Raises :class:`LangAgentError` rather than write over one that is there; what was made of the
     folder until then is removed.
     """
-    rate = settle(config.learn, new=_is_new(config, policy)).learning_rate
+    rate = resolve(config.learn, new=_is_new(config, policy)).learning_rate
     config = replace(config, learn=replace(config.learn, learning_rate=rate))
     with beginning(folder, config) as lock:
         return Trainer(config, folder, policy=policy, lock=lock, trust=trust)

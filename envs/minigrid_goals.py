@@ -11,10 +11,10 @@ from minigrid.core.actions import Actions
 from minigrid.core.world_object import Door, WorldObj
 
 from lang_agent.language_env import Achieved
-from lang_agent.text_env.world import Witness
+from lang_agent.text_env.world import GoalDetector
 
 
-def witness(env: gymnasium.Env) -> Witness:
+def goal_detector(env: gymnasium.Env) -> GoalDetector:
     """Watches the episode that ``env`` has just begun: going to things, picking them up, putting
     them next to each other, opening doors, and going to a thing with another one picked up before.
 
@@ -23,11 +23,11 @@ def witness(env: gymnasium.Env) -> Witness:
     does not see; and putting a thing next to what it lay beside when it was picked up, which would
     teach to pick up and drop.
     """
-    return BabyAIWitness(env.unwrapped)
+    return BabyAIGoals(env.unwrapped)
 
 
-class BabyAIWitness:
-    """The state of :func:`witness`: what is carried since when, and what was in front before."""
+class BabyAIGoals:
+    """The state of :func:`goal_detector`: what is carried since when, and what was in front."""
 
     def __init__(self, env: Any) -> None:
         self.env = env
