@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def main() -> None:
     cores = os.cpu_count() or 1
     parser.add_argument("--busy", type=int, default=cores, help="busy processes; one a core")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end what was started
     plain = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     # libgomp's own way: to count to this, and only then to sleep
     spinning = plain | {"GOMP_SPINCOUNT": "300000"}

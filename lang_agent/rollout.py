@@ -50,7 +50,14 @@ def play(
         on_end: told of every episode while its environment still stands as it ended.
         errors: what becomes of an episode whose environment raises, and the list of those that
             did; unless given, :class:`lang_agent.stepping.EnvError` is raised.
+
+    Raises:
+        LangAgentError: an agent that is none, or one that plays fewer episodes at once.
     """
+    if not isinstance(agent, Agent):
+        raise LangAgentError(
+            f"{type(agent).__name__} is no agent: derive its class from lang_agent.Agent."
+        )
     most = agent.slots
     if most is not None and len(envs) > most:
         raise LangAgentError(

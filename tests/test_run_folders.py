@@ -37,7 +37,7 @@ CONFIG = replace(
 
 def state(run: trainer.Trainer) -> dict[str, object]:
     """All that decides how the run goes on."""
-    tensors = {**run.policy.state_dict(), **run.optimizer.state_tensors()}
+    tensors = {**run.policy.state_dict(), **run.learner.optimizer.state_tensors()}
     if run.reference and run.reference.frozen:
         tensors |= {f"ref.{k}": v for k, v in run.reference.frozen.state_dict().items()}
     return {

@@ -310,6 +310,15 @@ def test_a_template_of_ones_own_travels_with_all_that_it_uses(tmp_path):
     assert pickle.loads(packed).reset(seed=0)[0] == text
 
 
+def test_what_is_no_agent_is_refused_by_its_name():
+    class Duck:
+        def act(self, slots, observations):
+            raise AssertionError("nobody asks it")
+
+    with pytest.raises(lang_agent.LangAgentError, match="Duck is no agent"):
+        list(play(Duck(), [make_bandit()], [0]))
+
+
 def test_an_agent_that_learns_nothing_is_refused_where_tokens_are_needed():
     class Silent(Agent):
         def act(self, slots, observations):

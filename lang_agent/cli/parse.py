@@ -124,9 +124,9 @@ def as_trained(kind: Any, arguments: Sequence[str], trust: bool) -> Any:
         from lang_agent.models.hub import shipped
 
         names = {item.name for item in fields(kind)}
-        file = Path(shipped(name)) / "config.yaml"
         if not name or not names & {"text", "decide"} or (flag == "--model" and name in SIZES):
             continue
+        file = Path(shipped(name)) / "config.yaml"
         if file.is_file():
             trained = load_config(file, TrainConfig, trust=trust)
             known = {"text": _given(trained.text, others), "decide": trained.decide}

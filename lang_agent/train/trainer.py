@@ -170,7 +170,7 @@ class Trainer:
             self.saved = save_checkpoint(self.folder, self.policy, self.learner.optimizer, record)
         return self.saved
 
-    def _iterate(self, on_episode: Callable[[Episode], None] | None) -> dict[str, Any]:
+    def _iterate(self, on_episode: Callable[[Episode], None] | None = None) -> dict[str, Any]:
         """One rollout and the update from it."""
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
