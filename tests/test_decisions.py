@@ -170,9 +170,7 @@ def warm_up(policy, texts, steps=80):
 @pytest.mark.parametrize("way", [*RULES, GENERATE])
 def test_every_way_to_decide_learns_the_bandit(way):
     prompt, options, config = "transcript", {}, LearnConfig(minibatch_decisions=64)
-    if way == GENERATE:  # a bonus for entropy over the whole vocabulary unlearns what is written
-        config = replace(config, entropy_coef=0.005)
-    else:
+    if way != GENERATE:
         options["actions"] = {"go far left": "go left", "go far right": "go right"}
     envs = [make_bandit(prompt=prompt, invalid_action="end", **options) for _ in range(16)]
     policy = LanguagePolicy.from_scratch("nano", seed=1, texts=bandit_texts(prompt))
