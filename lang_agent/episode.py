@@ -115,11 +115,11 @@ class Agent:
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         """One decision for each observation."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no act().")
 
     def values(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[float]:
         """The return that a critic expects from each observation on."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} says it is a critic and has no values().")
 
 
 class Watched(Agent):

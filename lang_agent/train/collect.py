@@ -97,14 +97,14 @@ class Player:
             for env in self.envs:
                 language_env(env).weights = learnable(self.weights, outcomes)
         rollout, steps, first = Rollout([]), 0, progress.episodes
-        lengths = [length for *_, length in progress.recent[-LATE:]]
+        lengths: Sequence[float] = [length for *_, length in progress.recent[-LATE:]]
         while steps < ENOUGH * self.config.rollout_steps:
             size = self.learn.group_size or 1
             count = episodes_for(self.config.rollout_steps - steps, lengths, size)
             self._play(rollout, first, count, done, errors)
             first += count
-            lengths = [float(len(episode.steps)) for episode in rollout.episodes] or lengths
-            steps = int(sum(lengths)) if rollout.episodes else 0
+            played = [len(episode.steps) for episode in rollout.episodes]
+            steps, lengths = sum(played), played or lengths
         return rollout
 
     def _play(
@@ -135,8 +135,10 @@ class Player:
             on_end=on_end if config.hindsight else None,
             errors=errors,
         )
-        rollout.episodes += sorted(played, key=lambda episode: episode.index)
-        rollout.relabelled += [part for _, parts in sorted(relabelled.items()) for part in parts]
+        episodes = sorted(played, key=lambda episode: episode.index)
+        rollout.episodes += episodes
+        if config.hindsight:  # of those that were not left out
+            rollout.relabelled += [part for e in episodes for part in relabelled[e.index]]
 
     def _agent(self, done: float) -> PolicyAgent:
         """Who plays when the part ``done`` of the run lies behind. By imitation the expert's share
