@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lang_agent.language_env import Achieved, LanguageEnv
     from lang_agent.learn.config import LearnConfig
     from lang_agent.learn.learner import Learner
+    from lang_agent.learn.objective import evaluate_actions
     from lang_agent.learn.optimizer import Optimizer
     from lang_agent.models.decide import DecideConfig
     from lang_agent.models.policy import LanguagePolicy
@@ -56,6 +57,7 @@ _HOMES = {
     "Trainer": "train.trainer",
     "World": "text_env.world",
     "evaluate": "evaluation.evaluate",
+    "evaluate_actions": "learn.objective",
     "make": "text_env.registry",
     "parse_action": "text_env.action_parser",
     "play": "rollout",
@@ -84,6 +86,7 @@ __all__ = [
     "Trainer",
     "World",
     "evaluate",
+    "evaluate_actions",
     "make",
     "parse_action",
     "play",

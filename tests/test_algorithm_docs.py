@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from learn_bandit import rollout, texts
 
 from lang_agent import LangAgentError, LanguagePolicy, Learner, PolicyAgent, Recorder
-from lang_agent.learn import losses
-from lang_agent.learn.algorithm import Algorithm
-from lang_agent.learn.algorithms import ALGORITHMS, _gae, resolve
+from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.config import LearnConfig
 
 TESTS = Path(__file__).parent
@@ -42,14 +41,38 @@ def test_every_option_of_learning_is_told():
     assert missing <= plain | several
 
 
-def test_the_algorithm_that_the_page_adds_works(monkeypatch):
-    block = PAGE.partition("## Adding one")[2].partition("```python\n")[2].partition("```")[0]
-    added = dict(ALGORITHMS)
-    names = {"losses": losses, "Algorithm": Algorithm, "_gae": _gae, "ALGORITHMS": added}
-    exec(block, names)
-    for name, row in added.items():
-        monkeypatch.setitem(ALGORITHMS, name, row)
+ADDED = re.findall(r"```python\n(.*?)```", PAGE.partition("## Adding one")[2], re.DOTALL)
+
+
+def add_rows(monkeypatch):
+    for name in ("sign", "soft-q"):  # what the page sets is taken away after the test
+        monkeypatch.setitem(ALGORITHMS, name, ALGORITHMS["ppo"])
+    for block in ADDED:
+        assert not re.search(r"\._|\b_\w", block)
+        exec(compile(block, "docs/algorithms.md", "exec"), {})
+
+
+@pytest.mark.parametrize("algorithm", ["sign", "soft-q"])
+def test_the_algorithms_that_the_page_adds_learn_the_bandit(algorithm, monkeypatch):
+    add_rows(monkeypatch)
+    policy = LanguagePolicy.from_scratch("nano", seed=3, texts=texts())
+    learner = Learner(policy, LearnConfig(algorithm))
+    for update in range(90):
+        episodes = rollout(policy, seed=update)
+        won = sum(episode.success for episode in episodes) / len(episodes)
+        if won >= 0.95:
+            break
+        metrics = learner.update(episodes)
+    assert update > 0
+    assert won >= 0.95
+    assert set(metrics) >= ({"q_error"} if algorithm == "soft-q" else {"policy_loss"})
+
+
+def test_a_row_that_the_page_adds_refuses_what_it_has_no_use_for(monkeypatch):
+    add_rows(monkeypatch)
     assert resolve(LearnConfig("sign", gae_lambda=0.5)).normalise == "batch"
+    with pytest.raises(LangAgentError, match="gae_lambda"):
+        resolve(LearnConfig("soft-q", gae_lambda=0.5))
 
 
 OWN = PAGE.partition("## A loop of your own")[2]

@@ -18,7 +18,7 @@ from lang_agent.agents.policy_agent import _answer
 from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.learner import Learner
-from lang_agent.learn.objective import decision_log_probs
+from lang_agent.learn.objective import evaluate_actions
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import collate
 from lang_agent.models.decide import GENERATE, RULES, DecideConfig
@@ -96,11 +96,11 @@ def test_ratios_are_one_before_the_first_step(gpt2, way, prompt, temperature):
     samples = samples_of(gpt2, collect(gpt2, decide, prompt, 3), decide)
     batch = collate(samples, gpt2.device)
     with torch.no_grad():
-        now, entropy = decision_log_probs(gpt2, gpt2.hidden_states(batch.layout), batch, decide)
+        now = evaluate_actions(gpt2, batch, decide)
     assert batch.mask.sum(1).max() == (1 if way in RULES[:3] else batch.mask.shape[1])
-    torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
-    assert (entropy > 0).all()
-    assert (now[batch.mask] <= 1e-6).all()
+    torch.testing.assert_close(now.log_probs, batch.log_probs, atol=1e-4, rtol=0)
+    assert (now.entropy > 0).all()
+    assert (now.log_probs[batch.mask] <= 1e-6).all()
 
 
 def test_a_batch_may_lack_the_longest_phrase(gpt2):
@@ -110,8 +110,8 @@ def test_a_batch_may_lack_the_longest_phrase(gpt2):
     short = [sample for sample, count in zip(samples, counts, strict=True) if count < max(counts)]
     batch = collate(short, gpt2.device)
     with torch.no_grad():
-        now, _ = decision_log_probs(gpt2, gpt2.hidden_states(batch.layout), batch, decide)
-    torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
+        now = evaluate_actions(gpt2, batch, decide)
+    torch.testing.assert_close(now.log_probs, batch.log_probs, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

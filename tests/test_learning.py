@@ -18,7 +18,7 @@ from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages
 from lang_agent.learn.learner import Learner
-from lang_agent.learn.objective import decision_log_probs, total_loss
+from lang_agent.learn.objective import evaluate_actions, total_loss
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import by_length, collate, minibatches, to_samples
 from lang_agent.models.decide import DecideConfig
@@ -156,10 +156,8 @@ def test_ratios_are_one_before_the_first_step(policy, prompt, shared):
     batch = collate(samples, policy.device)
     with torch.no_grad():
         _, metrics = total_loss(policy, ALGORITHMS["ppo"], batch, LearnConfig(), DecideConfig())
-        now, _ = decision_log_probs(
-            policy, policy.hidden_states(batch.layout), batch, DecideConfig()
-        )
-    torch.testing.assert_close(now, batch.log_probs, atol=1e-4, rtol=0)
+        now = evaluate_actions(policy, batch, DecideConfig())
+    torch.testing.assert_close(now.log_probs, batch.log_probs, atol=1e-4, rtol=0)
     assert metrics["clip_fraction"].item() == 0
 
 

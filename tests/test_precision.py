@@ -28,7 +28,7 @@ from transformers import (
 from lang_agent import LangAgentError, LanguagePolicy, PolicyAgent, make, play
 from lang_agent.episode import TextObservation
 from lang_agent.learn.muon import Muon, orthogonal
-from lang_agent.learn.objective import decision_log_probs
+from lang_agent.learn.objective import evaluate_actions
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import by_length, collate, to_samples
 from lang_agent.models import fused_mlp as fused
@@ -408,9 +408,8 @@ def test_acting_and_learning_in_bf16_agree_on_the_shipped_policy():
     batches = by_length(to_samples(policy, episodes, credit, credit, "sum"), 8192)
     for samples in batches:
         batch = collate(samples, policy.device)
-        states = policy.hidden_states(batch.layout)  # with gradients, as in learning
-        learned, _ = decision_log_probs(policy, states, batch, DecideConfig())
-        ratios = (learned - batch.log_probs)[batch.mask].detach().exp()
+        learned = evaluate_actions(policy, batch, DecideConfig())  # with gradients, as in learning
+        ratios = (learned.log_probs - batch.log_probs)[batch.mask].detach().exp()
         assert ((ratios > 0.8) & (ratios < 1.25)).all()
 
 

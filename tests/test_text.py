@@ -26,7 +26,7 @@ from lang_agent.learn.algorithms import ALGORITHMS
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages
 from lang_agent.learn.learner import LearnState
-from lang_agent.learn.objective import decision_log_probs, total_loss
+from lang_agent.learn.objective import evaluate_actions, total_loss
 from lang_agent.learn.sequences import collate, share_prompts
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
@@ -480,8 +480,8 @@ def test_what_is_learned_is_the_distribution_that_was_drawn_from(writer, options
         writer, episodes, ALGORITHMS["reinforce"], config, decide, LearnState(), None, {}
     )
     batch = collate(samples, writer.device)
-    new, _ = decision_log_probs(writer, writer.hidden_states(batch.layout), batch, decide)
-    assert torch.allclose(new, batch.log_probs, atol=1e-4)
+    now = evaluate_actions(writer, batch, decide)
+    assert torch.allclose(now.log_probs, batch.log_probs, atol=1e-4)
 
 
 def test_greedy_decoding_is_refused_in_training():
@@ -567,11 +567,11 @@ def test_pretrain_then_generate_then_train(tmp_path, monkeypatch, capsys):
         run(["generate", *arguments, "--max-new-tokens", "6"])
         return capsys.readouterr().out
 
-    drawn = generated("the", "a", "--count", "2", "--policy", "w")
+    drawn = generated("the", "a", "--count", "2", "--model", "w")
     assert len(drawn.splitlines()) == 4
-    assert drawn == generated("the", "a", "--count", "2", "--policy", "w")
+    assert drawn == generated("the", "a", "--count", "2", "--model", "w")
     for more in (("--beams", "2", "--temperature", "0"), ("--top-k", "2", "--min-p", "0.1")):
-        assert generated("the", "--policy", "w", *more).startswith("the ")
+        assert generated("the", "--model", "w", *more).startswith("the ")
     run(
         ["train", "--env", "TextGeneration-v0", "--env-args", "rewards={length: {target: 3}}",
          "--model", "w", "--decide", "generate", "--max-new-tokens", "6", "--algorithm", "rloo",
@@ -583,7 +583,7 @@ def test_pretrain_then_generate_then_train(tmp_path, monkeypatch, capsys):
     evaluation = json.loads((tmp_path / "run/evaluation.json").read_text())
     assert evaluation["after"][0]["episodes"] == 8
     capsys.readouterr()
-    assert generated("the", "--policy", "run")
+    assert generated("the", "--model", "run")
 
 
 @pytest.mark.parametrize(

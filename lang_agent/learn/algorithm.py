@@ -42,14 +42,15 @@ class Algorithm:
     credit: Callable[[Sequence[Episode], list[list[float]], LearnConfig, LearnState], Credit]
     """(episodes, their rewards, config, state) -> advantages and returns; changes nothing but
     ``state``, since with a KL penalty in the reward it is asked without and with it"""
-    policy_loss: Callable[[Tensor, Batch, LearnConfig], Tensor]
-    """(new log-probabilities (D, L), batch, config) -> (D, L) losses"""
+    policy_loss: Callable[[Tensor, Batch, LearnConfig], Tensor] | None = None
+    """(new log-probabilities (D, L), batch, config) -> (D, L) losses; None where ``step`` has
+    another"""
     critic: bool = False
     one_epoch: bool = False
     """True where the loss is right only for the policy that acted: a rollout then makes one
     gradient step, on all of its decisions together."""
     normalise: str = "batch"
-    """How advantages are scaled unless told otherwise."""
+    """How advantages are scaled by default."""
     grouped: bool = False
     """Compares episodes of one seed."""
     trust_region: bool = False
@@ -58,7 +59,7 @@ class Algorithm:
     """Learns what the expert chose, whoever acted."""
     step: Step | None = None
     """(learner, samples, those relabelled in hindsight) -> what was measured: how the policy learns
-    from the samples of an update; :func:`lang_agent.learn.steps.epochs_step` unless told."""
+    from the samples of an update; :func:`lang_agent.learn.steps.epochs_step` by default."""
     uses: Set[str] = frozenset()
     """Which of the options that not all algorithms share it reads; others are refused."""
 

@@ -21,7 +21,7 @@ from lang_agent.learn.steps import natural_step
 from lang_agent.ranges import refuse_unused
 
 
-def _gae(
+def gae_credit(
     episodes: Sequence[Episode],
     rewards: list[list[float]],
     config: LearnConfig,
@@ -38,7 +38,7 @@ def _gae(
     return credit, targets
 
 
-def _returns(
+def return_credit(
     episodes: Sequence[Episode],
     rewards: list[list[float]],
     config: LearnConfig,
@@ -62,7 +62,7 @@ def _returns(
     return returns, returns
 
 
-def _group_mean(
+def group_mean_credit(
     episodes: Sequence[Episode],
     rewards: list[list[float]],
     config: LearnConfig,
@@ -72,7 +72,7 @@ def _group_mean(
     return _same_for_all(episodes, advantages.minus_group_mean(returns, groups))
 
 
-def _leave_one_out(
+def leave_one_out_credit(
     episodes: Sequence[Episode],
     rewards: list[list[float]],
     config: LearnConfig,
@@ -119,7 +119,7 @@ _CLIP = {"clip_low", "clip_high"}
 _EPOCHS = {"epochs", "minibatch_decisions"}
 
 REINFORCE = Algorithm(
-    _returns,
+    return_credit,
     _policy_gradient,
     one_epoch=True,
     uses=_GRADIENT | _ADVANTAGES | _HINDSIGHT | {"baseline", "value_coef"},
@@ -128,11 +128,11 @@ REINFORCE = Algorithm(
 discounted return from step t on.
 
 Departures: the step's own factor discount^t is left out, as nearly everywhere; advantages are
-standardised over the rollout unless told, which is a baseline and a scale; a truncated episode's
+standardised over the rollout by default, which is a baseline and a scale; a truncated episode's
 return ends there, without a critic's estimate of the rest; an entropy bonus; AdamW or Muon."""
 
 A2C = Algorithm(
-    _gae,
+    gae_credit,
     _policy_gradient,
     critic=True,
     one_epoch=True,
@@ -145,7 +145,7 @@ Departures: A is GAE's over whole episodes, where the paper's is of five steps; 
 over the rollout; AdamW or Muon in place of RMSProp."""
 
 PPO = Algorithm(
-    _gae,
+    gae_credit,
     _clipped,
     critic=True,
     uses=_GRADIENT
@@ -164,7 +164,7 @@ target_kl; values are not clipped; rollouts are whole episodes, so that only tru
 tokens of one decision are averaged over the minibatch (loss_aggregation)."""
 
 GRPO = Algorithm(
-    _group_mean,
+    group_mean_credit,
     _clipped,
     grouped=True,
     normalise="group",
@@ -184,7 +184,7 @@ loss_aggregation=constant; DAPO's (arXiv 2503.14476) clip and filter are clip_hi
 drop_flat_groups, which plays no further groups in place of those it drops."""
 
 RLOO = Algorithm(
-    _leave_one_out,
+    leave_one_out_credit,
     _policy_gradient,
     one_epoch=True,
     grouped=True,
@@ -199,7 +199,7 @@ tokens, which is the paper's sum times a constant; the paper's KL penalty in the
 kl_in=reward."""
 
 TRPO = Algorithm(
-    _gae,
+    gae_credit,
     _surrogate,
     critic=True,
     trust_region=True,
@@ -216,7 +216,7 @@ bonus and a KL penalty in the loss are part of what is lowered; the critic learn
 alone, in ``epochs`` passes of ``minibatch_decisions``, by AdamW, so that it moves no action."""
 
 IMITATION = Algorithm(
-    _returns,
+    return_credit,
     _likelihood,
     critic=True,
     imitates=True,

@@ -34,9 +34,9 @@ class LearnConfig:
     """reinforce's: none, moving (a mean of late returns) or value (a critic)."""
     normalise: str | None = None
     """Advantages: batch (mean 0, deviation 1 over the rollout), group (by the deviation of their
-    group's returns) or none; the algorithm's own unless told."""
+    group's returns) or none; the algorithm's own by default."""
     group_size: Annotated[int | None, Range(1)] = None
-    """How many episodes are played of each seed; grpo and rloo compare them (4 unless told)."""
+    """How many episodes are played of each seed; grpo and rloo compare them (4 by default)."""
     drop_flat_groups: bool = False
     """Learn nothing from groups whose episodes all have the same return."""
     reward_scale: Annotated[float, Range(above=0)] = 1.0
@@ -73,7 +73,7 @@ class LearnConfig:
     """What entropy_coef becomes, linearly, by the end of the run."""
     value_coef: Annotated[float, Range(0)] = 0.5
     hindsight_coef: Annotated[float, Range(above=0)] = 1.0
-    """What a decision told in hindsight weighs, where any other weighs 1."""
+    """What a relabelled decision weighs, where any other weighs 1."""
     max_grad_norm: Annotated[float, Range(above=0)] = 0.5
     """Longer gradients are cut to this length. muon and adamw divide a gradient's size out again:
     it is the learning rate that bounds a step, and this what one step adds to their averages."""

@@ -42,7 +42,7 @@ def write_demonstrations(path: Path, env_id: str, episodes: Iterable[Episode]) -
         try:
             for episode in episodes:
                 refuse_evaluation_seeds([episode.seed])
-                line = json.dumps(_as_data(env_id, episode), ensure_ascii=False)
+                line = json.dumps(as_data(env_id, episode), ensure_ascii=False)
                 with writing(path):
                     file.write(line + "\n")
                 count += 1
@@ -61,7 +61,7 @@ def refuse_evaluation_seeds(seeds: Sequence[int]) -> None:
         )
 
 
-def _as_data(env_id: str, episode: Episode) -> dict[str, Any]:
+def as_data(env_id: str, episode: Episode) -> dict[str, Any]:
     steps = []
     for step in episode.steps:
         actions, wanted = step.observation.actions, step.observation.expert
@@ -84,14 +84,24 @@ def _as_data(env_id: str, episode: Episode) -> dict[str, Any]:
 
 
 def read_demonstrations(path: Path) -> list[Episode]:
-    """The episodes of a file; raises :class:`LangAgentError` naming file, line and reason."""
-    episodes: list[Episode] = []
+    """The episodes of a file that there is something to learn from; raises :class:`LangAgentError`
+    naming file, line and reason."""
+    episodes = [episode for _, episode in read_lines(path)]
+    if all(step.observation.expert is None for episode in episodes for step in episode.steps):
+        raise LangAgentError(f"'{path}' holds no action to learn.")
+    return episodes
+
+
+def read_lines(path: Path) -> list[tuple[str, Episode]]:
+    """The environments' ids and episodes of a file; raises as :func:`read_demonstrations`."""
+    episodes: list[tuple[str, Episode]] = []
     try:
         with _open(path, "rt", packed=path.suffix == ".gz") as file:
             for number, data, reason in json_lines(file):
                 try:
                     if not reason:
-                        episodes.append(_from_data(data, len(episodes)))
+                        one = from_data(data, len(episodes))
+                        episodes.append((str(data.get("env", "")), one))
                 except (ValueError, KeyError, TypeError, OverflowError) as error:
                     reason = f"{type(error).__name__}: {error}"
                 if reason:
@@ -102,12 +112,10 @@ def read_demonstrations(path: Path) -> list[Episode]:
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LangAgentError(f"Cannot read the demonstrations '{path}': {reason}.") from None
-    if all(step.observation.expert is None for episode in episodes for step in episode.steps):
-        raise LangAgentError(f"'{path}' holds no action to learn.")
     return episodes
 
 
-def _from_data(data: dict[str, Any], index: int) -> Episode:
+def from_data(data: dict[str, Any], index: int) -> Episode:
     episode = Episode(index, int(data["seed"]), terminated=True)
     for step in data["steps"]:
         actions = None if step["actions"] is None else tuple(map(str, step["actions"]))

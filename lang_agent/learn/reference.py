@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.objective import decision_log_probs, token_values
+from lang_agent.learn.objective import evaluate_actions, token_values
 from lang_agent.learn.sequences import ByPlace, Sample, by_length, collate, unpadded
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.lora import has_lora, without_lora
@@ -44,9 +44,7 @@ def read_reference(
     with reference.of(policy) as other:
         for part in by_length(samples, config.batch_tokens):
             batch = collate(part, policy.device)
-            states = other.hidden_states(batch.layout)
-            log_probs, _ = decision_log_probs(other, states, batch, decide)
-            found |= unpadded(part, log_probs)
+            found |= unpadded(part, evaluate_actions(other, batch, decide).log_probs)
     return found
 
 

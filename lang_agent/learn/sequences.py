@@ -83,7 +83,7 @@ def to_samples(
                 samples.append(Sample(context))
             phrases = () if trace.token_ids else step.observation.actions or ()
             trie = policy.trie(phrases, rule) if phrases else NO_PHRASES
-            # One that was told, not drawn, has no log-probabilities: it only counts its tokens.
+            # One that was taught, not drawn, has no log-probabilities: it only counts its tokens.
             log_probs = [] if imitate else list(trace.log_probs)
             if not log_probs and choice is not None:
                 log_probs = [0.0] * decisions_in(trie, choice)

@@ -16,6 +16,7 @@ from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.objective import (
     Measured,
     critic_part,
+    critic_values,
     hindsight_loss,
     token_weights,
     total_loss,
@@ -40,30 +41,30 @@ MAX_SKIPPED = 10  # steps in a row that may come out not finite
 
 
 def epochs_step(
-    learner: Learner, samples: Sequence[Sample], told: Sequence[Sample]
+    learner: Learner, samples: Sequence[Sample], relabelled: Sequence[Sample]
 ) -> dict[str, float]:
-    """Minibatches of all samples, and with each its share of those told in hindsight, several
-    times; ends early past ``target_kl``. Where the loss is right only for the policy that acted,
-    one step on all samples together: after it the policy is another."""
-    if not samples and not told:
+    """Minibatches of all samples, and with each its share of those relabelled, several times; ends
+    early past ``target_kl``. Where the loss is right only for the policy that acted, one step on
+    all samples together: after it the policy is another."""
+    if not samples and not relabelled:
         return {}
     algorithm, config, generator = learner.algorithm, learner.config, learner.generator
     sums: dict[str, float] = {}
-    weights: dict[str, int] = {}  # a minibatch has nothing told where there is little of it
+    weights: dict[str, int] = {}  # where little is relabelled, some minibatches have none of it
     counts = {"skipped": 0.0, "stopped": 0.0}
     learned = 0
     for _ in range(1 if algorithm.one_epoch else config.epochs):
         parts = [list(samples)]
         if samples and not algorithm.one_epoch:
             parts = list(minibatches(samples, config.minibatch_decisions, generator))
-        lessons = deal(told, len(parts), generator)
-        for minibatch, lesson in zip(parts, lessons, strict=True):
-            measured = gradient_step(learner, minibatch, lesson)
+        shares = deal(relabelled, len(parts), generator)
+        for minibatch, share in zip(parts, shares, strict=True):
+            measured = gradient_step(learner, minibatch, share)
             _count(measured, learner.state, counts)
             if not measured:
                 continue
             counts["stopped"] = measured.pop("stopped")
-            count = decisions_of(minibatch) or decisions_of(lesson)
+            count = decisions_of(minibatch) or decisions_of(share)
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + value * count
                 weights[name] = weights.get(name, 0) + count
@@ -72,15 +73,15 @@ def epochs_step(
             learned += count
         if counts["stopped"]:
             break
-    if told:
-        counts["hindsight_decisions"] = decisions_of(told)
+    if relabelled:
+        counts["hindsight_decisions"] = decisions_of(relabelled)
     means = {name: value / weights[name] for name, value in sums.items()}
-    epochs = learned / (decisions_of(samples) or decisions_of(told))
+    epochs = learned / (decisions_of(samples) or decisions_of(relabelled))
     return {"grad_norm": 0.0, **means, **counts, "epochs": epochs}
 
 
 def natural_step(
-    learner: Learner, samples: Sequence[Sample], told: Sequence[Sample]
+    learner: Learner, samples: Sequence[Sample], relabelled: Sequence[Sample]
 ) -> dict[str, float]:
     """One step of the policy within its bound, then the critic by itself."""
     if not samples:
@@ -112,10 +113,10 @@ def _count(measured: object, state: LearnState, counts: dict[str, float]) -> Non
 
 
 def gradient_step(
-    learner: Learner, minibatch: Sequence[Sample], told: Sequence[Sample] = ()
+    learner: Learner, minibatch: Sequence[Sample], relabelled: Sequence[Sample] = ()
 ) -> dict[str, float] | None:
-    """One optimizer step on a minibatch, and on what is told in hindsight: each told decision
-    weighs ``hindsight_coef`` times one of the minibatch's.
+    """One optimizer step on a minibatch and on relabelled samples, each of whose decisions weighs
+    ``hindsight_coef`` times one of the minibatch's.
 
     Returns what was measured; ``stopped`` is 1 where the policy is further from the one that acted
     than ``target_kl``, and then nothing has moved. Nothing has moved either where the loss or the
@@ -124,10 +125,10 @@ def gradient_step(
     """
     policy, optimizer, config = learner.policy, learner.optimizer, learner.config
     algorithm, decide = learner.algorithm, learner.decide
-    if not told and not _teaches(algorithm, minibatch, config):
+    if not relabelled and not _teaches(algorithm, minibatch, config):
         return {}
     optimizer.zero_grad()
-    decisions = decisions_of(minibatch) or decisions_of(told)
+    decisions = decisions_of(minibatch) or decisions_of(relabelled)
     loss = partial(
         total_loss,
         policy,
@@ -137,9 +138,9 @@ def gradient_step(
         token_weight=tokens_weight(minibatch),
     )
     measured = _backward(policy, minibatch, config, loss, decisions)
-    if told:
-        relabelled = partial(hindsight_loss, policy, algorithm, config=config, decide=decide)
-        measured |= _backward(policy, told, config, relabelled, decisions)
+    if relabelled:
+        hindsight = partial(hindsight_loss, policy, algorithm, config=config, decide=decide)
+        measured |= _backward(policy, relabelled, config, hindsight, decisions)
     norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
     if not torch.isfinite(norm) or not all(map(math.isfinite, measured.values())):
         optimizer.zero_grad()
@@ -195,8 +196,9 @@ def _fit_critic(learner: Learner, samples: Sequence[Sample]) -> dict[str, float]
                 batch = collate(part, policy.device)
                 with torch.no_grad():
                     states = policy.hidden_states(batch.layout)
+                values = critic_values(policy, states, batch)
                 weight = token_weights(batch.mask, config, learner.decide, tokens_weight(minibatch))
-                loss = critic_part(policy, states, batch, weight)
+                loss = critic_part(values, batch, weight)
                 (loss / decisions).backward()
                 error += loss.item()
             optimizer.step()

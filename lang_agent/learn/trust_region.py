@@ -12,7 +12,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.learn import losses
 from lang_agent.learn.algorithm import Algorithm
 from lang_agent.learn.config import LearnConfig
-from lang_agent.learn.objective import decision_log_probs, policy_part
+from lang_agent.learn.objective import ActionEvaluation, evaluate_actions, policy_part
 from lang_agent.learn.sequences import (
     Batch,
     Sample,
@@ -22,7 +22,7 @@ from lang_agent.learn.sequences import (
     tokens_weight,
 )
 from lang_agent.models.decide import DecideConfig
-from lang_agent.models.policy import LanguagePolicy, States
+from lang_agent.models.policy import LanguagePolicy
 
 ITERATIONS = 10  # of conjugate gradients
 DAMPING = 0.1
@@ -55,23 +55,20 @@ def trust_region_step(
 
     weight = tokens_weight(samples)
 
-    def loss_of(batch: Batch) -> tuple[Tensor, dict[str, Tensor], States]:
-        states = policy.hidden_states(batch.layout)
-        loss, metrics = policy_part(policy, algorithm, states, batch, config, decide, weight)
-        return (
-            loss / decisions,
-            {name: value / decisions for name, value in metrics.items()},
-            states,
-        )
+    def loss_of(batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        now = evaluate_actions(policy, batch, decide, learn_entropy=config.entropy_coef != 0)
+        loss, metrics = policy_part(algorithm, now, batch, config, decide, weight)
+        means = {name: value / decisions for name, value in metrics.items()}
+        return loss / decisions, means, log_policy(now)
 
     before, gradient = torch.zeros(()), torch.zeros((), device=policy.device)
     measured: dict[str, float] = {}
     batches = list(_batches(policy, samples, config))
     acted: list[Tensor] = []  # the policy that acted, for each batch
     for batch in batches:
-        loss, metrics, states = loss_of(batch)
+        loss, metrics, old = loss_of(batch)
         before = before + loss.detach().cpu()
-        acted.append(log_policy(policy, states, batch, decide).detach())
+        acted.append(old.detach())
         grads = torch.autograd.grad(loss, parameters, allow_unused=True)
         gradient = gradient + _flat(grads, parameters)
         for name in ("policy_loss", "entropy"):
@@ -93,9 +90,8 @@ def trust_region_step(
         after, far = 0.0, 0.0
         with torch.no_grad():
             for batch, old in zip(batches, acted, strict=True):
-                loss, _, states = loss_of(batch)
+                loss, _, new = loss_of(batch)
                 after += loss.item()
-                new = log_policy(policy, states, batch, decide)
                 far += divergence(old, new, batch, weight).item() / decisions
         fallen = float(before) - after
         if fallen >= ACCEPTED * promised * 0.5**tried and far <= config.target_kl:
@@ -106,14 +102,10 @@ def trust_region_step(
     return {**measured, "grad_norm": norm, "approx_kl": far, "backtracks": float(tried)}
 
 
-def log_policy(
-    policy: LanguagePolicy, states: States, batch: Batch, decide: DecideConfig
-) -> Tensor:
+def log_policy(now: ActionEvaluation) -> Tensor:
     """(D, A) log-probabilities of every admissible phrase of each decision; of generated text
     (D, L), of the tokens that were drawn."""
-    if batch.written.shape[1]:
-        return decision_log_probs(policy, states, batch, decide, learn_entropy=False)[0]
-    return policy.scores(states, batch.layout, batch.tries, decide.temperature).log_policy
+    return now.log_probs if now.log_policy is None else now.log_policy
 
 
 def divergence(old: Tensor, new: Tensor, batch: Batch, token_weight: float) -> Tensor:
@@ -158,7 +150,7 @@ def _fisher(
     policy.model.eval()
     with sdpa_kernel(SDPBackend.MATH):
         for batch in _batches(policy, samples, config):
-            new = log_policy(policy, policy.hidden_states(batch.layout), batch, decide)
+            new = log_policy(evaluate_actions(policy, batch, decide, learn_entropy=False))
             far = divergence(new.detach(), new, batch, weight) / decisions_of(samples)
             first = torch.autograd.grad(far, parameters, create_graph=True, allow_unused=True)
             graphs.append(_flat(first, parameters))
