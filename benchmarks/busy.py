@@ -34,7 +34,7 @@ def steps_per_second(options: list[str], env: dict[str, str], seconds: float) ->
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lang_agent", "train", "--config", str(DEMO)]
         command += ["--out", f"{folder}/run", "--steps", "1000000", "--eval-episodes", "0"]
-        command += ["--rollout-steps", "128", "--no-gif", *options]
+        command += ["--no-gif", *options]
         log = Path(folder) / "run" / "metrics.jsonl"
         run = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
         try:

@@ -33,6 +33,7 @@ from lang_agent.text_env.world import IN_WORDS, World
 from .minigrid_bot import expert
 from .minigrid_bounds import bound_drawing, check_numbers
 from .minigrid_goals import goal_detector
+from .minigrid_records import cells, instruction
 from .minigrid_view import use_fast_view
 
 PHRASES = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
@@ -310,6 +311,8 @@ def make_world(env: gymnasium.Env) -> World:
         noop=noop,
         expert=expert,
         goal_detector=goal_detector if babyai else None,
+        instruction=instruction if babyai else None,
+        cells=cells,
     )
 
 

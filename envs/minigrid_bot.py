@@ -70,7 +70,7 @@ class TryingBot(BabyAIBot):
 
 
 class OpenByTrying(Subgoal):
-    """What comes next, told from what is carried and what was seen."""
+    """What comes next, by what is carried and what was seen."""
 
     bot: TryingBot
 

@@ -1,4 +1,4 @@
-"""Which missions of BabyAI's language an episode has fulfilled, whatever it was told to do."""
+"""Which missions of BabyAI's language an episode has fulfilled, whatever its mission was."""
 
 from __future__ import annotations
 

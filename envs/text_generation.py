@@ -91,16 +91,16 @@ class WritingEnv(LanguageEnv):
             (verdict,) = self.rubric.judge([writing])
         else:
             verdict = self.judge(self.rubric, writing)
-        told: dict[str, Any] = {
+        info: dict[str, Any] = {
             "rewards": verdict.parts,
             "success": verdict.reward >= self.goal,
             "judged": verdict.judged,
         }
         if self.judge is not None:  # times differ from call to call, and an environment's info not
-            told["reward_seconds"] = verdict.seconds
+            info["reward_seconds"] = verdict.seconds
         if verdict.token_rewards:
-            told["token_rewards"] = verdict.token_rewards
-        return verdict.reward, told
+            info["token_rewards"] = verdict.token_rewards
+        return verdict.reward, info
 
     def _draw_prompt(self) -> str:
         prompt = self.prompts[int(self.np_random.integers(len(self.prompts)))]
@@ -142,8 +142,8 @@ class TextGenerationEnv(WritingEnv):
 
     def step(self, action: str) -> Step:
         _refuse_no_text(action)
-        reward, told = self._judged(Writing(self._prompt, action))
-        return "", reward, True, False, self._info(self._prompt, **told)
+        reward, info = self._judged(Writing(self._prompt, action))
+        return "", reward, True, False, self._info(self._prompt, **info)
 
 
 class DialogueEnv(WritingEnv):
@@ -152,7 +152,7 @@ class DialogueEnv(WritingEnv):
 
     Args:
         partner: lines that are said in turn; a function of what was said so far, or
-            ``module:function``. An object that has ``begin()`` is told of each new episode.
+            ``module:function``. An object that has ``begin()`` is asked at each new episode.
         turns: of the agent, at most; the partner may leave earlier.
         reward_at: "turn" judges each line as the answer to the dialogue so far, "end" the agent's
             lines together when it is over.
@@ -207,12 +207,12 @@ class DialogueEnv(WritingEnv):
             self._said.append(answer)
             self._prompt = f"{asked}{action}\n{self._turn(answer)}"
             self._check_fits(self._prompt)
-        reward, told = 0.0, dict[str, Any]()
+        reward, info = 0.0, dict[str, Any]()
         if self.reward_at == "turn":
-            reward, told = self._judged(Writing(asked, line))
+            reward, info = self._judged(Writing(asked, line))
         elif over:
-            reward, told = self._judged(Writing(self._said[0], "\n".join(self._said[1::2])))
-        return self._prompt, reward, over, False, self._info(self._prompt, line=True, **told)
+            reward, info = self._judged(Writing(self._said[0], "\n".join(self._said[1::2])))
+        return self._prompt, reward, over, False, self._info(self._prompt, line=True, **info)
 
     def _turn(self, line: str) -> str:
         """The partner's line, and the name of whose turn it is then."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -83,6 +84,34 @@ def invented(rng: np.random.Generator) -> Wording:
 def synonyms(rng: np.random.Generator) -> Wording:
     """For testing: other words for every action."""
     return Wording(actions=dict(zip(PHRASES, SYNONYMS, strict=True)))
+
+
+PARAPHRASES = (
+    (r"go to ", ("walk over to ", "get close to ", "find ")),
+    (r"pick up ", ("grab ", "lift ", "fetch ")),
+    (r"open ", ("unlock ", "get open ")),
+    (r"put (.*) next to (.*)", (r"bring \1 beside \2", r"set \1 down by \2")),
+    (r"(.*), then (.*)", (r"first \1 and afterwards \2", r"\1 before you \2")),
+    (r"(.*) after you (.*)", (r"\1 once you did this: \2", r"begin with this: \2; next, \1")),
+)
+
+
+def paraphrased(rng: np.random.Generator) -> Wording:
+    """For testing: the same goals, said otherwise."""
+    chosen = [(pattern, str(rng.choice(said))) for pattern, said in PARAPHRASES]
+    return Wording(mission=Paraphrase(tuple(chosen)))
+
+
+@dataclass(frozen=True)
+class Paraphrase:
+    """Says a mission of MixedLocal in other words, the outermost first."""
+
+    chosen: tuple[tuple[str, str], ...]
+
+    def __call__(self, mission: str) -> str:
+        for pattern, said in reversed(self.chosen):
+            mission = re.sub(pattern, said, mission)
+        return mission
 
 
 FRENCH_ACTIONS = (

@@ -37,10 +37,11 @@ def load_config(path: str | Path, kind: type[T], *, trust: bool = False, whole: 
 def _names_of(config: Any, source: Source) -> Any:
     """The configuration, with the names in it said to be ``source``'s."""
     inner = {item.name: getattr(config, item.name) for item in fields(config)}
-    told = {name: _names_of(value, source) for name, value in inner.items() if is_dataclass(value)}
+    parts = {name: value for name, value in inner.items() if is_dataclass(value)}
+    changed = {name: _names_of(part, source) for name, part in parts.items()}
     if "source" in inner:
-        told["source"] = source
-    return replace(config, **told) if told else config
+        changed["source"] = source
+    return replace(config, **changed) if changed else config
 
 
 def from_dict(kind: type[T], data: Any, where: str) -> T:
@@ -98,5 +99,5 @@ def as_data(config: Any) -> Any:
         return list(config)
     if not is_dataclass(config):
         return config
-    told = {item.name: getattr(config, item.name) for item in fields(config)}
-    return {name: as_data(value) for name, value in told.items() if name != "source"}
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    return {name: as_data(value) for name, value in values.items() if name != "source"}

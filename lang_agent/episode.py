@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,8 @@ class TextObservation:
     actions: tuple[str, ...] | None
     line: bool = False
     """Of free text, whether one line is asked for."""
+    system: str = ""
+    """What a chat model is told before all else, where the prompt template says it."""
     expert: str | None = None
     """What the world's expert would say, for agents that ask for it; None once it is lost."""
 
@@ -39,6 +41,14 @@ class TokenTrace:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """How many tokens a decision took."""
+
+    read: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True)
 class Decision:
     """What an agent answered. Agents that nobody learns from fill in the action alone."""
 
@@ -46,6 +56,19 @@ class Decision:
     choice: int | None = None
     """The index of the action among the admissible phrases."""
     tokens: TokenTrace | None = None
+    probabilities: Sequence[float] = ()
+    """Of each admissible phrase, where they were weighed."""
+    counted: Usage | None = None
+    """What a remote model counted."""
+    error: str = ""
+    """Why there is no answer: the episode ends by it, as by an error of its environment."""
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens read and written, by the remote model's count or ours."""
+        if self.counted is not None or self.tokens is None:
+            return self.counted or Usage()
+        return Usage(self.tokens.position + 1, len(self.tokens.token_ids))
 
 
 @dataclass
@@ -109,6 +132,8 @@ class Agent:
 
     critic = False
     """Whether it is asked for the value of the state where an episode is cut off."""
+    about: Mapping[str, Any] = {}
+    """What results say of it: its name, and of a policy its weights and how it decides."""
 
     def begin(self, slot: int, seed: int) -> None:
         """A new episode is about to begin in this slot; ``seed`` is of what is drawn in it."""
@@ -121,6 +146,10 @@ class Agent:
         """The return that a critic expects from each observation on."""
         raise NotImplementedError(f"{type(self).__name__} says it is a critic and has no values().")
 
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """What each of the tokens that it wrote says, to be shown."""
+        return []
+
 
 class Watched(Agent):
     """Another agent, by whom somebody stands and looks."""
@@ -129,6 +158,7 @@ class Watched(Agent):
         self.agent = agent
         self.slots, self.prompt_limit = agent.slots, agent.prompt_limit
         self.asks_expert, self.critic = agent.asks_expert, agent.critic
+        self.about = agent.about
 
     def begin(self, slot: int, seed: int) -> None:
         self.agent.begin(slot, seed)
@@ -138,3 +168,6 @@ class Watched(Agent):
 
     def values(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[float]:
         return self.agent.values(slots, observations)
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        return self.agent.token_texts(token_ids)

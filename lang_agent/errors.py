@@ -18,6 +18,10 @@ class PromptError(LangAgentError):
     """A template that is missing, broken, asks for a field nobody gives, or does not fit."""
 
 
+class SpentError(LangAgentError):
+    """An agent that may spend no more: whoever plays it ends with what there is."""
+
+
 def unknown(kind: str, name: object, choices: Iterable[str]) -> LangAgentError:
     """The error for a name that is not among ``choices``, with the nearest one suggested."""
     names = sorted(choices)

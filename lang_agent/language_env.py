@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class PromptLimit:
 
 @dataclass(frozen=True)
 class Achieved:
-    """A goal that an episode has reached, whatever it was told to do."""
+    """A goal that an episode has reached, whatever its mission was."""
 
     task: str
     """What kind of goal it is."""
@@ -85,6 +85,20 @@ class LanguageEnv(gymnasium.Env[str, str]):
     def judges_together(self) -> bool:
         """Whether the texts of a group of episodes are better judged at once."""
         return False
+
+    @property
+    def instruction(self) -> Mapping[str, Any]:
+        """What the episode's mission is made of, where the world knows: ``verb``, ``object``,
+        ``colour`` (texts; those of the parts in the order in which they are to be done, with commas
+        between) and ``parts`` (how many)."""
+        return {}
+
+    @property
+    def cells(self) -> Mapping[str, Any] | None:
+        """The whole grid as it stands, for drawing it: ``size`` (width, height), ``grid`` (three
+        integers a cell, column after column), ``agent`` (x, y, direction) and ``carrying``; None
+        where the world is no grid."""
+        return None
 
     def expert_action(self, last_action: str | None) -> str:
         """The phrase that the world's expert would say now.

@@ -17,6 +17,7 @@ from lang_agent.seeding import derive
 from lang_agent.stepping import (
     MAX_IN_A_ROW,
     RETRIES,
+    AgentError,
     EnvError,
     EnvErrors,
     Turn,
@@ -47,7 +48,7 @@ def play(
     Args:
         first_index: the number of the first episode.
         draw_seed: another one has the agent draw other actions in the same episodes.
-        on_end: told of every episode while its environment still stands as it ended.
+        on_end: called with every episode while its environment still stands as it ended.
         errors: what becomes of an episode whose environment raises, and the list of those that
             did; unless given, :class:`lang_agent.stepping.EnvError` is raised.
 
@@ -225,6 +226,11 @@ class _Playing:
         """Take the step that was decided on."""
         seat = self.seats[slot]
         seat.decision = decision
+        if decision.error:
+            error = AgentError(f"the agent gave no answer, {decision.error}")
+            if not (self._failed(slot, error, len(seat.episode.steps), "") and self._reset(slot)):
+                self._begin(slot)
+            return
         step: Callable[[], Any] = partial(seat.env.step, decision.action)
         if self.group_size > 1 and self.speaking[slot].judges_together:
             seat.turn = Turn(step)
@@ -335,4 +341,5 @@ class _Playing:
 def _observe(prompt: str, info: dict[str, Any]) -> TextObservation:
     actions = info.get("actions")
     phrases = None if actions is None else tuple(actions)
-    return TextObservation(prompt, phrases, bool(info.get("line", False)))
+    system = str(info.get("system", ""))
+    return TextObservation(prompt, phrases, bool(info.get("line", False)), system)

@@ -26,9 +26,16 @@ class EnvError(LangAgentError):
     Its ``__cause__`` is the environment's own exception, with its traceback.
     """
 
+    seed: int | None = None
+    """Of the episode."""
+
 
 class RewardError(LangAgentError):
     """A reward that is no finite number."""
+
+
+class AgentError(LangAgentError):
+    """An agent that has no answer, such as a remote model that cannot be reached."""
 
 
 @dataclass
@@ -78,11 +85,16 @@ def env_error(
 ) -> EnvError:
     """The :class:`EnvError` for an exception in the reset (``step`` None) or a step."""
     what = "the reset" if step is None else f"step {step} (action {_short(action)})"
-    name = language_env(env).name
-    return EnvError(
-        f"The environment {name} failed at {what} of episode {episode}, seed {seed}: "
-        f"{describe(error).rstrip('.')}. Mend it, or set on_env_error to skip or retry."
-    )
+    where, why = f"at {what} of episode {episode}, seed {seed}", describe(error).rstrip(".")
+    if isinstance(error, AgentError):
+        named = EnvError(f"The episode ended {where}: {why}.")
+    else:
+        named = EnvError(
+            f"The environment {language_env(env).name} failed {where}: {why}. Mend it, or set "
+            "on_env_error to skip or retry."
+        )
+    named.seed = seed
+    return named
 
 
 def _short(value: Any) -> str:

@@ -131,7 +131,7 @@ def test_worlds_and_functions_of_the_current_folder_are_found(folder, module):
     for arguments in (
         ["play", "my_lake:TextLake-v0", "--agent", "random", "--wording", "my_lake:quiet",
          "--renderer", "my_lake:render"],
-        ["evaluate", "TextGeneration-v0", "--policy", "constant:a", "--env-args", brief],
+        ["evaluate", "TextGeneration-v0", "--agent", "constant:a", "--env-args", brief],
     ):  # fmt: skip
         run = lang_agent_in(folder, *arguments, module=module)
         assert run.returncode == 0, run.stderr
@@ -244,7 +244,7 @@ def test_markup_is_no_markup_wherever_it_comes_from(run_here, folder):
         "'[/x] :key:' is none",
     ):
         assert shown in run.stdout
-    run = run_here("evaluate", "my_lake:TextLake-v0", "--policy", "constant:[/b] :key:")
+    run = run_here("evaluate", "my_lake:TextLake-v0", "--agent", "constant:[/b] :key:")
     assert run.returncode == 0, run.stderr
     assert "constant:[/b] :key:" in run.stdout
 
@@ -285,7 +285,7 @@ def test_errors_are_one_line_that_can_be_copied(run_here, folder):
         (["train", "--device", "foo"], r"foo"),
         (["play", *SHORT, "--env-args", "invalid_action=penalty:nan"], r"penalty:nan"),
         (["play", *SHORT, "--env-args", "a=["], r"'a=\['.* is not YAML"),
-        (["play", *SHORT, "--env-args", "env_id=x"], r"'env_id=x' is not one that can be told"),
+        (["play", *SHORT, "--env-args", "env_id=x"], r"'env_id=x' is not one that can be given"),
         (["play", *SHORT, "--env-args", "agent_view_size=6"], r"agent_view_size=6"),
         (["play", *SHORT, "--env-args", "prompt=5"], r"prompt: expected str, got 5"),
         (["play", *SHORT, "--env-args", "actions=5"], r"actions: expected a list of texts, got 5"),

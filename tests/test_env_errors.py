@@ -290,7 +290,7 @@ def test_an_evaluation_keeps_what_was_finished(capsys, tmp_path, world):
         ),
     )
     file = tmp_path / "new" / "e.json"
-    asked = ["evaluate", "FragileEval-v0", "--policy", "constant:go left", "--episodes", "9",
+    asked = ["evaluate", "FragileEval-v0", "--agent", "constant:go left", "--episodes", "9",
              "--slots", "1", "--json", str(file)]  # fmt: skip
     with pytest.raises(EvaluationError, match="FragileEval-v0"):
         cli.run(asked)

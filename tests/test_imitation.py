@@ -344,11 +344,11 @@ def test_demos_then_imitate_then_evaluate(tmp_path, monkeypatch, capsys):
     )  # fmt: skip
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert lines[-1]["policy_loss"] < lines[0]["policy_loss"]
-    run(["evaluate", ENV, "--policy", "run", "--episodes", "4", "--json", "e.json"])
+    run(["evaluate", ENV, "--agent", "run", "--episodes", "4", "--json", "e.json"])
     assert json.loads((tmp_path / "e.json").read_text())["evaluations"][0]["episodes"] == 4
     assert "30 episodes" in capsys.readouterr().out
     run(["export", "run", "model", "--half"])
-    run(["evaluate", ENV, "--policy", "model", "--episodes", "4", "--json", "f.json"])
+    run(["evaluate", ENV, "--agent", "model", "--episodes", "4", "--json", "f.json"])
     assert (tmp_path / "model/model.safetensors").stat().st_size < 2.5e6
     with pytest.raises(LangAgentError, match="is there already"):
         run(["export", "run", "model"])

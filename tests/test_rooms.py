@@ -12,7 +12,7 @@ import lang_agent
 
 ROOT = Path(__file__).parent.parent
 GROUND = {
-    "config", "episode", "errors", "files", "language_env", "ranges", "rollout", "seeding",
+    "config", "episode", "errors", "files", "language_env", "lock", "ranges", "rollout", "seeding",
     "stepping", "trust", "words", "yaml_data",
 }  # fmt: skip
 MAY_IMPORT = {
@@ -23,7 +23,17 @@ MAY_IMPORT = {
     "evaluation": {"text_env"},
     "learn": {"models"},
     "train": {"text_env", "models", "agents", "rewards", "evaluation", "learn"},
-    "cli": {"text_env", "models", "agents", "rewards", "evaluation", "learn", "train"},
+    "bridges": {"models", "evaluation", "learn"},
+    "cli": {
+        "text_env",
+        "models",
+        "agents",
+        "rewards",
+        "evaluation",
+        "learn",
+        "train",
+        "bridges",
+    },
     "envs": {"text_env", "rewards"},
 }
 """Beside the ground files, which everybody may import and which import one another alone."""

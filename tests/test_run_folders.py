@@ -22,11 +22,12 @@ from test_golden import BASE, make_policy
 from lang_agent import LangAgentError
 from lang_agent.cli import main as cli
 from lang_agent.files import TellWarning
+from lang_agent.lock import FolderLock
 from lang_agent.models import sealed
 from lang_agent.models.sealed import damage
 from lang_agent.models.store import list_checkpoints, load_policy, save_whole
 from lang_agent.train import run_log, trainer
-from lang_agent.train.run_folder import RunLock, read_evaluations
+from lang_agent.train.run_folder import read_evaluations
 from lang_agent.train.trainer import resume, start
 
 CONFIG = replace(
@@ -140,7 +141,7 @@ def test_folders_of_any_name_work(tmp_path, name, monkeypatch):
     run.run()
     resume(folder)
     assert equal(state(resume(folder)), state(run))
-    cli.run(["evaluate", "BabyAI-GoToObjS4-v0", "--policy", f"./{name}", "--episodes", "1",
+    cli.run(["evaluate", "BabyAI-GoToObjS4-v0", "--agent", f"./{name}", "--episodes", "1",
              "--json", f"{name}.json"])  # fmt: skip
     assert json.loads(Path(f"{name}.json").read_text())["evaluations"][0]["episodes"] == 1
 
@@ -182,7 +183,7 @@ def end(pid: int) -> None:
 
 
 def test_a_second_process_is_refused_until_the_first_is_dead(copy):
-    lock = RunLock(copy)
+    lock = FolderLock(copy)
     pid = in_a_fork(lock.__enter__)
     try:
         with pytest.raises(LangAgentError, match=f"in use by process {pid} on"):
@@ -196,13 +197,13 @@ def test_a_second_process_is_refused_until_the_first_is_dead(copy):
 
 
 def test_a_forked_process_does_not_keep_the_lock(copy):
-    lock = RunLock(copy)
+    lock = FolderLock(copy)
     with lock, lock:  # it holds however often its owner enters it
         pid = in_a_fork(lambda: None)
         with pytest.raises(LangAgentError, match="in use"):
-            RunLock(copy).__enter__()
+            FolderLock(copy).__enter__()
     try:
-        with RunLock(copy):
+        with FolderLock(copy):
             pass
     finally:
         end(pid)

@@ -30,7 +30,7 @@ def test_it_is_small_and_safe():
 
 
 def test_commands_know_it_by_name_and_speak_its_words(capsys):
-    run(["evaluate", "BabyAI-MixedLocal-v0", "--policy", "babyai", "--episodes", "10",
+    run(["evaluate", "BabyAI-MixedLocal-v0", "--agent", "babyai", "--episodes", "10",
          "--env-args", "num_dists=0", "task=goto"])  # fmt: skip
     assert "1.000" in capsys.readouterr().out
     run(["play", "BabyAI-MixedLocal-v0", "--agent", "babyai", "--env-args", "num_dists=0",

@@ -1,4 +1,4 @@
-"""How many threads torch computes with unless told, and how they wait."""
+"""How many threads torch computes with by default, and how they wait."""
 
 from __future__ import annotations
 

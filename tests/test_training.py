@@ -21,7 +21,8 @@ from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.cli import main as cli
 from lang_agent.config import load_config, save_config
-from lang_agent.evaluation.evaluate import evaluate, wilson
+from lang_agent.evaluation.evaluate import evaluate
+from lang_agent.evaluation.summary import wilson
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.store import list_checkpoints, load_policy
 from lang_agent.rollout import play
@@ -256,7 +257,7 @@ def test_watch_the_bot_play_and_film_it(tmp_path):
 def test_evaluate_writes_json(tmp_path, run_folder):
     file = tmp_path / "e.json"
     run = lang_agent(
-        "evaluate", "BabyAI-GoToRedBallNoDists-v0", "BabyAI-MixedLocal-v0", "--policy",
+        "evaluate", "BabyAI-GoToRedBallNoDists-v0", "BabyAI-MixedLocal-v0", "--agent",
         str(run_folder), "--episodes", "6", "--json", str(file),
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -278,8 +279,8 @@ def test_envs_and_prompt():
     [
         (["fly"], "Unknown command 'fly'"),
         (["play", "BabyAI-GoToLocl-v0"], "Did you mean 'BabyAI-GoToLocal-v0'"),
-        (["evaluate", "--policy", "/no/such/model"], "no model directory"),
-        (["evaluate", "--policy", "constant"], "no model|Cannot load|needs its action"),
+        (["evaluate", "--agent", "/no/such/model"], "no model directory"),
+        (["evaluate", "--agent", "constant"], "no model|Cannot load|needs its action"),
         (["train", "--config", "/no/such.yaml"], "Cannot read the configuration"),
         (["train", "--resume", "/no/such/run"], "is no run folder"),
         (["train", "--steps", "0"], "steps=0 must be 1 or more"),

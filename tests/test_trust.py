@@ -102,7 +102,7 @@ WRITINGS = {
 @pytest.mark.parametrize(
     "command",
     [
-        ["evaluate", *SMALL[:1], "--episodes", "1", "--policy"],
+        ["evaluate", *SMALL[:1], "--episodes", "1", "--agent"],
         ["play", *SMALL[:1], "--agent"],
         ["demos", *SMALL[:1], "--episodes", "1", "--out", "d.jsonl", "--agent"],
         ["prompt", *SMALL[:1], "--model"],
@@ -125,7 +125,7 @@ def test_the_words_of_a_strangers_policy(tmp_path, model, canary, monkeypatch, c
 @pytest.mark.parametrize(
     "command",
     [
-        ["evaluate", "TextGeneration-v0", "--episodes", "1", *WRITES, "--policy"],
+        ["evaluate", "TextGeneration-v0", "--episodes", "1", *WRITES, "--agent"],
         ["play", "TextGeneration-v0", *WRITES, "--agent"],
     ],
     ids=lambda command: command[0],
@@ -142,7 +142,7 @@ def test_the_rewards_of_a_strangers_policy(tmp_path, model, canary, monkeypatch,
 def test_the_partner_of_a_strangers_dialogue(tmp_path, model, canary):
     folder = policy_of(tmp_path, model, text={"env_args": ["partner=canary:sing"]})
     with pytest.raises(LangAgentError, match="canary:sing"):
-        cli.run(["evaluate", "Dialogue-v0", "--episodes", "1", *WRITES, "--policy", folder])
+        cli.run(["evaluate", "Dialogue-v0", "--episodes", "1", *WRITES, "--agent", folder])
     assert not canary.exists()
 
 
@@ -201,7 +201,7 @@ def test_a_strangers_run_is_not_resumed_on_its_word(tmp_path, canary, settings):
 def test_commands_that_make_no_world_import_nothing(tmp_path, model, canary, command):
     folder = policy_of(tmp_path, model, text={"wording": "canary:sing"}, env="canary:Canary-v0")
     options = {
-        "generate": ["a dog", "--policy", folder, "--max-new-tokens", "2"],
+        "generate": ["a dog", "--model", folder, "--max-new-tokens", "2"],
         "export": [folder, str(tmp_path / "copy")],
     }
     cli.run([command, *options[command]])

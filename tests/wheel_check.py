@@ -10,8 +10,8 @@ import lang_agent
 slow = {"torch", "minigrid", "pygame", "gymnasium"}
 assert not slow & set(sys.modules), "import lang_agent must be quick"
 
-rooms = ("agents", "cli", "envs", "evaluation", "learn", "models", "prompts", "rewards", "text_env",
-         "train")  # fmt: skip
+rooms = ("agents", "bridges", "cli", "envs", "evaluation", "learn", "models", "prompts", "rewards",
+         "text_env", "train")  # fmt: skip
 for name in rooms:
     room = import_module(f"lang_agent.{name}")
     assert "site-packages" in str(Path(room.__file__)), room
@@ -38,10 +38,10 @@ lang_agent_command(
     "--eval-episodes", "4", "--envs", "4", "--out", "run",
 )  # fmt: skip
 assert "success" in lang_agent_command(
-    "evaluate", "BabyAI-GoToRedBallNoDists-v0", "--policy", "run", "--episodes", "4"
+    "evaluate", "BabyAI-GoToRedBallNoDists-v0", "--agent", "run", "--episodes", "4"
 )
 assert "1.000" in lang_agent_command(
-    "evaluate", "BabyAI-MixedLocal-v0", "--policy", "babyai", "--episodes", "6",
+    "evaluate", "BabyAI-MixedLocal-v0", "--agent", "babyai", "--episodes", "6",
     "--env-args", "task=goto", "num_dists=0",
 )  # fmt: skip
 print("The wheel works outside the checkout.")

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
+from lang_agent.agents.chat import ChatAgent, ChatConfig
 from lang_agent.agents.expert import ExpertAgent
+from lang_agent.agents.human import HumanAgent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.episode import Agent
 from lang_agent.errors import LangAgentError
-from lang_agent.models.decide import DecideConfig
-from lang_agent.models.store import load_policy
+from lang_agent.models.decide import GENERATE, DecideConfig
+from lang_agent.models.gpt2 import SIZES
+from lang_agent.models.hub import SHIPPED, SMOLLM2
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.store import digest, load_policy
 from lang_agent.models.threads import use_threads
+from lang_agent.trust import find
+
+PLAIN = ("random", "expert", "human")
+NAMES = (*PLAIN, *SHIPPED, SMOLLM2, *(f"untrained:{size}" for size in SIZES))
+"""The agents that go by a name alone."""
+HUB_NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", "openai-gpt")
+"""Models of the hub that have no owner before their name."""
 
 
 def make_agent(
@@ -22,31 +38,101 @@ def make_agent(
     precision: str = "auto",
     chat: bool | None = None,
     trust: bool = False,
+    remote: ChatConfig | None = None,
 ) -> Agent:
-    """The agent called ``name``: random, expert, constant:<action>, or a policy's folder or id.
+    """The agent called ``name``: random, expert, human, constant:PHRASE, untrained:SIZE (a model
+    from random weights), chat:MODEL (a server's), module:name (a class or function of one's own
+    that makes an agent), or a policy: the one that ships, a run or model folder, or a hub id. Its
+    ``about`` says what it is.
 
     Args:
-        slots: how many episodes it plays at once.
+        slots: how many episodes it plays at once, at most.
         decide: how a policy comes to its decisions.
         precision: of a policy: fp32, bf16 or auto.
         chat: whether a policy's prompts are chat messages; None: as it was trained.
         trust: run Python code that comes with a policy's model.
+        remote: how a chat model's server is asked.
 
     Raises:
         LangAgentError: there is no such agent.
     """
-    kind, _, value = name.partition(":")
-    if name == "random":
-        return RandomAgent()
-    if name == "expert":
-        return ExpertAgent()
-    if name == "bot" and not os.path.isdir(name):
-        raise LangAgentError("The world's own expert is called 'expert', not 'bot'.")
-    if kind == "constant":
+    kind, colon, value = name.partition(":")
+    agent: Agent
+    if os.path.isdir(name):  # whatever it is called
+        agent = _policy_agent(load_policy(name, chat=chat, trust=trust), slots, decide, precision)
+    elif name == "random":
+        agent = RandomAgent()
+    elif name == "expert":
+        agent = ExpertAgent()
+    elif name == "human":
+        agent = HumanAgent()
+    elif kind == "constant":
         if not value:
             raise LangAgentError("The constant agent needs its action: constant:<action>.")
-        return ConstantAgent(value)
-    policy = load_policy(name, chat=chat, trust=trust)
+        agent = ConstantAgent(value)
+    elif kind == "untrained":
+        policy = LanguagePolicy.from_scratch(value, seed=0)
+        agent = _policy_agent(policy, slots, decide, precision)
+    elif kind == "chat":
+        agent = ChatAgent(value, _written(decide), remote)
+    elif colon and kind.replace(".", "").isidentifier() and "/" not in name:
+        agent = _own(name)
+    else:
+        _refuse_misspelt(name)
+        agent = _policy_agent(load_policy(name, chat=chat, trust=trust), slots, decide, precision)
+    agent.about = {"name": name, **agent.about}
+    return agent
+
+
+def _written(decide: DecideConfig) -> DecideConfig:
+    """The way to decide of a model that can only write."""
+    if decide.decide == GENERATE:
+        return decide
+    return DecideConfig(GENERATE, temperature=decide.temperature)
+
+
+def _policy_agent(
+    policy: LanguagePolicy, slots: int, decide: DecideConfig, precision: str
+) -> PolicyAgent:
     use_threads(None, policy, policy.device)
     policy.set_precision(precision)
-    return PolicyAgent(policy, slots, decide)
+    agent = PolicyAgent(policy, slots, decide)
+    agent.about = about_policy(policy, decide)
+    return agent
+
+
+def about_policy(policy: LanguagePolicy, decide: DecideConfig) -> Mapping[str, Any]:
+    """What an evaluation must know of a policy, so as not to be gone on with by another."""
+    return {
+        "weights": digest(policy),
+        "decide": asdict(decide),
+        "precision": str(policy.precision).removeprefix("torch."),
+        "chat": policy.codec.chat,
+    }
+
+
+def _own(name: str) -> Agent:
+    """An agent of a person's own by ``module:name``."""
+    made = find(name)
+    if made is None:
+        raise LangAgentError(f"There is no {name.partition(':')[2]!r} in the module of {name!r}.")
+    agent = made if isinstance(made, Agent) else made() if callable(made) else made
+    if not isinstance(agent, Agent):
+        raise LangAgentError(
+            f"{name!r} makes a {type(agent).__name__}, which is no agent: derive its class from "
+            "lang_agent.Agent."
+        )
+    return agent
+
+
+def _refuse_misspelt(name: str) -> None:
+    """Raise :class:`LangAgentError` for what is nearly a name that is known, before the hub is
+    asked for it: that would take long, and find a stranger's model."""
+    if name == "bot":
+        raise LangAgentError("The world's own expert is called 'expert', not 'bot'.")
+    if "/" in name or name in (*NAMES, *HUB_NAMES) or name in ("nano", "trained:nano"):
+        return
+    near = difflib.get_close_matches(name, [*NAMES, *HUB_NAMES, *SIZES], n=1, cutoff=0.75)
+    if near:
+        meant = f"untrained:{near[0]}" if near[0] in SIZES else near[0]
+        raise LangAgentError(f"There is no agent {name!r}. Did you mean {meant!r}?")

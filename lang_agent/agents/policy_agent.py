@@ -19,7 +19,7 @@ from lang_agent.models.phrase_scoring import lay_out
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sampling import sample
 from lang_agent.models.trie import NO_PHRASES
-from lang_agent.text_env.action_parser import MARKER
+from lang_agent.text_env.action_parser import CLOSING, MARKER, OPENING, answer_part
 
 WORTH_A_PASS = 16  # tokens that pay for a forward pass of their own
 
@@ -129,21 +129,22 @@ class PolicyAgent(Agent):
         )
         log_probs, mask = scores.of(choices)
         decisions = []
-        for observation, slot, choice, value, row, counts in zip(
+        for observation, slot, choice, value, row, counts, probabilities in zip(
             observations,
             slots,
             choices.tolist(),
             policy.values(states, layout).tolist(),
             log_probs.tolist(),
             mask.sum(1).tolist(),
+            scores.log_policy.exp().tolist(),
             strict=True,
         ):
-            action = (observation.actions or ())[choice]
+            actions = observation.actions or ()
+            action = actions[choice]
             self._cached[slot] = len(self._tokens(slot))
             trace = self._contexts[slot].take(observation.prompt, action)
-            decisions.append(
-                Decision(action, choice, replace(trace, log_probs=row[:counts], value=value))
-            )
+            trace = replace(trace, log_probs=row[:counts], value=value)
+            decisions.append(Decision(action, choice, trace, probabilities[: len(actions)]))
         return decisions
 
     def _write(
@@ -188,6 +189,9 @@ class PolicyAgent(Agent):
             whole = seen.actions is None and not seen.line  # the text itself is what is judged
             decisions.append(Decision(answer if whole else answer.strip(), tokens=trace))
         return decisions
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        return [self.policy.decode([token]) for token in token_ids]
 
     def record(
         self, slot: int, observation: TextObservation, action: str, choice: int | None
@@ -271,8 +275,11 @@ class PolicyAgent(Agent):
 def _answer(text: str, asked: bool) -> str | None:
     """What was written up to the newline that ends the answer; None while it goes on.
 
-    The answer begins where the prompt ``asked`` for it, or else after the marker in the text.
+    The answer begins where the prompt ``asked`` for it, or else after the marker in the text; or it
+    stands between marks.
     """
+    if OPENING in text and CLOSING in text:
+        return answer_part(text)
     if not asked and MARKER not in text:
         return None
     begin = 0 if asked else text.rindex(MARKER) + len(MARKER)

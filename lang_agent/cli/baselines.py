@@ -31,7 +31,7 @@ def score_each(
     model: GPT2LMHeadModel, prompts: Sequence[Sequence[int]], phrases: Sequence[Sequence[int]]
 ) -> Tensor:
     """(B, A) log-policy with every prompt and phrase a full sequence of its own (what lamorel does
-    unless told otherwise)."""
+    by default)."""
     rows = [[*prompt, *phrase] for prompt in prompts for phrase in phrases]
     starts = [len(prompt) for prompt in prompts for _ in phrases]
     scores = []

@@ -1,6 +1,6 @@
 """Printing: whatever comes from a person, a model or a world is shown as it is.
 
-rich reads ``[bold]`` and ``:key:`` out of strings unless told not to, and wraps at the terminal's
+rich reads ``[bold]`` and ``:key:`` out of strings unless asked not to, and wraps at the terminal's
 width, which takes paths and errors apart. Everything here is printed through :func:`say` or, for
 tables and bars, through :data:`console`, which reads nothing.
 """

@@ -34,7 +34,8 @@ IMITATE = TrainConfig(
 
 def demos(args: Demos) -> None:
     """Record demonstrations of the bot or another agent."""
-    from lang_agent.evaluation.evaluate import as_table, summarise
+    from lang_agent.evaluation.evaluate import summarise_episodes
+    from lang_agent.evaluation.summary import as_table
     from lang_agent.files import try_place
     from lang_agent.learn.demonstrations import refuse_evaluation_seeds, write_demonstrations
     from lang_agent.train.demonstrate import demonstrate
@@ -66,7 +67,7 @@ def demos(args: Demos) -> None:
     write_demonstrations(file, args.env, noted())
     if seen:
         say(args.agent)
-        console.print(as_table([summarise(args.env, seen)]))
+        console.print(as_table([summarise_episodes(args.env, seen)]))
     steps = sum(len(episode.steps) for episode in seen)
     say(f"{len(seen)} episodes, {steps} decisions: {file}")
 

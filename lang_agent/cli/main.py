@@ -15,13 +15,25 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang_agent.cli.console import complain, console, say, set_up_streams
 from lang_agent.cli.imitation import IMITATE, Demos, demos
-from lang_agent.cli.options import Bench, Envs, Evaluate, Export, Play, ShowPrompt, agent_of
+from lang_agent.cli.options import (
+    Ask,
+    Bench,
+    Compare,
+    Convert,
+    Envs,
+    Evaluate,
+    Export,
+    Play,
+    Replay,
+    ShowPrompt,
+    Suites,
+    agent_of,
+)
 from lang_agent.cli.parse import as_trained, names_others, parse, take, take_switch
 from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
 from lang_agent.config import load_config
@@ -100,38 +112,45 @@ def _stopped_by_signals(run: Trainer) -> Iterator[None]:
 
 
 def evaluate(args: Evaluate) -> None:
-    """How often an agent succeeds on held-out seeds, with 95% intervals."""
-    from lang_agent.evaluation import evaluate as evaluation
+    """How often an agent succeeds on held-out seeds, with 95% intervals; every episode is kept."""
+    from lang_agent.cli import evaluation
 
-    if args.json:
-        try_place(Path(args.json))
-    rows: list[evaluation.Evaluation] = []
-    failed = None
-    try:
-        for env_id in args.envs:
-            envs = [args.text.make(env_id) for _ in range(min(args.slots, args.episodes))]
-            agent = agent_of(args, args.policy, len(envs))
-            rows += evaluation.evaluate(
-                agent,
-                envs,
-                args.episodes,
-                name=env_id,
-                draw_seed=args.seed,
-                on_env_error=args.on_env_error,
-            )
-    except evaluation.EvaluationError as error:
-        rows, failed = rows + error.rows, error
-    if rows:
-        say(args.policy)
-        console.print(evaluation.as_table(rows))
-    if args.json and rows:
-        record = {"policy": args.policy, "decide": asdict(args.decide), "seed": args.seed}
-        data = {**record, "evaluations": evaluation.as_json(rows)}
-        if failed is not None:
-            data["error"] = str(failed)
-        write_whole(Path(args.json), json.dumps(data, indent=1) + "\n")
-    if failed is not None:
-        raise failed
+    evaluation.evaluate(args)
+
+
+def compare(args: Compare) -> None:
+    """Which of several agents is better, on the same tasks and seeds."""
+    from lang_agent.cli import comparison
+
+    comparison.compare(args)
+
+
+def replay(args: Replay) -> None:
+    """Play an evaluation's stored actions again, and check prompts and rewards."""
+    from lang_agent.cli import evaluation
+
+    evaluation.replay(args)
+
+
+def convert(args: Convert) -> None:
+    """Write demonstrations or results in another format."""
+    from lang_agent.cli import convert
+
+    convert.convert(args)
+
+
+def suites(args: Suites) -> None:
+    """The suites of tasks that there are, or the tasks of one."""
+    from lang_agent.cli import evaluation
+
+    evaluation.suites(args)
+
+
+def ask(args: Ask) -> None:
+    """What an agent would say to one prompt."""
+    from lang_agent.cli import evaluation
+
+    evaluation.ask(args)
 
 
 def play(args: Play) -> None:
@@ -146,7 +165,7 @@ def play(args: Play) -> None:
         episode = film(agent_of(args, args.agent, 1), env, args.seed, Path(args.gif))
         say(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
         return
-    agent = None if args.agent == "human" else agent_of(args, args.agent, 1)
+    agent = agent_of(args, args.agent, 1)
     env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
     if args.record:
         from lang_agent.learn.demonstrations import refuse_evaluation_seeds
@@ -222,8 +241,7 @@ def export(args: Export) -> None:
     """Copy a run's model and its words into a folder of their own."""
     from lang_agent.config import save_config
     from lang_agent.models.sealed import write_sealed
-    from lang_agent.models.store import load_policy
-    from lang_agent.train.run_folder import CONFIG_FILE
+    from lang_agent.models.store import CONFIG_FILE, load_policy
 
     folder = Path(args.out)
     if folder.exists() or folder.is_symlink():
@@ -252,7 +270,12 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "demos": (Demos, demos),
     "imitate": (TrainConfig, imitate),
     "evaluate": (Evaluate, evaluate),
+    "compare": (Compare, compare),
+    "replay": (Replay, replay),
+    "convert": (Convert, convert),
+    "suites": (Suites, suites),
     "play": (Play, play),
+    "ask": (Ask, ask),
     "envs": (Envs, envs),
     "prompt": (ShowPrompt, prompt),
     "generate": (Generate, generate),

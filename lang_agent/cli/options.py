@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from lang_agent.agents.chat import ChatConfig
 from lang_agent.cli.console import as_text
 from lang_agent.episode import Agent
 from lang_agent.errors import LangAgentError
 from lang_agent.models.decide import DecideConfig
 from lang_agent.ranges import Range, check_ranges
+from lang_agent.seeding import EVALUATION_SEED
 from lang_agent.text_env.config import TextConfig
 
 Count = Annotated[int, Range(1, 10**9)]
@@ -23,27 +26,36 @@ Threads = Annotated[int, Range(1, 1024)]
 class Evaluate:
     """`evaluate`'s options."""
 
-    envs: tyro.conf.Positional[tuple[str, ...]] = ("BabyAI-GoToLocal-v0",)
-    """Gymnasium ids; each is a row of the table."""
-    policy: str = "random"
-    """random, expert, constant:<action>, babyai (the one that ships), a run or model folder, or a
-    hub id."""
+    tasks: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Environments, each an id, or in quotes an id and arguments: 'ID name=value ...'."""
+    suite: str | None = None
+    """A suite of tasks by its name (`lang-agent suites` lists them), or a .toml file."""
+    agent: str = "random"
+    """random, expert, human, constant:PHRASE, babyai (the one that ships), a run or model folder, a
+    hub id, untrained:SIZE, chat:MODEL (a server's), or module:name for one of your own."""
+    out: str | None = None
+    """The folder for the results; one of its own in results/ by default. The same again goes on
+    where it stopped."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 200
+    """Of each task."""
+    seed: Seed = EVALUATION_SEED
+    """Of each task's first episode; the others follow it."""
     slots: Annotated[int, Range(1, 100_000)] = 16
     """Episodes played at once."""
+    trajectories: bool = False
+    """Also write every step: what was read, might have been said and was said."""
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     chat: bool | None = None
-    """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
+    """Whether prompts are messages in the tokenizer's chat template; by default as the policy was
     trained, and for any other model where it has a template."""
-    seed: Seed = 0
-    """Of the draws; the episodes' own seeds are always the same ones."""
-    on_env_error: str = "stop"
-    """What becomes of an episode whose environment raises: stop, skip or retry."""
     json: str | None = None
-    """Also write the figures to this file."""
+    """Also write the table to this file."""
+    remote: ChatConfig = field(default_factory=ChatConfig)
+    examples: str | None = None
+    """A file of demonstrations (`lang-agent demos`) whose episodes stand before every prompt."""
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
     anything."""
@@ -58,21 +70,23 @@ class Play:
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
     agent: str = "human"
-    """human, random, expert, constant:<action>, babyai (the one that ships), a run or model folder,
-    or a hub id."""
+    """human, or as of `lang-agent evaluate`."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1
     decide: DecideConfig = field(default_factory=DecideConfig)
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     chat: bool | None = None
-    """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
+    """Whether prompts are messages in the tokenizer's chat template; by default as the policy was
     trained, and for any other model where it has a template."""
     seed: Seed = 0
     gif: str | None = None
     """Write the episode as a GIF instead of playing in the terminal."""
     record: str | None = None
     """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
+    remote: ChatConfig = field(default_factory=ChatConfig)
+    examples: str | None = None
+    """A file of demonstrations (`lang-agent demos`) whose episodes stand before every prompt."""
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
     anything."""
@@ -87,8 +101,7 @@ class Demos:
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
     agent: str = "expert"
-    """expert, random, a run or model folder, or a hub id; `lang-agent play --record` takes a
-    person's."""
+    """As of `lang-agent evaluate`; `lang-agent play --record` takes a person's."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1000
     noise: Annotated[float, Range(0, 1)] = 0.0
@@ -101,7 +114,7 @@ class Demos:
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     chat: bool | None = None
-    """Whether prompts are messages in the tokenizer's chat template; unless told, as the policy was
+    """Whether prompts are messages in the tokenizer's chat template; by default as the policy was
     trained, and for any other model where it has a template."""
     on_env_error: str = "stop"
     """What becomes of an episode whose environment raises: stop, skip or retry."""
@@ -115,6 +128,86 @@ class Demos:
         check_ranges(self)
         if self.agent != "expert" and (self.noise or self.workers > 1):
             raise LangAgentError("noise and workers are the expert's alone.")
+
+
+@dataclass(frozen=True)
+class Compare:
+    """`compare`'s options."""
+
+    folders: tyro.conf.Positional[tuple[str, ...]]
+    """Folders of results, of the same panel; those of an agent's several training seeds in one
+    argument, with commas between."""
+    json: str | None = None
+    """Also write the figures to this file."""
+    markdown: str | None = None
+    """Also write the leaderboard to this file."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """`replay`'s options."""
+
+    folder: tyro.conf.Positional[str]
+    """A folder of results with trajectories."""
+    episode: Annotated[int, Range(0, 10**9)] | None = None
+    """Only this one, counted from 0 in the order of tasks and seeds; it is shown step by step."""
+    trust: bool = False
+    """Import what the results name, wherever it lies: a stranger's can run anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+FORMATS = ("balrog", "demonstrations", "datasets", "minari")
+
+
+@dataclass(frozen=True)
+class Convert:
+    """`convert`'s options."""
+
+    source: tyro.conf.Positional[str]
+    """A file of demonstrations, a dataset's folder or a Minari dataset; for balrog a folder of
+    results."""
+    out: tyro.conf.Positional[str]
+    """A file, a folder, or the name of a Minari dataset (name-v0)."""
+    to: str = "demonstrations"
+    """balrog (its folder of results), demonstrations (ours), datasets (a folder of Hugging Face's
+    datasets) or minari."""
+
+
+@dataclass(frozen=True)
+class Suites:
+    """`suites`'s options."""
+
+    name: tyro.conf.Positional[str] = ""
+    """The suite to show; all of them by default."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """`ask`'s options."""
+
+    agent: tyro.conf.Positional[str]
+    """As of `lang-agent evaluate`."""
+    prompt: tyro.conf.Positional[str]
+    """What it reads."""
+    actions: tuple[str, ...] = ()
+    """The admissible phrases; free text by default."""
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    precision: str = "auto"
+    """fp32, bf16 or auto: bf16 where it measures faster."""
+    chat: bool | None = None
+    """Whether the prompt is a message in the tokenizer's chat template; by default as the policy
+    was trained, and for any other model where it has a template."""
+    seed: Seed = 0
+    """Of what is drawn."""
+    remote: ChatConfig = field(default_factory=ChatConfig)
+    trust: bool = False
+    """Import what the policy's configuration names, wherever it lies: a stranger's can run
+    anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -174,15 +267,22 @@ class Export:
     anything."""
 
 
-def agent_of(args: Evaluate | Play | Demos, name: str, slots: int) -> Agent:
+def agent_of(args: Evaluate | Play | Demos | Ask, name: str, slots: int) -> Agent:
     """The agent called ``name``, acting as a command's options say."""
+    from lang_agent.agents.few_shot import FewShotAgent, as_examples
     from lang_agent.agents.make import make_agent
+    from lang_agent.learn.demonstrations import read_demonstrations
 
-    return make_agent(
+    agent = make_agent(
         as_text(name),
         slots,
         args.decide,
         precision=args.precision,
         chat=args.chat,
         trust=args.trust,
+        remote=None if isinstance(args, Demos) else args.remote,
     )
+    if isinstance(args, Evaluate | Play) and args.examples:
+        examples = read_demonstrations(Path(as_text(args.examples)))
+        return FewShotAgent(agent, as_examples(examples))
+    return agent

@@ -9,13 +9,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from lang_agent.cli.options import Ask
 from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError
+from lang_agent.models.decide import DecideConfig
 from lang_agent.text_env.config import TextConfig
 from lang_agent.train.config import TrainConfig
 from lang_agent.trust import Source, names_in
@@ -110,35 +113,51 @@ def _as_wide_as_it_comes(wanted: bool) -> Iterator[None]:
                 os.environ["COLUMNS"] = before
 
 
+AGENTS = ("--agent", "--model")
+
+
 def as_trained(kind: Any, arguments: Sequence[str], trust: bool) -> Any:
-    """A command's defaults: for a trained policy, the words that it was trained in.
+    """A command's defaults: for a trained policy, the words that it was trained in and its way to
+    decide; for any other agent, to take the most likely phrase.
 
     What they name to import is the policy's word, unless it stands in the other arguments too.
     """
-    for flag in ("--policy", "--agent", "--model"):
-        others = list(arguments)
-        name = take(others, flag)
-        if name is None:
-            continue
-        from lang_agent.models.gpt2 import SIZES
-        from lang_agent.models.hub import shipped
+    names = {item.name for item in fields(kind)}
+    if "policy" not in names and take(list(arguments), "--policy") is not None:
+        raise LangAgentError("--policy is called --agent now, or --model where it writes.")
+    if not names & {"text", "decide"}:
+        return None
+    others = list(arguments)
+    given = [take(others, flag) for flag in AGENTS]
+    name = next((name for name in given if name is not None), None)
+    default = kind
+    if kind is Ask:  # its agent has no flag before it
+        default = partial(Ask, tyro.MISSING, tyro.MISSING)
+        name = next((argument for argument in others if not argument.startswith("-")), None)
+    file = trained_config(name) if name else None
+    if file is not None:
+        trained = load_config(file, TrainConfig, trust=trust)
+        known = {"text": _given(trained.text, others), "decide": trained.decide}
+        return replace(default(), **{name: known[name] for name in names & known.keys()})
+    return replace(default(), decide=GREEDY) if "agent" in names and "decide" in names else None
 
-        names = {item.name for item in fields(kind)}
-        if not name or not names & {"text", "decide"} or (flag == "--model" and name in SIZES):
-            continue
-        file = Path(shipped(name)) / "config.yaml"
-        if file.is_file():
-            trained = load_config(file, TrainConfig, trust=trust)
-            known = {"text": _given(trained.text, others), "decide": trained.decide}
-            return replace(kind(), **{name: known[name] for name in names & known.keys()})
-    return None
+
+GREEDY = DecideConfig(temperature=0)
+
+
+def trained_config(name: str) -> Path | None:
+    """The configuration of the agent called ``name``, where that is a policy that was trained."""
+    from lang_agent.models.gpt2 import SIZES
+    from lang_agent.models.store import config_beside
+
+    return None if name in SIZES else config_beside(name)
 
 
 def names_others(config: TrainConfig) -> bool:
     """Whether a run imports by name what a run folder's word alone does not."""
     text = config.text
-    told = [config.env, *config.mixture, *config.vocabulary_from, *text.env_args]
-    names = names_in([*told, text.renderer or "", text.wording or ""])
+    given = [config.env, *config.mixture, *config.vocabulary_from, *text.env_args]
+    names = names_in([*given, text.renderer or "", text.wording or ""])
     return not all(map(Source("").may_import, names))
 
 

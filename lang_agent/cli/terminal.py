@@ -6,30 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import gymnasium
 
+from lang_agent.agents.human import HumanAgent
 from lang_agent.cli.console import console, say
 from lang_agent.episode import Agent, Decision, Episode, TextObservation, Watched
 from lang_agent.rollout import play
 
 
-class _Person(Agent):
-    """Reads each action from standard input; an empty line or end of input ends the game."""
-
-    def begin(self, slot: int, seed: int) -> None:
-        say(("Say what you do; Ctrl-D leaves.", "dim"))
-
-    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
-        try:
-            return [Decision(console.input("> "))]
-        except EOFError:
-            raise KeyboardInterrupt from None
-
-
 class _Narrator(Watched):
     """Shows what stands in front of an agent, and what it answers."""
 
-    def __init__(self, agent: Agent, echo: bool) -> None:
+    def __init__(self, agent: Agent) -> None:
         super().__init__(agent)
-        self.echo = echo
         self._shown = ""
 
     def begin(self, slot: int, seed: int) -> None:
@@ -42,17 +29,17 @@ class _Narrator(Watched):
         say(new.strip("\n"))
         decisions = super().act(slots, observations)
         self._shown = prompt + decisions[0].action
-        if self.echo:
-            say((f"> {decisions[0].action}", "bold"))
+        say((f"> {decisions[0].action}", "bold"))
         return decisions
 
 
-def watch(
-    env: gymnasium.Env[str, str], agent: Agent | None, seeds: Iterable[int]
-) -> Iterator[Episode]:
-    """Play an episode for each seed; without an ``agent`` a person does."""
-    narrator = _Narrator(agent or _Person(), echo=agent is not None)
-    for episode in play(narrator, [_Tell(env)], seeds):
+def watch(env: gymnasium.Env[str, str], agent: Agent, seeds: Iterable[int]) -> Iterator[Episode]:
+    """Play an episode for each seed, and show it; a person is asked what to do."""
+    if isinstance(agent, HumanAgent):
+        agent = HumanAgent(console.input)
+        say(("Say what you do; Ctrl-D leaves.", "dim"))
+    shown = agent if isinstance(agent, HumanAgent) else _Narrator(agent)
+    for episode in play(shown, [_Tell(env)], seeds):
         steps, total = len(episode.steps), episode.total_reward
         end = ("Done", "green") if episode.success else ("Not done", "red")
         say(end, f" after {steps} steps, return {total:.3f}.\n")

@@ -19,7 +19,7 @@ class Generate:
 
     prompts: tyro.conf.Positional[tuple[str, ...]]
     """What to go on from."""
-    policy: str = "smollm2"
+    model: str = "smollm2"
     """A run or model folder, or a hub id."""
     count: Annotated[int, Range(1, 10_000)] = 1
     """Texts for each prompt."""
@@ -38,7 +38,7 @@ class Generate:
     """Above 1: make tokens that were there before less likely."""
     seed: Seed = 0
     chat: bool | None = None
-    """Whether a prompt is a message in the tokenizer's chat template; unless told, as the policy
+    """Whether a prompt is a message in the tokenizer's chat template; by default as the policy
     was trained, and for any other model where it has a template."""
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
@@ -96,7 +96,7 @@ def continuations(args: Generate, prompt: str) -> list[str]:
 
     from lang_agent.models.store import load_policy
 
-    policy = load_policy(args.policy, chat=args.chat, trust=args.trust)
+    policy = load_policy(args.model, chat=args.chat, trust=args.trust)
     row = policy.encode_prompt(prompt)
     if len(row) + args.max_new_tokens > policy.context:
         raise LangAgentError(

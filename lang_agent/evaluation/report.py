@@ -25,7 +25,7 @@ INK, PAPER, ACCENT, FAINT = (30, 33, 40), (250, 249, 245), (178, 70, 30), (140, 
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, one record an update; damaged lines are left out and told of."""
+    """The metrics of a run, one record an update; damaged lines are left out with a warning."""
     file = run / "metrics.jsonl"
     if not file.is_file():
         raise LangAgentError(f"'{run}' has no metrics.jsonl: is it a run folder?")

@@ -54,7 +54,7 @@ def load(
                 where,
                 dtype=torch.float32,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are told, and then refused by name
+                ignore_mismatched_sizes=True,  # they are reported, and then refused by name
                 **files,
             )
     except Exception as error:

@@ -47,12 +47,15 @@ class LanguagePolicy(nn.Module):
         value_layer: the value head reads the output of this layer: 0 is the embeddings', -1 the
             last's.
         chat: whether prompts are a user's messages to an assistant, in the tokenizer's chat
-            template; unless told, where it has one (:mod:`lang_agent.models.codec`).
+            template; by default where it has one (:mod:`lang_agent.models.codec`).
 
     Raises:
         LangAgentError: a model whose scores are not those of its plain passes
             (:mod:`lang_agent.models.probe`), or a tokenizer with more tokens than the model.
     """
+
+    config_file: Path | None = None
+    """Of a policy that was trained here: the configuration that says in which words."""
 
     def __init__(
         self,
@@ -161,7 +164,7 @@ class LanguagePolicy(nn.Module):
                 default prompts of random play in BabyAI's MixedLocal.
             names: words that shall be tokens of their own beside whatever others; with any, a word
                 that the texts do not have is one token too (:mod:`lang_agent.models.tokenizer`).
-            context: the most tokens it reads; the size's own unless told.
+            context: the most tokens it reads; the size's own by default.
             prose: tokens never cross words, as for a model that goes on from any prompt.
         """
         made = new_gpt2(size, seed=seed, texts=texts, names=names, context=context, prose=prose)
@@ -275,7 +278,7 @@ class LanguagePolicy(nn.Module):
         if not plain:  # else positions count up from 0: padding is on the right, nobody looks there
             inputs["position_ids"] = layout.position
         if layout.branching and cache is None:
-            # Told positions alone, transformers would take branches for sequences packed together.
+            # Given positions alone, transformers would take branches for sequences packed together.
             inputs["attention_mask"] = torch.ones_like(layout.token_ids)
         with masks.reading(layout, keys, self.precision, plain=plain):
             output = self._forward(inputs)

@@ -226,7 +226,7 @@ def _shortened(model: PreTrainedModel, config: PreTrainedConfig, name: str) -> I
 
 
 def _because(model: PreTrainedModel) -> str:
-    """What in a model a policy cannot follow, as far as it can be told from its parts."""
+    """What in a model a policy cannot follow, as far as its parts show it."""
     config = model.config.get_text_config(decoder=True)
     if getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
         return (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lang_agent.errors import LangAgentError
 from lang_agent.files import discard, tell
@@ -16,6 +19,7 @@ from lang_agent.models.sealed import SUMS_FILE, damage, refuse_damaged, write_se
 
 STATE_FILE = "trainer.json"
 FOLDER = "checkpoints"
+CONFIG_FILE = "config.yaml"
 _NAME = re.compile(r"step-\d{10,}")  # whatever else lies there is a person's
 
 
@@ -69,6 +73,25 @@ def model_folder(path: str | Path) -> str | Path:
     return latest_checkpoint(Path(path)) if os.path.isdir(os.path.join(path, FOLDER)) else path
 
 
+def digest(policy: LanguagePolicy) -> str:
+    """Sixteen hexadecimal digits that name the weights, the value head's left out."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(policy.model.state_dict().items()):
+        whole.update(name.encode())
+        whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()[:16]
+
+
+def config_beside(path: str | Path) -> Path | None:
+    """The configuration that lies with a policy, which says how it was trained: in its folder, in
+    the run that the checkpoint is of, or in what ships; None where there is none."""
+    folder = Path(shipped(path))
+    above = folder.absolute().parents
+    run = [above[1]] if _NAME.fullmatch(folder.name) and len(above) > 1 else []
+    found = [place / CONFIG_FILE for place in (folder, *run)]
+    return next((file for file in found if os.path.isfile(file)), None)
+
+
 def load_policy(
     path: str | Path, device: str | None = None, *, chat: bool | None = None, trust: bool = False
 ) -> LanguagePolicy:
@@ -80,4 +103,6 @@ def load_policy(
     folder = model_folder(path)
     if folder == shipped(path) and os.path.isfile(os.path.join(folder, SUMS_FILE)):
         refuse_damaged(Path(folder))
-    return LanguagePolicy.from_pretrained(folder, device=device, chat=chat, trust=trust)
+    policy = LanguagePolicy.from_pretrained(folder, device=device, chat=chat, trust=trust)
+    policy.config_file = config_beside(path)
+    return policy

@@ -4,7 +4,7 @@ Every product of torch's is shared out among threads that then wait for the last
 products take microseconds, so that it gains a little from a second thread on an idle machine. On a
 busy one, where a thread stands still for milliseconds whenever others have the processor, it loses
 nearly all: the rest wait for it by counting in a loop and use up their own turns with that
-(`benchmarks/busy.py` has figures). So small models take one thread unless told, and the threads of
+(`benchmarks/busy.py` has figures). So small models take one thread by default, and the threads of
 large ones give their processor away while they wait, where that can still be said.
 """
 

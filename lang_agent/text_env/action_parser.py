@@ -45,6 +45,7 @@ from lang_agent.words import MARKS, UNSPACED
 Verdict = Literal["exact", "normalised", "contained", "near", "invalid"]
 
 MARKER = "Action:"
+OPENING, CLOSING = "<|ACTION|>", "<|END|>"  # marks around an action, which some prompts ask for
 MAX_READ = 10_000  # characters after the marker
 SHOWN = 200  # characters of a text that a reason repeats
 SLIP = 4  # letters of the shortest word in which a slip is forgiven
@@ -109,7 +110,7 @@ def parse_action(text: str, actions: Sequence[str]) -> ParsedAction:
             f"The action {text!r} is no text but {type(text).__name__}: give one of the phrases, "
             f"such as {actions[0]!r}."
         )
-    said = text.rpartition(MARKER)[2].strip()
+    said = answer_part(text)
     for candidate in (text, said):
         if candidate in actions:
             return ParsedAction(candidate, "exact")
@@ -124,17 +125,25 @@ def parse_action(text: str, actions: Sequence[str]) -> ParsedAction:
         return _only(_as_written(same, said), "normalised")
     found, rest = _contained(written, phrases)
     if found:
-        told = len({phrases[action] for action in found}) == 1
-        doubt = _doubt(phrases[found[0]], rest) if told else ""
+        distinct = len({phrases[action] for action in found}) == 1
+        doubt = _doubt(phrases[found[0]], rest) if distinct else ""
         if doubt:
             return _invalid(f"{_shown(said)} has {doubt}")
-        return _only(_as_written(found, said) if told else found, "contained")
+        return _only(_as_written(found, said) if distinct else found, "contained")
     slips = {action: _slips(written, phrase, phrases) for action, phrase in phrases.items()}
     near = {action: count for action, count in slips.items() if count is not None}
     if near:
         fewest = min(near.values())
         return _only([action for action, count in near.items() if count == fewest], "near")
     return _invalid(f"{_shown(text)} is none of: {', '.join(actions)}")
+
+
+def answer_part(text: str) -> str:
+    """What of a text is the answer: between the last marks, or behind the last "Action:", or all of
+    it."""
+    if OPENING in text:
+        return text.rpartition(OPENING)[2].partition(CLOSING)[0].strip()
+    return text.rpartition(MARKER)[2].strip()
 
 
 def normalise(text: str) -> str:

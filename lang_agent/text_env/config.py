@@ -22,7 +22,7 @@ class TextConfig:
     """How a world is put into words."""
 
     renderer: str | None = None
-    """By name, or module:function; unless told, the world's first."""
+    """By name, or module:function; by default the world's first."""
     prompt: str = "transcript"
     """Template name, or a path to a .jinja file."""
     prompt_folder: str | None = None
@@ -30,11 +30,11 @@ class TextConfig:
     invalid_action: str = "noop"
     """noop, default:<phrase>, penalty:<x>, retry:<n> or end."""
     actions: tuple[str, ...] = ()
-    """Only these of the world's phrases; all unless told."""
+    """Only these of the world's phrases; all by default."""
     wording: str | None = None
     """Other words for each episode, by module:function: lang_agent.envs.wordings:varied."""
     env_args: tuple[str, ...] = ()
-    """For the world itself, as name=value: max_steps=64 task=goto. The options above can be told
+    """For the world itself, as name=value: max_steps=64 task=goto. The options above can be given
     here too, so that each part of a mixture may have its own."""
 
     source: Annotated[Source | None, tyro.conf.Suppress, tyro.conf.Fixed] = field(
@@ -48,8 +48,8 @@ class TextConfig:
 
     def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """The environment ``env_id`` in these words."""
-        told = {name: getattr(self, name) for name in TEXT_OPTIONS}
-        words = {name: value for name, value in told.items() if value != getattr(TextConfig, name)}
+        given = {name: getattr(self, name) for name in TEXT_OPTIONS}
+        words = {name: value for name, value in given.items() if value != getattr(TextConfig, name)}
         arguments = dict(map(_argument, self.env_args))
         with names_from(self.source):
             return make(env_id, **{**words, **arguments, **env_kwargs})
@@ -64,7 +64,7 @@ def _argument(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise LangAgentError(f"The world's argument {shown(text)} must read name=value.")
     if name in TAKEN:
-        raise LangAgentError(f"The world's argument {shown(text)} is not one that can be told.")
+        raise LangAgentError(f"The world's argument {shown(text)} is not one that can be given.")
     value = read_yaml(written, f"The world's argument {shown(text)}")
     if name not in TEXT_OPTIONS:
         return name, value

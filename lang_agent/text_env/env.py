@@ -118,6 +118,7 @@ class TextEnv(LanguageEnv):
         self._watched = False
         self._goal_detector: GoalDetector | None = None
         self._turns: list[tuple[str | None, dict[str, Any]]] = []  # (action before, fields)
+        self._system = ""
 
     @property
     def name(self) -> str:
@@ -164,6 +165,7 @@ class TextEnv(LanguageEnv):
         if self._watched and self.world.goal_detector is not None:
             self._goal_detector = self.world.goal_detector(self.env)
             self._turns, self._achieved = [(None, self._fields)], []
+        self._system = self.prompt.system(self._fields)
         return self.prompt.reset(self._fields), self._info(None, success=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -240,6 +242,7 @@ class TextEnv(LanguageEnv):
             "actions": self.actions,
             "mission": self._fields["mission"],
             "descriptions": self._fields["descriptions"],
+            "system": self._system,
             "verdict": parsed and parsed.verdict,
             "invalid_action": parsed is not None and parsed.verdict == "invalid",
             "reason": parsed.reason if parsed else "",
@@ -258,14 +261,22 @@ class TextEnv(LanguageEnv):
         return self._achieved
 
     def relabelled_prompts(self, mission: str) -> Iterator[str]:
-        told = plain(self._wording.fields({"mission": mission}), "mission")
+        renamed = plain(self._wording.fields({"mission": mission}), "mission")
         prompt = self.prompt.again()
         for action, fields in self._turns[:-1]:
-            seen = {**fields, **told}
+            seen = {**fields, **renamed}
             yield prompt.reset(seen) if action is None else prompt.step(action, seen)
 
+    @property
+    def instruction(self) -> Mapping[str, Any]:
+        return {} if self.world.instruction is None else self.world.instruction(self.env)
+
+    @property
+    def cells(self) -> Mapping[str, Any] | None:
+        return None if self.world.cells is None else self.world.cells(self.env)
+
     def expert_action(self, last_action: str | None) -> str:
-        """As :meth:`LanguageEnv.expert_action`: the expert is told what was really done, which may
+        """As :meth:`LanguageEnv.expert_action`: the expert learns what was really done, which may
         be another action than was said (``invalid_action=default``), or nothing."""
         if self.world.expert is None:
             return super().expert_action(last_action)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -85,6 +85,14 @@ class Mixture(LanguageEnv):
     @property
     def judges_together(self) -> bool:
         return self.playing.judges_together
+
+    @property
+    def instruction(self) -> Mapping[str, Any]:
+        return self.playing.instruction
+
+    @property
+    def cells(self) -> Mapping[str, Any] | None:
+        return self.playing.cells
 
     def expert_action(self, last_action: str | None) -> str:
         return self.playing.expert_action(last_action)

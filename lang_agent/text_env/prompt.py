@@ -6,6 +6,9 @@ ever changed, so that the prompt at step t+1 begins with the prompt at step t an
 Any other template is a *window*: it is rendered anew at every step from what is seen now and the
 ``history`` of earlier turns.
 
+A transcript may have a ``system`` block too, which is no part of the prompt: chat models on a
+server are told it before all else.
+
 Fields a template can use: ``mission``, ``descriptions``, ``actions``, ``renamed_actions`` (whether
 any is not the world's own phrase), ``step`` (0 at the start), ``feedback`` (what was wrong with the
 last action text, else empty), ``history`` (windows only: the earlier turns' fields, each with its
@@ -18,6 +21,8 @@ alike: whatever of a transcript's blocks it overrides, it stays a transcript.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -103,6 +108,14 @@ def _pack(template: Template) -> tuple[str, dict[str, str], bool]:
         for other in meta.find_referenced_templates(sandbox.parse(texts[name])):
             waiting += [other] if other else sandbox.list_templates([SUFFIX[1:]])
     return str(template.name), texts, isinstance(sandbox, BoundedSandbox)
+
+
+def digest(name: str, folder: str | Path | None = None) -> str:
+    """Sixteen hexadecimal digits that name the text of a template and of whatever it extends,
+    includes or imports."""
+    own, texts, _ = _pack(load_template(name, folder))
+    whole = json.dumps([own, sorted(texts.items())], ensure_ascii=False)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 def _unpack(name: str, texts: dict[str, str], bounded: bool) -> Template:
@@ -246,7 +259,7 @@ class Prompt:
         self._pieces: list[tuple[str, str]] = []  # transcript: (the action before it, the turn)
         self._sizes: list[int] = []  # tokens of each piece
         self._text = ""
-        self._turns: list[dict[str, Any]] = []  # window: the fields of the turns that are told
+        self._turns: list[dict[str, Any]] = []  # window: the fields of the turns that are shown
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy, or another process, needs: of the template its text, with that of whatever
@@ -262,7 +275,7 @@ class Prompt:
         self._max_tokens, self._count = max_tokens, count_tokens or len
 
     def again(self) -> Prompt:
-        """A prompt like this one, of an episode that is to be told from its beginning."""
+        """A prompt like this one, of an episode, from its beginning."""
         prompt = Prompt(self.template)
         prompt._max_tokens, prompt._count = self._max_tokens, self._count
         return prompt
@@ -284,6 +297,12 @@ class Prompt:
         self._turns[-1]["action"] = action
         self._turns.append(dict(fields))
         return self._window()
+
+    def system(self, fields: Fields) -> str:
+        """What the template says to a chat model before all else: its ``system`` block."""
+        if not self.is_transcript or "system" not in _chain(self.template).blocks:
+            return ""
+        return render(self.template, fields, "system").strip()
 
     def _turn(self, fields: Fields) -> str:
         """The ``turn`` block, with a space after it: the answer is the next word."""

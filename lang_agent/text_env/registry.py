@@ -11,17 +11,20 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import namespace, registry
 
 from lang_agent.errors import LangAgentError, unknown, user_code
+from lang_agent.files import read_text
 from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
 from lang_agent.text_env.wording import Wordings
 from lang_agent.text_env.world import IN_WORDS, Renderer, World
-from lang_agent.trust import find
+from lang_agent.trust import Source, find, names_from, names_in
+from lang_agent.yaml_data import read_yaml
 
 NAMESPACE = "lang_agent"
 
@@ -53,6 +56,8 @@ def make(
     invalid_action: str | None = None,
     actions: Sequence[str] | Mapping[str, str] | None = None,
     wording: str | Wordings | None = None,
+    like: Speaker | None = None,
+    trust: bool = False,
     **env_kwargs: Any,
 ) -> gymnasium.Env[str, str]:
     """A text environment by its Gymnasium id.
@@ -64,11 +69,13 @@ def make(
         world: phrases and renderers for an environment that has none; for a quick trial
             ``renderer`` (a callable) and ``actions`` (phrase -> environment action) do.
         renderer: by name, ``module:function``, or a callable.
-        prompt: template name or path to a ``.jinja`` file; "transcript" unless told.
+        prompt: template name or path to a ``.jinja`` file; "transcript" by default.
         prompt_folder: your templates, looked in before those that ship with the package.
         invalid_action: noop (unless told), default:<phrase>, penalty:<x>, retry:<n> or end.
         actions: some of the world's phrases, or new wording -> the world's phrase.
         wording: draws other words for every episode; ``module:function`` or a callable.
+        like: a policy that was trained before: its own words, wherever none are given here.
+        trust: import whatever the words of that policy name, wherever it lies.
         env_kwargs: for the world itself (``max_steps=...``, ``render_mode=...``).
 
     Raises:
@@ -84,17 +91,22 @@ def make(
         "wording": wording,
     }
     given = {name: value for name, value in options.items() if value is not None}
+    if like is not None:
+        words, source = read_words(like, given)
+        with names_from(None if trust else source):
+            return make(env_id, world=world, **{**words, **given}, **env_kwargs)
     if world is None and callable(renderer) and isinstance(actions, Mapping):
         world = World(actions=given.pop("actions"), renderers={"given": renderer})
     if world is not None:
         return TextEnv(_construct(env_id, env_kwargs), world, **given)
     full_id = f"{NAMESPACE}/{env_id}"
+    known_id = full_id if full_id in registry else env_id
     try:
-        env = _construct(full_id if full_id in registry else env_id, {**given, **env_kwargs})
+        env = _construct(known_id, {**given, **env_kwargs})
     except _RefusedError as refused:  # it knows nothing of words, and may yet be put into them
         if refused.argument not in given:
             raise
-        env = _construct(env_id, env_kwargs)
+        env = _construct(known_id, env_kwargs)
         if _speaks(env) or _in_words(env) is None:
             raise
     if _speaks(env):
@@ -106,6 +118,34 @@ def make(
             "world=World(...), or renderer=<function> and actions={phrase: environment action}."
         )
     return put(env, given)
+
+
+class Speaker(Protocol):
+    """A policy, or whatever else has words of its own."""
+
+    config_file: Path | None
+
+
+def read_words(like: Speaker, given: Mapping[str, Any]) -> tuple[dict[str, Any], Source]:
+    """The text options that a policy was trained with, and whose word their names are.
+
+    Args:
+        given: options that the person gives, whose names may be imported.
+
+    Raises :class:`LangAgentError` for a policy with which no configuration lies.
+    """
+    file = getattr(like, "config_file", None)
+    if file is None:
+        raise LangAgentError(
+            "The policy does not say in which words it was trained: no config.yaml lies with it. "
+            "Give prompt=... and the others yourself, in place of like=."
+        )
+    text = read_yaml(read_text(file, "the configuration"), f"The configuration '{file}'")
+    words = text.get("text") if isinstance(text, Mapping) else None
+    if not isinstance(words, Mapping):
+        raise LangAgentError(f"The configuration '{file}' says nothing of words (text:).")
+    found = {name: words[name] for name in TEXT_OPTIONS if words.get(name)}
+    return found, Source(str(file), names_in(str(value) for value in given.values()))
 
 
 def _speaks(env: gymnasium.Env) -> bool:
@@ -168,10 +208,10 @@ def _blame_arguments(env_id: str, kwargs: Mapping[str, Any], error: Exception) -
         _make_plain(env_id, {}).close()
     except Exception:
         return
-    told = ", ".join(f"{name}={value!r}" for name, value in world.items())
+    arguments = ", ".join(f"{name}={value!r}" for name, value in world.items())
     said = str(error).partition(" was raised from the environment creator")[0]
     reason = " ".join(said.split()).rstrip(".") or "it does not take this value"
-    raise LangAgentError(f"Cannot make {env_id!r} with {told}: {reason}.") from error
+    raise LangAgentError(f"Cannot make {env_id!r} with {arguments}: {reason}.") from error
 
 
 def _make_plain(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:

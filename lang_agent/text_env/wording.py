@@ -1,4 +1,4 @@
-"""Other words for the same world: what is told and said can be renamed, for an episode at a time.
+"""Other words for the same world: what is read and said can be renamed, for an episode at a time.
 
 A policy that has only ever read "ball" and said "turn left" knows those words, not what they stand
 for. Renaming them, differently in every episode, teaches it to read; renaming them to words it

@@ -51,6 +51,10 @@ class World:
     """Makes an expert for the episode that the environment has just begun in these words."""
     goal_detector: Callable[[gymnasium.Env], GoalDetector] | None = None
     """Tells which goals the episode that the environment has just begun reaches."""
+    instruction: Callable[[gymnasium.Env], Mapping[str, Any]] | None = None
+    """What the mission is made of (:attr:`LanguageEnv.instruction`)."""
+    cells: Callable[[gymnasium.Env], Mapping[str, Any]] | None = None
+    """The grid as it stands (:attr:`LanguageEnv.cells`)."""
 
 
 def find_renderer(renderer: str | Renderer | None, world: World) -> Renderer:

@@ -1,4 +1,4 @@
-"""Signs that a run is going wrong, told while it can still be stopped."""
+"""Signs that a run is going wrong, shown while it can still be stopped."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def unusable(checkpoint: Path) -> str:
 
 def usable_checkpoint(run: Path) -> Path | None:
     """The newest checkpoint that a run can go on from; newer ones, which are damaged or another
-    version's, are set aside and told of. None where there is no checkpoint at all.
+    version's, are set aside with a warning. None where there is no checkpoint at all.
 
     Raises :class:`LangAgentError`, and changes nothing, where there are some and none can be used.
     """

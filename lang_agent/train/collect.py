@@ -148,10 +148,11 @@ class Player:
         if not ALGORITHMS[self.learn.algorithm].imitates:
             critic = uses_critic(self.learn)
             return PolicyAgent(self.policy, slots, config.decide, critic=critic)
-        told = config.imitation
-        left = max(1 - done / told.hand_over, 0.0) if told.hand_over else 0.0
-        share = told.expert_final + (1 - told.expert_final) * left
-        return DAggerAgent(self.policy, slots, config.decide, expert_share=share, noise=told.noise)
+        imitation = config.imitation
+        left = max(1 - done / imitation.hand_over, 0.0) if imitation.hand_over else 0.0
+        share = imitation.expert_final + (1 - imitation.expert_final) * left
+        noise = imitation.noise
+        return DAggerAgent(self.policy, slots, config.decide, expert_share=share, noise=noise)
 
 
 def episodes_for(steps: int, lengths: Sequence[float], group_size: int) -> int:

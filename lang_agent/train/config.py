@@ -36,7 +36,7 @@ class TrainConfig:
     context: Annotated[int | None, Range(1, 1_000_000)] = None
     """Of a new model: the most tokens it reads, its memory of a transcript. Less is faster."""
     chat: bool | None = None
-    """Whether prompts are messages in the tokenizer's chat template; unless told, where a model
+    """Whether prompts are messages in the tokenizer's chat template; by default where a model
     has one. A trained policy goes on as it was trained."""
     value_layer: int = -1
     """The layer whose output the value head of a new policy reads; -1 is the last."""
@@ -45,7 +45,7 @@ class TrainConfig:
     """Further environments whose words a new model's tokenizer shall know, for later training."""
     learn: LearnConfig = field(default_factory=LearnConfig)
     hindsight: Annotated[float, Range(0, below=1)] = 0.0
-    """Learn from what episodes did fulfil too, whatever they were told to do: the last steps on
+    """Learn from what episodes did fulfil too, whatever their missions were: the last steps on
     the way there, each further one with this probability; 0 for none."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     steps: Annotated[int, Range(1)] = 100_000
@@ -57,7 +57,7 @@ class TrainConfig:
     """Episodes played at once; which ones are played does not depend on it."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     out: str | None = None
-    """Run folder; runs/<env>-<seed>-<time> unless told."""
+    """Run folder; runs/<env>-<seed>-<time> by default."""
     checkpoint_every: Annotated[int, Range(1)] = 20
     """Updates between checkpoints."""
     checkpoint_minutes: Annotated[float, Range(above=0)] = 10.0
@@ -70,7 +70,7 @@ class TrainConfig:
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: Annotated[int | None, Range(1, 1024)] = None
-    """Processor threads of torch, in the whole process; unless told, one for a model below ten
+    """Processor threads of torch, in the whole process; by default one for a model below ten
     million parameters on a processor, and torch's own number for others."""
     device: str | None = None
     """cuda where there is one, else cpu."""

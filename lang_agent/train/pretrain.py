@@ -35,7 +35,7 @@ def pretrain(
     """Learn to go on with the file's text, and save the model to the new folder ``out``.
 
     Every line is a text of its own, between end-of-text tokens. A twentieth of the lines is held
-    out, and its loss is what is told.
+    out, and its loss is what is reported.
 
     Args:
         model: a size of ``gpt2.SIZES`` (random weights), a run or model folder, or a hub id.

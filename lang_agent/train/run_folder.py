@@ -8,15 +8,11 @@ be resumed.
 from __future__ import annotations
 
 import json
-import os
-import socket
-import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lang_agent.config import as_data, from_dict, load_config, save_config
 from lang_agent.errors import LangAgentError
@@ -33,22 +29,15 @@ from lang_agent.files import (
     writing,
 )
 from lang_agent.learn.algorithm import LearnState
-from lang_agent.models.store import FOLDER, list_checkpoints, read_record
+from lang_agent.lock import LOCK_FILE, FolderLock
+from lang_agent.models.store import CONFIG_FILE, FOLDER, list_checkpoints, read_record
 from lang_agent.train.alarms import Watch
 from lang_agent.train.config import TrainConfig
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
-
-CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.json"
 REFERENCE_FOLDER = "reference"
 BASE_FOLDER = "base"
-LOCK_FILE = ".lock"
-_open_locks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
 
 
 @dataclass
@@ -67,70 +56,8 @@ class Progress:
     """What the run computes in."""
 
 
-class RunLock:
-    """Keeps a run folder to one process, as a context; entered again by the same object, it holds.
-
-    The system releases it with the process that holds it, however that ends.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._file: IO[str] | None = None
-        self._depth = 0
-
-    def __enter__(self) -> None:
-        if self._depth == 0:
-            self._file = _lock(self.folder)
-        self._depth += 1
-
-    def __exit__(self, *reason: object) -> None:
-        self._depth -= 1
-        if self._depth == 0 and self._file is not None:
-            self._file.close()
-
-
-def _lock(folder: Path) -> IO[str]:
-    """The lock's file, locked as long as it is open."""
-    with writing(folder):
-        file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
-    _open_locks.add(file)
-    try:
-        if fcntl is None:
-            raise OSError("this system has none")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read(200).strip() or "another process"
-        file.close()
-        raise LangAgentError(
-            f"'{folder}' is in use by {holder}: wait for its end or stop it, or choose another "
-            "folder."
-        ) from None
-    except OSError as error:
-        tell(
-            f"'{folder}' cannot be locked ({error.strerror or error}): see to it that no other "
-            "process trains there."
-        )
-    with suppress(OSError):  # a full disk: the lock holds without a name
-        file.truncate(0)
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
-        file.flush()
-    return file
-
-
-def _close_locks() -> None:
-    """A process that a world forks must not keep the run locked after the run's own death."""
-    for file in list(_open_locks):
-        file.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_locks)
-
-
 @contextmanager
-def beginning(folder: Path, config: TrainConfig) -> Iterator[RunLock]:
+def beginning(folder: Path, config: TrainConfig) -> Iterator[FolderLock]:
     """A new run's folder, locked; at the end of the block, which saves the start, it is a run.
 
     Where the block raises, what it made is removed again. Raises :class:`LangAgentError` for a
@@ -139,7 +66,7 @@ def beginning(folder: Path, config: TrainConfig) -> Iterator[RunLock]:
     with writing(folder):
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-    lock = RunLock(folder)
+    lock = FolderLock(folder)
     try:
         with lock:
             _refuse_remains(folder)
@@ -251,7 +178,7 @@ def refuse_overtaken(folder: Path, saved: Path) -> None:
 
 def forget_after(log: Path, updates: int) -> None:
     """Keep the metrics of the first ``updates`` updates alone: a resumed run makes the others
-    again. Lines that are damaged are told of, and kept in a copy."""
+    again. Lines that are damaged are warned of, and kept in a copy."""
     if not log.is_file():
         if updates:
             tell(f"'{log}' is gone, and with it the metrics of {updates} updates.")
@@ -278,7 +205,7 @@ def forget_after(log: Path, updates: int) -> None:
 
 
 def read_evaluations(folder: Path) -> dict[str, Any]:
-    """The evaluations recorded so far, by name; a damaged file is set aside and told of."""
+    """The evaluations recorded so far, by name; a damaged file is set aside with a warning."""
     file = folder / EVALUATION_FILE
     if not file.is_file():
         return {}

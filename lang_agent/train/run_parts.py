@@ -45,7 +45,7 @@ def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig)
 
 def find_device(name: str | None) -> torch.device:
     """The device called ``name``, on which something was computed to try it; a GPU where there is
-    one, or the processor, unless told. Raises :class:`LangAgentError`."""
+    one, or the processor, by default. Raises :class:`LangAgentError`."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.ones(1, device=device).item()

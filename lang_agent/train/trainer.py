@@ -23,11 +23,12 @@ from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.learner import Learner
 from lang_agent.learn.reference import Reference
+from lang_agent.lock import FolderLock
 from lang_agent.models.gpt2 import SIZES
 from lang_agent.models.lora import has_lora
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import refuse_damaged
-from lang_agent.models.store import load_policy, save_whole
+from lang_agent.models.store import CONFIG_FILE, load_policy, save_whole
 from lang_agent.models.threads import use_threads
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.train.alarms import alarms
@@ -36,11 +37,9 @@ from lang_agent.train.collect import Rollout, make_collector
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.memory import release_unused_memory
 from lang_agent.train.run_folder import (
-    CONFIG_FILE,
     METRICS_FILE,
     REFERENCE_FOLDER,
     Progress,
-    RunLock,
     beginning,
     forget_after,
     read_progress,
@@ -51,7 +50,7 @@ from lang_agent.train.run_folder import (
 from lang_agent.train.run_log import RunLog, reward_parts
 from lang_agent.train.run_parts import find_device, first_policy, make_env, watch_achieved
 
-NAMED_ERRORS = 3  # of an update's errors of environments: as many are told in full
+NAMED_ERRORS = 3  # of an update's errors of environments: as many are shown in full
 RECENT = 200  # episodes over which success and return are averaged while training
 
 
@@ -72,11 +71,11 @@ class Trainer:
         *,
         checkpoint: Path | None = None,
         policy: LanguagePolicy | None = None,
-        lock: RunLock | None = None,
+        lock: FolderLock | None = None,
         trust: bool = False,
     ) -> None:
         self.config, self.folder, self.trust = config, folder, trust
-        self.lock = lock or RunLock(folder)
+        self.lock = lock or FolderLock(folder)
         self.learn = resolve(config.learn, new=_is_new(config, policy))
         self.envs = [self.make_env() for _ in range(config.envs)]
         if config.hindsight:
@@ -141,9 +140,10 @@ class Trainer:
         Where an episode cannot be collected, what was learned before is saved first.
 
         Args:
-            on_update: told of the metrics of every update, before they are logged; what it adds to
-                them is logged as well.
-            on_episode: told of every episode of a rollout, in their order, before it is learned.
+            on_update: called with the metrics of every update, before they are logged; what it adds
+                to them is logged as well.
+            on_episode: called with every episode of a rollout, in their order, before it is
+                learned.
         """
         with self.lock:
             refuse_overtaken(self.folder, self.saved)
@@ -301,7 +301,7 @@ def resume(
     """
     if not os.path.isdir(folder):
         raise LangAgentError(f"'{folder}' is no run folder: it has no {CONFIG_FILE}.")
-    lock = RunLock(folder)
+    lock = FolderLock(folder)
     with lock:
         config = reopen(folder, trust=trust)
         checkpoint = usable_checkpoint(folder)

@@ -83,7 +83,7 @@ BASES: dict[str, list[str]] = {
     "play": [*WORLD, "--agent", "random"],
     "envs": [],
     "prompt": [ENV, "--model", "model"],
-    "generate": ["a dog", "--policy", "model", "--max-new-tokens", "2"],
+    "generate": ["a dog", "--model", "model", "--max-new-tokens", "2"],
     "pretrain": ["file.txt", "--model", "model", "--steps", "1", "--batch", "1", "--context", "4"],
     "export": [],
     "bench": [],

@@ -1,0 +1,1 @@
+"""Formats and trainers of others; nothing else of the package imports these."""

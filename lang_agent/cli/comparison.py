@@ -1,0 +1,149 @@
+"""The command ``lang-agent compare``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from lang_agent.cli.console import as_text, console, say
+from lang_agent.cli.options import Compare
+from lang_agent.errors import LangAgentError
+from lang_agent.evaluation import statistics
+from lang_agent.evaluation.balrog import is_balrog, of_submission, read_balrog
+from lang_agent.evaluation.compare import (
+    Comparison,
+    Difference,
+    Standing,
+    by_task,
+    leaderboard,
+)
+from lang_agent.evaluation.compare import compare as compare_two
+from lang_agent.evaluation.records import Results, read_results
+from lang_agent.files import try_place, write_whole
+
+MOST = 12  # seeds on which two agents differ that are listed
+FEWEST = 5  # episodes of a kind that has a row in the terminal; --json has them all
+
+
+def compare(args: Compare) -> None:
+    """Which of several agents is better, on the same tasks and seeds."""
+    named = [[Path(one) for one in as_text(names).split(",") if one] for names in args.folders]
+    foreign = [folders[0] for folders in named if len(folders) == 1 and is_balrog(folders[0])]
+    groups = [
+        [read_results(folder) for folder in folders]
+        for folders in named
+        if folders and folders[0] not in foreign
+    ]
+    if len(groups) + len(foreign) < 2 or not groups:
+        raise LangAgentError("Name two or more folders of results to compare, one of them ours.")
+    for file in filter(None, (args.json, args.markdown)):
+        try_place(Path(file))
+    standings = leaderboard(groups)
+    standings += [of_submission(read_balrog(folder)) for folder in foreign]
+    standings.sort(key=lambda row: -row.progression)
+    say(f"panel {groups[0][0].spec.panel}")
+    console.print(_leaderboard(standings))
+    found = []
+    improvements = {}
+    for one, other in combinations(groups, 2):
+        if len(one) == len(other) == 1:
+            comparison = compare_two(one[0], other[0])
+            found.append(comparison)
+            _show(comparison, one[0], whole=len(groups) == 2)
+        else:
+            name = f"{one[0].name} over {other[0].name}"
+            chance = statistics.probability_of_improvement(by_task(one), by_task(other))
+            improvements[name] = chance
+            say(f"{name}: probability of improvement {chance:.2f} "
+                f"({len(one)} and {len(other)} training seeds)")  # fmt: skip
+    if args.json:
+        data = {
+            "panel": groups[0][0].spec.panel,
+            "leaderboard": [asdict(row) for row in standings],
+            "comparisons": [asdict(comparison) for comparison in found],
+            "probability_of_improvement": improvements,
+        }
+        write_whole(Path(args.json), json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    if args.markdown:
+        write_whole(Path(args.markdown), _markdown(standings, groups[0][0]))
+
+
+COLUMNS = ("agent", "episodes", "progression", "95% CI", "success", "return", "invalid")
+
+
+def _cells(row: Standing) -> list[str]:
+    name = row.name if row.runs == 1 else f"{row.name} ({row.runs} seeds)"
+    return [
+        name,
+        str(row.episodes),
+        f"{row.progression:.3f}",
+        f"{row.low:.3f}-{row.high:.3f}",
+        f"{row.success:.3f}",
+        f"{row.mean_return:.3f}",
+        f"{row.invalid_rate:.1%}",
+    ]
+
+
+def _leaderboard(standings: Sequence[Standing]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "agent" else "right", no_wrap=True)
+    for row in standings:
+        table.add_row(*_cells(row))
+        if row.interquartile is not None:
+            between = f"{row.interquartile_low:.3f}-{row.interquartile_high:.3f}"
+            table.add_row("  interquartile mean", "", f"{row.interquartile:.3f}", between)
+    return table
+
+
+def _markdown(standings: Sequence[Standing], of: Results) -> str:
+    lines = [
+        f"Panel `{of.spec.panel}`{f', suite {of.spec.suite}' if of.spec.suite else ''}, seeds "
+        f"{of.spec.seeds[0]} to {of.spec.seeds[-1]} of each task.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        f"|{'---|' * len(COLUMNS)}",
+        *(f"| {' | '.join(_cells(row))} |" for row in standings),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _show(comparison: Comparison, first: Results, whole: bool) -> None:
+    say((f"{comparison.first} less {comparison.second}", "bold"))
+    if comparison.missing:
+        say(f"{comparison.missing} episodes are left out that one of them has not played.")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for column in ("success of", "n", "first", "second", "less", "95% CI", "p", "Holm"):
+        table.add_column(column, justify="left" if column == "success of" else "right")
+    for row in comparison.rows if whole else comparison.rows[:2]:
+        if row.episodes >= FEWEST:
+            table.add_row(*_difference(row))
+    console.print(table)
+    if not whole or not comparison.apart:
+        return
+    several = f", of which the first {MOST}:" if len(comparison.apart) > MOST else ":"
+    say(f"On {len(comparison.apart)} episodes one alone succeeds{several}")
+    places = [record.place for record in first.records]
+    for task, seed, who in comparison.apart[:MOST]:
+        say(f"  {who}: {task}, seed {seed}, episode {places.index((task, seed))}")
+    number = places.index(comparison.apart[0][:2])
+    say((f"To see one: lang-agent replay {first.folder} --episode {number}", "dim"))
+
+
+def _difference(row: Difference) -> list[str]:
+    return [
+        row.what if row.measure == "success" else f"{row.what}: {row.measure}",
+        str(row.episodes),
+        f"{row.first:.3f}",
+        f"{row.second:.3f}",
+        f"{row.difference:+.3f}",
+        f"{row.low:+.2f} {row.high:+.2f}",
+        f"{row.p:.1g}",
+        f"{row.corrected:.1g}",
+    ]

@@ -1,0 +1,337 @@
+"""The commands ``lang-agent evaluate``, ``replay``, ``suites`` and ``ask``."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from lang_agent.agents.make import make_agent
+from lang_agent.cli.console import as_text, console, say
+from lang_agent.cli.options import Ask, Evaluate, Replay, Suites, agent_of
+from lang_agent.cli.parse import trained_config
+from lang_agent.config import from_dict, load_config
+from lang_agent.episode import TextObservation
+from lang_agent.errors import LangAgentError, SpentError
+from lang_agent.evaluation.records import Record, Spec, first_difference, read_results
+from lang_agent.evaluation.replay import Replayed
+from lang_agent.evaluation.replay import replay as play_again
+from lang_agent.evaluation.run import evaluate_panel
+from lang_agent.evaluation.summary import ALL, COLUMNS, Evaluation, cells, summarise_all
+from lang_agent.evaluation.tasks import Suite, Task, load_suite, read_task, suite_names
+from lang_agent.files import try_place, write_whole
+from lang_agent.language_env import PromptLimit
+from lang_agent.models.decide import DecideConfig
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.prompt import digest
+from lang_agent.train.config import TrainConfig
+from lang_agent.trust import Source, names_from
+
+DEFAULT = "BabyAI-GoToLocal-v0"
+LIBRARIES = ("lang_agent", "gymnasium", "minigrid", "torch", "transformers", "tokenizers", "numpy")
+EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+
+
+def evaluate(args: Evaluate) -> None:
+    """How often an agent succeeds on held-out seeds, with 95% intervals; every episode is kept."""
+    suite = _suite(args)
+    if args.json:
+        try_place(Path(args.json))
+    text = _text(args, suite)
+    agent = agent_of(args, args.agent, args.slots)
+    spec = Spec(
+        agent={**agent.about, "words": about_words(text)},
+        tasks=suite.tasks,
+        first_seed=args.seed,
+        episodes=args.episodes,
+        suite=suite.name,
+        versions=versions(),
+    )
+    folder = Path(args.out or _own_folder(args, suite))
+    slots = min(args.slots, agent.slots or args.slots)
+
+    def make_env(task: Task) -> gymnasium.Env[str, str]:
+        return text.with_args(task.env_args).make(task.env)
+
+    about = f"{args.agent}: {suite.name or f'{len(suite.tasks)} task(s)'}, panel {spec.panel}"
+    say(f"{about}, seeds {spec.seeds[0]} to {spec.seeds[-1]}")
+    for note in _notes(args, text):
+        say((note, "dim"))
+    viewer = Table(suite)
+    try:
+        evaluate_panel(
+            spec,
+            folder,
+            agent,
+            make_env,
+            slots=slots,
+            keep_trajectories=args.trajectories,
+            viewer=viewer,
+        )
+    except (KeyboardInterrupt, SpentError) as stopped:
+        viewer.close()
+        if isinstance(stopped, SpentError):
+            say(str(stopped))
+        left = len(read_results(folder).missing)
+        say(f"Stopped with {left} episodes left. The same command with --out {folder} goes on.")
+        if isinstance(stopped, KeyboardInterrupt):
+            raise
+    finally:
+        viewer.close()
+    results = read_results(folder)
+    rows = summarise_all(spec, results.records)
+    if len(rows) > 1:
+        viewer.row(ALL, cells(rows[-1]))
+    for system, figure in suite.published.items():
+        say((f"published, mean of the tasks: {figure:.3f} {system}", "dim"))
+    if args.json:
+        data = {**spec.as_data(), "rows": [asdict(row) for row in rows]}
+        data["unplayed"] = dict(results.unplayed)
+        write_whole(Path(args.json), json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    say((str(folder), "bold"))
+    if not results.records:
+        raise LangAgentError(
+            f"Nothing could be played: {next(iter(results.unplayed.values()), 'no episode')}"
+        )
+
+
+def _suite(args: Evaluate) -> Suite:
+    tasks = tuple(read_task(as_text(task)) for task in args.tasks)
+    if args.suite is None:
+        tasks = tasks or (read_task(DEFAULT),)
+        names = [task.name for task in tasks]
+        if len({*names}) < len(names):
+            raise LangAgentError(f"The task {max(names, key=names.count)!r} stands there twice.")
+        return Suite("", tasks)
+    if tasks:
+        raise LangAgentError("Give either tasks or a --suite, not both.")
+    return load_suite(as_text(args.suite))
+
+
+def _text(args: Evaluate, suite: Suite) -> TextConfig:
+    """The agent's words. Arguments for the world that it was trained on go to that world alone."""
+    file = trained_config(args.agent)
+    if file is None:
+        return args.text
+    trained = load_config(file, TrainConfig, trust=True)
+    same = all(task.env == trained.env and not trained.mixture for task in suite.tasks)
+    if same or args.text.env_args != trained.text.env_args:
+        return args.text
+    return replace(args.text, env_args=())
+
+
+def _notes(args: Evaluate, text: TextConfig) -> list[str]:
+    """What should stand beside the figures: other words, or another way to decide, than those that
+    the policy was trained with."""
+    file = trained_config(args.agent)
+    if file is None:
+        return []
+    trained = load_config(file, TrainConfig, trust=True)
+    found = []
+    for name in ("prompt", "renderer", "wording", "invalid_action", "actions"):
+        mine, own = getattr(text, name), getattr(trained.text, name)
+        if mine != own:
+            found.append(f"in other words than it was trained in: {name} {mine or 'the default'}, "
+                         f"not {own or 'the default'}")  # fmt: skip
+    if args.decide != trained.decide:
+        found.append("deciding otherwise than it was trained to")
+    return found
+
+
+def about_words(text: TextConfig) -> dict[str, Any]:
+    """An agent's words, as results keep them: the template by the digest of its text."""
+    return {
+        "prompt": text.prompt,
+        "template": digest(text.prompt, text.prompt_folder),
+        "prompt_folder": text.prompt_folder,
+        "renderer": text.renderer,
+        "wording": text.wording,
+        "invalid_action": text.invalid_action,
+        "actions": list(text.actions),
+        "env_args": list(text.env_args),
+    }
+
+
+def versions() -> dict[str, str]:
+    """What takes part, and in which version."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _own_folder(args: Evaluate, suite: Suite) -> str:
+    agent = re.sub(r"[^\w.-]+", "-", Path(args.agent).name if "/" in args.agent else args.agent)
+    tasks = suite.name or re.sub(r"[^\w.-]+", "-", suite.tasks[0].name)[:40]
+    return f"results/{tasks}-{agent}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+class Table:
+    """The table of an evaluation, row by row as tasks are done, with a line of progress below."""
+
+    def __init__(self, suite: Suite) -> None:
+        names = [task.name for task in suite.tasks]
+        widths = sum(width + 1 for _, width in COLUMNS)
+        room = max(console.width - widths, 20) if console.is_terminal else 60
+        self.width = min(max(map(len, [*names, ALL])), room)
+        self.suite = suite
+        self._episodes = self._done = self._solved = 0
+        self._began = self._shown = time.monotonic()
+        self._left = 0
+        self._status: Any = None
+        self.row("task", [name for name, _ in COLUMNS])
+
+    def row(self, name: str, entries: list[str]) -> None:
+        """A row of the table, whose name has a line of its own where it is too long."""
+        if len(name) > self.width:
+            say(name)
+            name = ""
+        columns = zip(entries, (width for _, width in COLUMNS), strict=True)
+        say(name.ljust(self.width), *(f" {entry:>{width}}" for entry, width in columns))
+
+    def begun(self, task: Task, left: int, episodes: int) -> None:
+        self._episodes, self._left = episodes, left
+        self._done = self._solved = 0
+        self._began = self._shown = time.monotonic()
+        if left and console.is_terminal:
+            self._status = console.status(f"{task.name}: 0/{left}")
+            self._status.start()
+
+    def played(self, task: Task, record: Record) -> None:
+        self._done += 1
+        self._solved += record.success
+        now = time.monotonic()
+        rest = (now - self._began) / self._done * max(self._left - self._done, 0)
+        line = (
+            f"{task.name}: {self._done}/{self._left}, success so far "
+            f"{self._solved / self._done:.3f}, {_clock(rest)} left"
+        )
+        if self._status is not None:
+            self._status.update(line)
+        elif now - self._shown >= EVERY and not console.is_terminal:
+            self._shown = now
+            say(line)
+
+    def done(self, task: Task, rows: Sequence[Evaluation], reason: str) -> None:
+        self.close()
+        for at, row in enumerate(rows):
+            self.row(f"  {row.task}" if at else task.name, cells(row))
+            if row.env_errors and not at:
+                say((f"  {row.env_errors} of them ended by the environment's errors", "red"))
+        if reason:
+            say((f"{task.name}: {reason}", "red"))
+        for system, figure in task.published.items():
+            say((f"  published: {figure:.3f} {system}", "dim"))
+
+    def close(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
+def suites(args: Suites) -> None:
+    """The suites of tasks that there are, or the tasks of one."""
+    for name in [as_text(args.name)] if args.name else suite_names():
+        suite = load_suite(name)
+        say((name, "bold"), f" ({len(suite.tasks)} tasks)  {suite.about}")
+        if args.name:
+            for task in suite.tasks:
+                say(f"  {task.name}: {' '.join([task.env, *task.env_args])}")
+
+
+def ask(args: Ask) -> None:
+    """What an agent would say to one prompt."""
+    agent = agent_of(args, args.agent, 1)
+    actions = tuple(map(as_text, args.actions)) or None
+    agent.begin(0, args.seed)
+    (decision,) = agent.act([0], [TextObservation(as_text(args.prompt), actions)])
+    if decision.probabilities and actions:
+        for phrase, probability in zip(actions, decision.probabilities, strict=True):
+            say(f"{probability:6.3f}  {phrase}")
+    if decision.tokens is not None and agent.critic:
+        say(f"value {decision.tokens.value:.3f}")
+    say((decision.action, "bold"))
+
+
+def replay(args: Replay) -> None:
+    """Play stored actions again, and check prompts and rewards."""
+    results = read_results(args.folder)
+    text = _stored_words(results.spec, Path(args.folder))
+
+    def make_env(task: Task) -> gymnasium.Env[str, str]:
+        return text.with_args(task.env_args).make(task.env)
+
+    limit = _stored_limit(results.spec, args.trust)
+    same = differing = 0
+    with names_from(None if args.trust else Source(str(Path(args.folder) / "spec.json"))):
+        for one in play_again(results, make_env, limit, args.episode):
+            if args.episode is not None:
+                _show(one)
+            if one.step is None:
+                same += 1
+                continue
+            differing += 1
+            where = f"{one.trajectory['task']}, seed {one.trajectory['seed']}, step {one.step}"
+            say(f"{where}: {one.difference}")
+    say(f"{same} of {same + differing} episodes are the same again.")
+    if differing:
+        now = {"words": about_words(text), "versions": versions()}
+        before = {"words": results.spec.agent.get("words", {}), "versions": results.spec.versions}
+        changed = first_difference(now, json.loads(json.dumps(before)))
+        raise LangAgentError(
+            f"{differing} episodes differ: "
+            + (
+                f"{changed}."
+                if changed
+                else "versions and words are the same, so the world is not."
+            )
+        )
+
+
+def _stored_words(spec: Spec, folder: Path) -> TextConfig:
+    """The words that an evaluation was made in."""
+    words = dict(spec.agent.get("words", {}))
+    words.pop("template", None)
+    return from_dict(TextConfig, words, f"'{folder / 'spec.json'}', words")
+
+
+def _stored_limit(spec: Spec, trust: bool) -> PromptLimit | None:
+    """How much the policy that played could read, where it can still be had."""
+    if "weights" not in spec.agent:
+        return None
+    decide = from_dict(DecideConfig, spec.agent["decide"], "the results' way to decide")
+    try:
+        return make_agent(str(spec.agent["name"]), 1, decide, trust=trust).prompt_limit
+    except LangAgentError as error:
+        say((f"Without the agent prompts are as long as they come: {error}", "dim"))
+        return None
+
+
+def _show(one: Replayed) -> None:
+    """An episode, step by step."""
+    before = ""
+    for prompt, step in zip(one.prompts, one.trajectory["steps"], strict=True):
+        new = prompt[len(before) :] if prompt.startswith(before) else prompt
+        say(new.strip("\n"))
+        chances = zip(step["actions"] or (), step["probabilities"], strict=False)
+        likely = "  ".join(f"{phrase} {p:.2f}" for phrase, p in chances)
+        if likely:
+            say((likely, "dim"))
+        say((f"> {step['action']}", "bold"), (f"  {step['verdict']}, {step['reward']:g}", "dim"))
+        before = prompt + step["action"]

@@ -1,0 +1,122 @@
+"""What episodes come to: a row for each task, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from scipy.stats import binomtest
+
+from lang_agent.evaluation.records import Record, Spec
+
+ALL = "(all)"
+"""What the row over several tasks is called."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The episodes of one task, summed up."""
+
+    task: str
+    episodes: int
+    success: float
+    success_low: float  # Wilson 95% interval
+    success_high: float
+    mean_return: float  # undiscounted
+    mean_length: float  # steps
+    invalid_rate: float  # invalid actions a step
+    progression: float = 0.0  # mean; what the world says of each episode, or its success
+    env_errors: int = 0  # episodes that the environment's exceptions have ended
+    tokens_read: int = 0  # by all episodes together
+    tokens_written: int = 0
+
+
+def wilson(successes: int, episodes: int) -> tuple[float, float]:
+    """The Wilson score interval at 95% (Wilson 1927)."""
+    interval = binomtest(successes, episodes).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def summarise(task: str, records: Sequence[Record]) -> Evaluation:
+    """The :class:`Evaluation` of at least one episode. One that an environment's error has ended is
+    a failure without steps, and no part of the mean length."""
+    count, successes = len(records), sum(record.success for record in records)
+    low, high = wilson(successes, count)
+    steps = sum(record.steps for record in records)
+    played = sum(not record.error for record in records)
+    return Evaluation(
+        task=task,
+        episodes=count,
+        success=successes / count,
+        success_low=low,
+        success_high=high,
+        mean_return=sum(record.total_reward for record in records) / count,
+        mean_length=steps / max(played, 1),
+        invalid_rate=sum(record.invalid_actions for record in records) / max(steps, 1),
+        progression=sum(record.progression for record in records) / count,
+        env_errors=count - played,
+        tokens_read=sum(record.tokens_read for record in records),
+        tokens_written=sum(record.tokens_written for record in records),
+    )
+
+
+def with_parts(task: str, records: Sequence[Record]) -> list[Evaluation]:
+    """A task's row, if there is one, and where its episodes are of several parts (of a mixture, of
+    a level that draws its kind of task) a row for each, called by the part."""
+    if not records:
+        return []
+    parts = sorted({record.part for record in records if not record.error})
+    of = {part: [record for record in records if record.part == part] for part in parts}
+    rows = [summarise(part, found) for part, found in of.items()]
+    return [summarise(task, records), *(rows if len(rows) > 1 else [])]
+
+
+def summarise_all(spec: Spec, records: Sequence[Record]) -> list[Evaluation]:
+    """A row for each task that was played, and one over all where there are several."""
+    by_task = {task.name: [r for r in records if r.task == task.name] for task in spec.tasks}
+    rows = [summarise(name, found) for name, found in by_task.items() if found]
+    return [*rows, summarise(ALL, records)] if len(rows) > 1 else rows
+
+
+COLUMNS = (
+    ("episodes", 8), ("success", 7), ("95% CI", 11), ("return", 6), ("steps", 5), ("invalid", 7),
+)  # fmt: skip
+
+
+def cells(row: Evaluation) -> list[str]:
+    """A row's entries under :data:`COLUMNS`."""
+    return [
+        str(row.episodes),
+        f"{row.success:.3f}",
+        f"{row.success_low:.3f}-{row.success_high:.3f}",
+        f"{row.mean_return:.3f}",
+        f"{row.mean_length:.1f}",
+        f"{row.invalid_rate:.1%}",
+    ]
+
+
+def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
+    """The evaluations as a table for the terminal."""
+    table = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("task", no_wrap=True)
+    for column, width in COLUMNS:
+        table.add_column(column, justify="right", min_width=width)
+    failed = any(row.env_errors for row in evaluations)
+    if failed:
+        table.add_column("errors", justify="right")
+    shown = ""
+    for row in evaluations:
+        env_id, _, task = row.task.partition(" ")
+        if task and env_id != shown:  # an environment's tasks stand below it
+            table.add_row(env_id)
+            shown = env_id
+        errors = [str(row.env_errors)] if failed else []
+        table.add_row(f"  {task}" if task else env_id, *cells(row), *errors)
+    return table
+
+
+def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, object]]:
+    """The evaluations as plain data."""
+    return [asdict(row) for row in evaluations]

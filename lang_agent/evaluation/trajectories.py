@@ -1,0 +1,117 @@
+"""What an agent read, might have said and said, step by step, as plain data.
+
+One object an episode: ``task``, ``seed``, ``steps``, and in ``end`` the grid after the last step. A
+step has
+
+``kept``, ``new``    the prompt: so many characters of the one before it, and then this text
+``actions``          the admissible phrases, or null where any text is an action
+``probabilities``    of each of them, where they were weighed
+``action``           what was said
+``verdict``          how it was understood (exact, contained, near, invalid), and ``reason``
+``reward``
+``value``            a critic's, else null
+``expert``           the phrase of the world's expert, else null
+``written``          of a written answer each token's ``text`` and ``log_prob``
+``cells``            the grid before the step: at first whole (:attr:`LanguageEnv.cells`), then what
+                     has changed, with ``changed``: [cell, type, colour, state] for each; else null
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lang_agent.episode import Agent, Decision, Episode, Step
+
+Cells = Mapping[str, Any] | None
+
+
+def as_data(task: str, episode: Episode, cells: Sequence[Cells], agent: Agent) -> dict[str, Any]:
+    """An episode as plain data.
+
+    Args:
+        cells: the grid before each step and after the last.
+        agent: who played it, for what its tokens say.
+    """
+    steps = []
+    before = ""
+    drawn = changes(cells)
+    for step, grid in zip(episode.steps, drawn, strict=False):
+        prompt = step.observation.prompt
+        kept = _common(before, prompt)
+        steps.append({"kept": kept, "new": prompt[kept:], **_step(step, agent), "cells": grid})
+        before = prompt
+    end = drawn[len(steps)] if len(drawn) > len(steps) else None
+    return {"task": task, "seed": episode.seed, "steps": steps, "end": end}
+
+
+def _step(step: Step, agent: Agent) -> dict[str, Any]:
+    seen, decision = step.observation, step.decision
+    phrases = None if seen.actions is None else list(seen.actions)
+    return {
+        "actions": phrases,
+        "probabilities": [round(p, 6) for p in decision.probabilities],
+        "action": decision.action,
+        "verdict": step.info.get("verdict"),
+        "reason": step.info.get("reason", ""),
+        "reward": step.reward,
+        "value": None if decision.tokens is None else round(decision.tokens.value, 6),
+        "expert": seen.expert,
+        "written": _written(decision, agent),
+    }
+
+
+def _written(decision: Decision, agent: Agent) -> list[dict[str, Any]]:
+    trace = decision.tokens
+    if trace is None or not trace.token_ids:
+        return []
+    texts = agent.token_texts(trace.token_ids)
+    return [
+        {"text": text, "log_prob": round(log_prob, 6)}
+        for text, log_prob in zip(texts, trace.log_probs, strict=False)
+    ]
+
+
+def prompts(trajectory: Mapping[str, Any]) -> list[str]:
+    """The prompts of an episode, put together again."""
+    found, before = [], ""
+    for step in trajectory["steps"]:
+        before = before[: step["kept"]] + step["new"]
+        found.append(before)
+    return found
+
+
+def changes(cells: Sequence[Cells]) -> list[Cells]:
+    """Grids of three integers a cell, the first whole and of the others what has changed."""
+    found: list[Cells] = []
+    before: Cells = None
+    for now in cells:
+        if now is None or before is None or now["size"] != before["size"]:
+            found.append(now)
+        else:
+            rest = {name: value for name, value in now.items() if name not in ("size", "grid")}
+            found.append({**rest, "changed": _changed(before["grid"], now["grid"])})
+        before = now
+    return found
+
+
+def _changed(before: Sequence[int], now: Sequence[int]) -> list[list[int]]:
+    return [
+        [at // 3, *now[at : at + 3]]
+        for at in range(0, len(now), 3)
+        if now[at : at + 3] != before[at : at + 3]
+    ]
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    if other.startswith(one):
+        return len(one)
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[:middle] == other[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
