@@ -12,11 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lang_agent.agents.make import make_agent
     from lang_agent.agents.policy_agent import PolicyAgent
     from lang_agent.agents.recorder import Recorder
     from lang_agent.episode import Agent, Decision, Episode, TextObservation
     from lang_agent.errors import LangAgentError
     from lang_agent.evaluation.evaluate import evaluate
+    from lang_agent.evaluation.records import read_results
     from lang_agent.language_env import Achieved, LanguageEnv
     from lang_agent.learn.config import LearnConfig
     from lang_agent.learn.learner import Learner
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from lang_agent.learn.optimizer import Optimizer
     from lang_agent.models.decide import DecideConfig
     from lang_agent.models.policy import LanguagePolicy
+    from lang_agent.models.store import load_policy
     from lang_agent.rollout import play
     from lang_agent.text_env.action_parser import ParsedAction, parse_action
     from lang_agent.text_env.config import TextConfig
@@ -58,9 +61,12 @@ _HOMES = {
     "World": "text_env.world",
     "evaluate": "evaluation.evaluate",
     "evaluate_actions": "learn.objective",
+    "load_policy": "models.store",
     "make": "text_env.registry",
+    "make_agent": "agents.make",
     "parse_action": "text_env.action_parser",
     "play": "rollout",
+    "read_results": "evaluation.records",
     "resume": "train.trainer",
     "start": "train.trainer",
 }
@@ -87,9 +93,12 @@ __all__ = [
     "World",
     "evaluate",
     "evaluate_actions",
+    "load_policy",
     "make",
+    "make_agent",
     "parse_action",
     "play",
+    "read_results",
     "resume",
     "start",
 ]

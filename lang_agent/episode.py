@@ -132,6 +132,8 @@ class Agent:
 
     critic = False
     """Whether it is asked for the value of the state where an episode is cut off."""
+    words: Mapping[str, Any] | None = None
+    """The text options that it was trained with, where it was."""
     about: Mapping[str, Any] = {}
     """What results say of it: its name, and of a policy its weights and how it decides."""
 
@@ -158,7 +160,7 @@ class Watched(Agent):
         self.agent = agent
         self.slots, self.prompt_limit = agent.slots, agent.prompt_limit
         self.asks_expert, self.critic = agent.asks_expert, agent.critic
-        self.about = agent.about
+        self.about, self.words = agent.about, agent.words
 
     def begin(self, slot: int, seed: int) -> None:
         self.agent.begin(slot, seed)

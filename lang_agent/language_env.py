@@ -62,6 +62,11 @@ class LanguageEnv(gymnasium.Env[str, str]):
         return self.spec.id if self.spec else type(self).__name__
 
     @property
+    def prompt_name(self) -> str:
+        """Of the prompt template, without its folder; empty where there is none."""
+        return ""
+
+    @property
     def playing(self) -> LanguageEnv:
         """The environment of the episode: of a mixture, the part that is being played."""
         return self

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import gymnasium
 
 from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError
+from lang_agent.files import tell
 from lang_agent.language_env import ExpertLostError, language_env
 from lang_agent.seeding import derive
 from lang_agent.stepping import (
@@ -65,12 +67,27 @@ def play(
             f"There are {len(envs)} environments, and the agent acts in {most} at once: make it "
             "with as many slots, or give it fewer environments."
         )
+    _note_other_words(agent, envs)
     upcoming = enumerate((seed for seed in seeds for _ in range(group_size)), first_index)
     playing = _Playing(agent, envs, upcoming, group_size, draw_seed, on_end, errors or EnvErrors())
     try:
         yield from playing.episodes()
     finally:
         playing.close()
+
+
+def _note_other_words(agent: Agent, envs: Sequence[gymnasium.Env[str, str]]) -> None:
+    """Warn of an agent that reads another prompt than it was trained with."""
+    known = PurePath(str((agent.words or {}).get("prompt") or "")).name.removesuffix(".jinja")
+    for env in envs:
+        for part in language_env(env).parts:
+            if known and part.prompt_name and part.prompt_name != known:
+                tell(
+                    f"The policy was trained with the prompt '{known}' and reads "
+                    f"'{part.prompt_name}': its figures are of other words than its own. "
+                    "lang_agent.make(id, like=policy) takes its own."
+                )
+                return
 
 
 @dataclass

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("openai")
 
-from lang_agent import Decision, LangAgentError
+from lang_agent import Decision, LangAgentError, LanguagePolicy
 from lang_agent.agents.chat import ChatAgent, ChatConfig, answer_in, make_client
 from lang_agent.agents.few_shot import FewShotAgent, as_examples
 from lang_agent.cli import main as cli
@@ -185,7 +191,7 @@ def test_a_transcript_goes_out_as_turns_and_the_system_message_first(server, tmp
         {"role": "user", "content": "You see a key\nAction:"},
     ]
     agent.act([0], [TextObservation("Another prompt", None)])
-    assert [m["role"] for m in server.requests[-1]["messages"]] == ["system", "user"]
+    assert [m["role"] for m in server.requests[-1]["messages"]] == ["user"]
     assert server.requests[-1]["temperature"] == 0
 
 
@@ -342,7 +348,8 @@ def test_examples_stand_before_every_prompt(server, tmp_path):
     agent = FewShotAgent(agent_of(server, tmp_path), as_examples([transcript]))
     agent.begin(0, 0)
     agent.act([0], [TextObservation("Goal: y\nAction: ", None)])
-    content = server.requests[-1]["messages"][1]["content"]
+    (message,) = server.requests[-1]["messages"]
+    content = message["content"]
     assert content.startswith("Examples")
     assert content.endswith("Goal: y\nAction:")
     assert "See 2\nAction: b" in content
@@ -352,3 +359,64 @@ def test_examples_stand_before_every_prompt(server, tmp_path):
 def test_a_chat_model_always_writes():
     agent = ChatAgent("m", DecideConfig(GENERATE, temperature=0.7), ChatConfig("http://x"))
     assert agent.about["decide"]["temperature"] == 0.7
+
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A small chat model of our own, and the address of ``transformers serve`` with it."""
+    for library in ("fastapi", "uvicorn"):
+        pytest.importorskip(library)
+    folder = tmp_path_factory.mktemp("served") / "model"
+    texts = [
+        f"user: see a {colour} {noun}\nassistant: go forward and turn left"
+        for colour in ("red", "blue", "green")
+        for noun in ("ball", "box", "key")
+    ]
+    policy = LanguagePolicy.from_scratch("nano", seed=3, texts=texts * 5, prose=True)
+    policy.tokenizer.chat_template = TEMPLATE
+    policy.save_pretrained(folder)
+    (folder / "policy.json").unlink()  # a plain model's folder
+    (folder / "value_head.safetensors").unlink()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("transformers"), "serve", folder]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    run = subprocess.Popen(
+        [*map(str, command)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(600):
+            assert run.poll() is None, "transformers serve has ended"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        yield folder, f"http://127.0.0.1:{port}/v1"
+    finally:
+        run.terminate()
+        run.wait()
+
+
+def test_a_model_says_the_same_here_and_through_transformers_serve(served, tmp_path):
+    folder, url = served
+    decide = DecideConfig(GENERATE, temperature=0, max_new_tokens=8)
+    config = ChatConfig(url, timeout=60, retries=3, reply_cache=str(tmp_path))
+    remote = ChatAgent(str(folder), decide, config)
+    policy = LanguagePolicy.from_pretrained(folder)
+    assert policy.codec.chat
+    prompts = ["see a red ball", "see a blue key", "see a green box and a red key"]
+    for at in range(3):
+        remote.begin(at, at)
+    answers = remote.act(range(3), [TextObservation(prompt, None) for prompt in prompts])
+    texts = policy.generate(prompts, temperature=0, max_new_tokens=8)
+    assert [answer.action for answer in answers] == [" ".join(text.split()) for text in texts]
+    assert all(answer.usage.written == 8 for answer in answers)

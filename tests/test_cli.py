@@ -280,7 +280,7 @@ def test_errors_are_one_line_that_can_be_copied(run_here, folder):
         (["evaluate", "::"], r"::"),
         (["evaluate", ":x"], r"':x'"),
         (["evaluate", "a:b:c"], r"a:b:c"),
-        (["evaluate", ""], r"Cannot make ''"),
+        (["evaluate", ""], r"begins with an environment's id"),
         (["train", "--mixture", ""], r"mixture"),
         (["train", "--device", "foo"], r"foo"),
         (["play", *SHORT, "--env-args", "invalid_action=penalty:nan"], r"penalty:nan"),

@@ -292,15 +292,13 @@ def test_an_evaluation_keeps_what_was_finished(capsys, tmp_path, world):
     file = tmp_path / "new" / "e.json"
     asked = ["evaluate", "FragileEval-v0", "--agent", "constant:go left", "--episodes", "9",
              "--slots", "1", "--json", str(file)]  # fmt: skip
-    with pytest.raises(EvaluationError, match="FragileEval-v0"):
-        cli.run(asked)
+    cli.run([*asked, "--out", str(tmp_path / "r")])
     told = json.loads(file.read_text())
-    assert [row["episodes"] for row in told["evaluations"]] == [5]
-    assert "seed 1000000005" in told["error"]
-    assert "FragileEval-v0" in capsys.readouterr().out
-    cli.run([*asked, "--on-env-error", "skip"])
-    assert json.loads(file.read_text())["evaluations"][0]["episodes"] == 8
-    assert "errors" in capsys.readouterr().out
+    assert [(row["episodes"], row["env_errors"]) for row in told["evaluations"]] == [(9, 1)]
+    said = capsys.readouterr().out
+    assert "1 ended by errors, the first:" in said
+    assert "seed 1000000005" in said
+    assert "FragileEval-v0" in said
 
 
 def test_demonstrations_leave_out_what_cannot_be_played(tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from conftest import make_bandit
 
 import lang_agent
-from lang_agent import Agent, Decision, LangAgentError
+from lang_agent import Agent, Decision, LangAgentError, PolicyAgent
 from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.make import make_agent
 from lang_agent.agents.scripted import RandomAgent
@@ -437,7 +439,7 @@ def test_evaluate_writes_a_folder_and_names_it_in_the_last_line(tmp_path, monkey
     assert results.spec.agent["words"]["prompt"] == "transcript"
     assert {"lang_agent", "gymnasium", "torch"} <= set(results.spec.versions)
     data = json.loads((tmp_path / "e.json").read_text())
-    assert data["rows"][0]["episodes"] == 4
+    assert data["evaluations"][0]["episodes"] == 4
 
 
 def test_evaluate_resumes_and_compares_and_replays(tmp_path, monkeypatch, capsys):
@@ -526,6 +528,39 @@ def test_agents_of_ones_own_and_untrained_ones_have_names(tmp_path):
         assert sum(step["probabilities"]) == pytest.approx(1, abs=1e-4)
         most = max(range(len(step["actions"])), key=lambda at: step["probabilities"][at])
         assert step["action"] == step["actions"][most]
+
+
+def test_a_policy_brings_its_words_and_says_so_where_it_reads_others():
+    policy = lang_agent.load_policy("babyai")
+    env = lang_agent.make(LEVEL, like=policy, num_dists=0)
+    assert env.unwrapped.prompt_name == "recap"
+    agent = PolicyAgent(policy, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(lang_agent.evaluate(agent, [env], 2)) == 1
+    other = lang_agent.make(LEVEL, like=policy, prompt="minimal", num_dists=0)
+    assert other.unwrapped.prompt_name == "minimal"
+    with pytest.warns(UserWarning, match="trained with the prompt 'recap' and reads 'minimal'"):
+        lang_agent.evaluate(agent, [other], 2)
+    with pytest.raises(LangAgentError, match="does not say in which words"):
+        lang_agent.make(LEVEL, like=lang_agent.LanguagePolicy.from_scratch("nano", seed=0))
+
+
+def test_other_words_than_its_own_stand_beside_the_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = run(capsys, "evaluate", SHORT, "--agent", "babyai", "--episodes", "2")
+    assert "in other words" not in own
+    assert read_results(own.splitlines()[-1]).spec.agent["decide"]["decide"] == "constrained"
+    other = ["evaluate", SHORT, "--agent", "babyai", "--episodes", "2", "--prompt", "minimal"]
+    said = run(capsys, *other, "--temperature", "0")
+    assert "in other words than it was trained in: prompt minimal, not recap" in said
+    assert "deciding otherwise than it was trained to" in said
+
+
+def test_a_page_of_the_docs_runs():
+    page = (Path(__file__).parent.parent / "docs/evaluation.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(block, "docs/evaluation.md", "exec"), {})
 
 
 def test_the_old_name_of_an_option_answers_with_the_new_one():

@@ -102,6 +102,32 @@ def test_no_tested_word_is_ever_trained_on():
     assert len(pools) > 1000  # invented ones among them
 
 
+def test_paraphrased_goals_name_the_same_things_in_other_words():
+    draw = np.random.default_rng(0)
+    said = set()
+    for mission in (
+        "go to the red ball", "pick up a key, then go to the blue box", "open the yellow door",
+        "put the red ball next to the green key", "go to a box after you pick up the grey key",
+    ):  # fmt: skip
+        for _ in range(30):
+            other = wordings.paraphrased(draw).mission(mission)
+            said.add(other)
+            assert other != mission
+            for phrase in (
+                "go to",
+                "pick up",
+                "open the",
+                "put the",
+                "next to",
+                "after you",
+                ", then",
+            ):
+                assert not other.startswith(phrase)
+            for word in ("red ball", "key", "box", "yellow door"):
+                assert (word in mission) == (word in other)
+    assert len(said) > 25
+
+
 def test_where_things_are_renamed_every_word_is_one_token_whether_known_or_not(tmp_path):
     env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt="recap")
     texts = sample_texts([env], steps=3000)

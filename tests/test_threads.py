@@ -51,8 +51,8 @@ def test_a_run_takes_the_threads_of_its_model(told, expected, tmp_path):
 
 def test_playing_takes_the_threads_of_its_model(tmp_path):
     make_policy(prose=False).save_pretrained(tmp_path / "policy")
-    args = Evaluate("BabyAI-GoToObjS4-v0", policy=str(tmp_path / "policy"))
-    agent_of(args, args.policy, 1)
+    args = Evaluate(("BabyAI-GoToObjS4-v0",), agent=str(tmp_path / "policy"))
+    agent_of(args, args.agent, 1)
     assert torch.get_num_threads() == 1
 
 

@@ -258,13 +258,16 @@ def test_evaluate_writes_json(tmp_path, run_folder):
     file = tmp_path / "e.json"
     run = lang_agent(
         "evaluate", "BabyAI-GoToRedBallNoDists-v0", "BabyAI-MixedLocal-v0", "--agent",
-        str(run_folder), "--episodes", "6", "--json", str(file),
+        str(run_folder), "--episodes", "6", "--json", str(file), "--out", str(tmp_path / "r"),
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     rows = json.loads(file.read_text())["evaluations"]
     assert rows[0]["task"] == "BabyAI-GoToRedBallNoDists-v0"
-    assert rows[-1]["task"] == "BabyAI-MixedLocal-v0 (all)"
-    assert sum(row["episodes"] for row in rows[1:-1]) == 6
+    assert [row["task"] for row in rows[1:]] == ["BabyAI-MixedLocal-v0", "(all)"]
+    parts = json.loads(file.read_text())["parts"]["BabyAI-MixedLocal-v0"]
+    assert sum(row["episodes"] for row in parts) == 6
+    assert {row["task"] for row in parts} <= {"goto", "pickup", "open", "putnext",
+                                              "pick_up_seq_go_to"}  # fmt: skip
 
 
 def test_envs_and_prompt():

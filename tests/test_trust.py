@@ -111,7 +111,7 @@ WRITINGS = {
     ids=lambda command: command[0],
 )  # fmt: skip
 def test_the_words_of_a_strangers_policy(tmp_path, model, canary, monkeypatch, command, text):
-    folder = policy_of(tmp_path, model, text=text)
+    folder = policy_of(tmp_path, model, text=text, env=SMALL[0])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LangAgentError, match="canary:sing") as refused:
         cli.run([*command, folder])
@@ -131,7 +131,7 @@ def test_the_words_of_a_strangers_policy(tmp_path, model, canary, monkeypatch, c
     ids=lambda command: command[0],
 )
 def test_the_rewards_of_a_strangers_policy(tmp_path, model, canary, monkeypatch, command, rewards):
-    folder = policy_of(tmp_path, model, text={"env_args": rewards})
+    folder = policy_of(tmp_path, model, text={"env_args": rewards}, env="TextGeneration-v0")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LangAgentError):
         cli.run([*command, folder])
@@ -140,7 +140,9 @@ def test_the_rewards_of_a_strangers_policy(tmp_path, model, canary, monkeypatch,
 
 
 def test_the_partner_of_a_strangers_dialogue(tmp_path, model, canary):
-    folder = policy_of(tmp_path, model, text={"env_args": ["partner=canary:sing"]})
+    folder = policy_of(
+        tmp_path, model, text={"env_args": ["partner=canary:sing"]}, env="Dialogue-v0"
+    )
     with pytest.raises(LangAgentError, match="canary:sing"):
         cli.run(["evaluate", "Dialogue-v0", "--episodes", "1", *WRITES, "--agent", folder])
     assert not canary.exists()

@@ -11,6 +11,7 @@ from learn_bandit import learn, new_policy, parameters, rollout
 from lang_agent import LangAgentError
 from lang_agent.learn import trust_region
 from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.objective import evaluate_actions
 from lang_agent.learn.sequences import collate, to_samples
 from lang_agent.learn.trust_region import _fisher, conjugate_gradients, divergence, log_policy
 from lang_agent.models.decide import DecideConfig
@@ -45,9 +46,9 @@ def test_trpo_lowers_its_loss_within_the_bound_and_fits_the_critic_alone(policy)
 def test_the_divergence_is_the_whole_sum_over_the_phrases(policy):
     _, batch = batch_of(policy, rollout(policy, count=8))
     with torch.no_grad():
-        old = log_policy(policy, policy.hidden_states(batch.layout), batch, PHRASES)
+        old = log_policy(evaluate_actions(policy, batch, PHRASES))
         policy.model.transformer.ln_f.weight.mul_(3.0)
-        new = log_policy(policy, policy.hidden_states(batch.layout), batch, PHRASES)
+        new = log_policy(evaluate_actions(policy, batch, PHRASES))
     assert old.shape == (8, 2)
     by_hand = 0.0
     for p, q in zip(old.tolist(), new.tolist(), strict=True):
@@ -78,7 +79,7 @@ def test_fisher_products_by_hand(policy, way):
     times = _fisher(policy, inner, samples, LearnConfig("trpo"), decide)
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(sum(p.numel() for p in inner), generator=generator)
-    scores = log_policy(policy, policy.hidden_states(batch.layout), batch, decide)
+    scores = log_policy(evaluate_actions(policy, batch, decide))
     by_hand = 0.0
     for row in scores:
         for score in row:

@@ -25,11 +25,6 @@ from lang_agent.models.decide import GENERATE, DecideConfig
 from lang_agent.ranges import Range, check_ranges
 from lang_agent.text_env.action_parser import MARKER, answer_part
 
-SYSTEM = (
-    "You act in a world that is told to you in words. Answer every message with one of the "
-    "admissible actions, in exactly its words."
-)
-"""Where the prompt template has no ``system`` block."""
 MALFORMED = 3  # answers that are none, one after the other, before a decision is given up
 REFUSED = (401, 403, 404)  # no key, or no such model: it would be so with every request
 LONGEST = 20_000  # characters of an answer that are kept
@@ -152,7 +147,8 @@ class ChatAgent(Agent):
         if conversation.read and seen.prompt.startswith(conversation.read):
             new = seen.prompt[len(conversation.read) :]
         else:
-            conversation.messages = [{"role": "system", "content": seen.system or SYSTEM}]
+            system = {"role": "system", "content": seen.system}
+            conversation.messages = [system] if seen.system else []
             new = seen.prompt
         conversation.messages.append({"role": "user", "content": new.strip()})
 

@@ -12,13 +12,16 @@ class HumanAgent(Agent):
     the game.
 
     Args:
-        ask: shows a text and returns the answer; raises EOFError where there is none.
+        show: shows a text.
+        ask: returns the answer; raises EOFError where there is none.
     """
 
     slots = 1
 
-    def __init__(self, ask: Callable[[str], str] = input) -> None:
-        self._ask = ask
+    def __init__(
+        self, show: Callable[[str], object] = print, ask: Callable[[str], str] = input
+    ) -> None:
+        self._show, self._ask = show, ask
         self._shown = ""
 
     def begin(self, slot: int, seed: int) -> None:
@@ -27,8 +30,9 @@ class HumanAgent(Agent):
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         prompt = observations[0].prompt
         new = prompt[len(self._shown) :] if prompt.startswith(self._shown) else prompt
+        self._show(new.strip("\n"))
         try:
-            said = self._ask(new.strip("\n") + "\n> ")
+            said = self._ask("> ")
         except EOFError:
             raise KeyboardInterrupt from None
         self._shown = prompt + said

@@ -33,7 +33,7 @@ HUB_NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", "open
 def make_agent(
     name: str,
     slots: int,
-    decide: DecideConfig,
+    decide: DecideConfig = DecideConfig(temperature=0),  # noqa: B008
     *,
     precision: str = "auto",
     chat: bool | None = None,

@@ -48,7 +48,7 @@ class PolicyAgent(Agent):
         self.policy, self.decide, self.slots = policy, decide or DecideConfig(), slots
         self._draws = [random.Random(0) for _ in range(slots)]
         self.prompt_limit, self.critic = self._prompt_limit(), critic
-        self._version = policy.version
+        self._version, self.words = policy.version, policy.words
         self._cache = RaggedCache(slots + 1)  # the last row holds the common beginning
         self._common: list[int] | None = None
         self._contexts = [TokenContext(policy) for _ in range(slots)]

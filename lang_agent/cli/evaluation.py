@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import re
@@ -25,7 +26,7 @@ from lang_agent.evaluation.records import Record, Spec, first_difference, read_r
 from lang_agent.evaluation.replay import Replayed
 from lang_agent.evaluation.replay import replay as play_again
 from lang_agent.evaluation.run import evaluate_panel
-from lang_agent.evaluation.summary import ALL, COLUMNS, Evaluation, cells, summarise_all
+from lang_agent.evaluation.summary import ALL, COLUMNS, Evaluation, cells, summarise_all, with_parts
 from lang_agent.evaluation.tasks import Suite, Task, load_suite, read_task, suite_names
 from lang_agent.files import try_place, write_whole
 from lang_agent.language_env import PromptLimit
@@ -65,6 +66,7 @@ def evaluate(args: Evaluate) -> None:
     say(f"{about}, seeds {spec.seeds[0]} to {spec.seeds[-1]}")
     for note in _notes(args, text):
         say((note, "dim"))
+    agent.words = None  # what differs has been said
     viewer = Table(suite)
     try:
         evaluate_panel(
@@ -93,14 +95,18 @@ def evaluate(args: Evaluate) -> None:
     for system, figure in suite.published.items():
         say((f"published, mean of the tasks: {figure:.3f} {system}", "dim"))
     if args.json:
-        data = {**spec.as_data(), "rows": [asdict(row) for row in rows]}
+        data = {**spec.as_data(), "evaluations": [asdict(row) for row in rows]}
+        data["parts"] = {
+            task.name: [asdict(row) for row in parts[1:]]
+            for task in spec.tasks
+            if len(parts := with_parts(task.name, results.of_task(task.name))) > 1
+        }
         data["unplayed"] = dict(results.unplayed)
         write_whole(Path(args.json), json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     say((str(folder), "bold"))
-    if not results.records:
-        raise LangAgentError(
-            f"Nothing could be played: {next(iter(results.unplayed.values()), 'no episode')}"
-        )
+    if all(record.error for record in results.records):
+        errors = [*results.unplayed.values(), *(record.error for record in results.records)]
+        raise LangAgentError(f"Nothing could be played: {(errors or ['there is no episode'])[0]}")
 
 
 def _suite(args: Evaluate) -> Suite:
@@ -174,7 +180,9 @@ def versions() -> dict[str, str]:
 def _own_folder(args: Evaluate, suite: Suite) -> str:
     agent = re.sub(r"[^\w.-]+", "-", Path(args.agent).name if "/" in args.agent else args.agent)
     tasks = suite.name or re.sub(r"[^\w.-]+", "-", suite.tasks[0].name)[:40]
-    return f"results/{tasks}-{agent}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"results/{tasks}-{agent}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
+    return next(name for name in names if not Path(name).exists())
 
 
 class Table:
@@ -189,6 +197,7 @@ class Table:
         self._episodes = self._done = self._solved = 0
         self._began = self._shown = time.monotonic()
         self._left = 0
+        self._error = ""
         self._status: Any = None
         self.row("task", [name for name, _ in COLUMNS])
 
@@ -203,6 +212,7 @@ class Table:
     def begun(self, task: Task, left: int, episodes: int) -> None:
         self._episodes, self._left = episodes, left
         self._done = self._solved = 0
+        self._error = ""
         self._began = self._shown = time.monotonic()
         if left and console.is_terminal:
             self._status = console.status(f"{task.name}: 0/{left}")
@@ -210,6 +220,7 @@ class Table:
 
     def played(self, task: Task, record: Record) -> None:
         self._done += 1
+        self._error = self._error or record.error
         self._solved += record.success
         now = time.monotonic()
         rest = (now - self._began) / self._done * max(self._left - self._done, 0)
@@ -228,7 +239,7 @@ class Table:
         for at, row in enumerate(rows):
             self.row(f"  {row.task}" if at else task.name, cells(row))
             if row.env_errors and not at:
-                say((f"  {row.env_errors} of them ended by the environment's errors", "red"))
+                say((f"  {row.env_errors} ended by errors, the first: {self._error}", "red"))
         if reason:
             say((f"{task.name}: {reason}", "red"))
         for system, figure in task.published.items():

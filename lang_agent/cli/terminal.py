@@ -36,7 +36,7 @@ class _Narrator(Watched):
 def watch(env: gymnasium.Env[str, str], agent: Agent, seeds: Iterable[int]) -> Iterator[Episode]:
     """Play an episode for each seed, and show it; a person is asked what to do."""
     if isinstance(agent, HumanAgent):
-        agent = HumanAgent(console.input)
+        agent = HumanAgent(say, console.input)
         say(("Say what you do; Ctrl-D leaves.", "dim"))
     shown = agent if isinstance(agent, HumanAgent) else _Narrator(agent)
     for episode in play(shown, [_Tell(env)], seeds):

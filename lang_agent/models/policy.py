@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,8 +54,10 @@ class LanguagePolicy(nn.Module):
             (:mod:`lang_agent.models.probe`), or a tokenizer with more tokens than the model.
     """
 
+    words: Mapping[str, Any] | None = None
+    """Of a policy that was trained here: the text options (prompt, renderer, ...) that it knows."""
     config_file: Path | None = None
-    """Of a policy that was trained here: the configuration that says in which words."""
+    """Where these stood; None where they are of this process."""
 
     def __init__(
         self,

@@ -6,16 +6,18 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lang_agent.errors import LangAgentError
-from lang_agent.files import discard, tell
+from lang_agent.files import discard, read_text, tell
 from lang_agent.models.hub import shipped
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import SUMS_FILE, damage, refuse_damaged, write_sealed
+from lang_agent.yaml_data import read_yaml
 
 STATE_FILE = "trainer.json"
 FOLDER = "checkpoints"
@@ -105,4 +107,16 @@ def load_policy(
         refuse_damaged(Path(folder))
     policy = LanguagePolicy.from_pretrained(folder, device=device, chat=chat, trust=trust)
     policy.config_file = config_beside(path)
+    policy.words = None if policy.config_file is None else _read_words(policy.config_file)
     return policy
+
+
+def _read_words(file: Path) -> Mapping[str, Any] | None:
+    """The text options in a configuration; None, with a warning, where it cannot be read."""
+    try:
+        data = read_yaml(read_text(file, "the configuration"), f"The configuration '{file}'")
+        words = data["text"]
+        return words if isinstance(words, Mapping) else None
+    except (LangAgentError, KeyError, TypeError) as error:
+        tell(f"In which words the policy was trained cannot be read: {error}")
+        return None

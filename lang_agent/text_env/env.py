@@ -19,7 +19,7 @@ from lang_agent.seeding import derive
 from lang_agent.stepping import as_reward
 from lang_agent.text_env.action_parser import ParsedAction, parse_action
 from lang_agent.text_env.plain import plain
-from lang_agent.text_env.prompt import Prompt, load_template
+from lang_agent.text_env.prompt import SUFFIX, Prompt, load_template
 from lang_agent.text_env.spaces import AnyText
 from lang_agent.text_env.wording import Wording, Wordings
 from lang_agent.text_env.world import Expert, GoalDetector, Renderer, World, find_renderer
@@ -126,6 +126,10 @@ class TextEnv(LanguageEnv):
             if one.spec is not None:
                 return one.spec.id.removeprefix("lang_agent/")
         return type(self.env.unwrapped).__name__
+
+    @property
+    def prompt_name(self) -> str:
+        return str(self.prompt.template.name).removesuffix(SUFFIX)
 
     def _limit_prompt(self) -> None:
         limit = self.prompt_limit

@@ -19,12 +19,10 @@ from gymnasium import spaces
 from gymnasium.envs.registration import namespace, registry
 
 from lang_agent.errors import LangAgentError, unknown, user_code
-from lang_agent.files import read_text
 from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
 from lang_agent.text_env.wording import Wordings
 from lang_agent.text_env.world import IN_WORDS, Renderer, World
 from lang_agent.trust import Source, find, names_from, names_in
-from lang_agent.yaml_data import read_yaml
 
 NAMESPACE = "lang_agent"
 
@@ -92,7 +90,7 @@ def make(
     }
     given = {name: value for name, value in options.items() if value is not None}
     if like is not None:
-        words, source = read_words(like, given)
+        words, source = own_words(like, given)
         with names_from(None if trust else source):
             return make(env_id, world=world, **{**words, **given}, **env_kwargs)
     if world is None and callable(renderer) and isinstance(actions, Mapping):
@@ -123,29 +121,27 @@ def make(
 class Speaker(Protocol):
     """A policy, or whatever else has words of its own."""
 
+    words: Mapping[str, Any] | None
     config_file: Path | None
 
 
-def read_words(like: Speaker, given: Mapping[str, Any]) -> tuple[dict[str, Any], Source]:
+def own_words(like: Speaker, given: Mapping[str, Any]) -> tuple[dict[str, Any], Source | None]:
     """The text options that a policy was trained with, and whose word their names are.
 
     Args:
         given: options that the person gives, whose names may be imported.
 
-    Raises :class:`LangAgentError` for a policy with which no configuration lies.
+    Raises :class:`LangAgentError` for a policy that does not know.
     """
-    file = getattr(like, "config_file", None)
-    if file is None:
+    if like.words is None:
         raise LangAgentError(
             "The policy does not say in which words it was trained: no config.yaml lies with it. "
             "Give prompt=... and the others yourself, in place of like=."
         )
-    text = read_yaml(read_text(file, "the configuration"), f"The configuration '{file}'")
-    words = text.get("text") if isinstance(text, Mapping) else None
-    if not isinstance(words, Mapping):
-        raise LangAgentError(f"The configuration '{file}' says nothing of words (text:).")
-    found = {name: words[name] for name in TEXT_OPTIONS if words.get(name)}
-    return found, Source(str(file), names_in(str(value) for value in given.values()))
+    found = {name: like.words[name] for name in TEXT_OPTIONS if like.words.get(name)}
+    if like.config_file is None:
+        return found, None
+    return found, Source(str(like.config_file), names_in(map(str, given.values())))
 
 
 def _speaks(env: gymnasium.Env) -> bool:

@@ -85,6 +85,7 @@ class Trainer:
         self.policy = first_policy(config, folder, self.envs, checkpoint, policy, trust=trust).to(
             device
         )
+        self.policy.words, self.policy.config_file = as_data(config.text), None
         use_threads(config.threads, self.policy, device)
         self._set_precision()
         learn = self.learn
