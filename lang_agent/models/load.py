@@ -61,7 +61,19 @@ def load(
         raise _cannot_load(where, error, files) from None
     model, found = loaded
     refuse_incomplete(where, found)
+    if gguf_file is not None:
+        _forget_quantisation(model)
     return model, tokenizer
+
+
+def _forget_quantisation(model: Any) -> None:
+    """The weights of a GGUF file are plain float32 once they are loaded, and saved as any others:
+    transformers would refuse."""
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    for name in ("is_quantized", "quantization_method"):
+        model.__dict__.pop(name, None)
 
 
 def _load_adapted(
