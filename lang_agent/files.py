@@ -31,6 +31,10 @@ _ADVICE = {
 }  # fmt: skip
 
 
+CARRIED = "prompts"
+"""The folder, in that of a run or policy, of templates of its own."""
+
+
 class TellWarning(UserWarning):
     """Something that was found wrong and could be got over, said in one sentence."""
 

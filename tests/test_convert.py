@@ -133,6 +133,21 @@ def test_results_are_written_and_read_as_balrog_does(tmp_path, monkeypatch, caps
         read_balrog(Path("flies"))
 
 
+def test_stored_steps_become_a_dataset_and_no_demonstrations_to_learn_from(
+    tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("datasets")
+    monkeypatch.chdir(tmp_path)
+    cli.run(["evaluate", "BabyAI-GoToObjS4-v0", "--episodes", "3", "--out", "r", "--trajectories"])
+    cli.run(["convert", "r", "d", "--to", "datasets"])
+    found = read_dataset(Path("d"))
+    results = read_results("r")
+    assert [len(one.steps) for _, one in found] == [record.steps for record in results.records]
+    assert [one.success for _, one in found] == [record.success for record in results.records]
+    with pytest.raises(LangAgentError, match="kept for evaluation"):
+        cli.run(["convert", "r", "d.jsonl"])
+
+
 def test_balrogs_error_by_hand():
     mean, error = mean_and_error([1.0, 0.0, 0.0, 1.0])
     assert (mean, error) == (50.0, 25.0)

@@ -557,6 +557,41 @@ def test_other_words_than_its_own_stand_beside_the_figures(tmp_path, monkeypatch
     assert "deciding otherwise than it was trained to" in said
 
 
+def test_a_policy_carries_a_template_of_ones_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "part.jinja").write_text("Mine: {{ mission }}")
+    (tmp_path / "words" / "own.jinja").write_text("{% include 'part.jinja' %}\nSay:")
+    run(capsys, "train", "--env", "BabyAI-GoToObjS4-v0", "--steps", "20", "--rollout-steps", "20",
+        "--envs", "2", "--eval-episodes", "0", "--no-gif", "--prompt", "words/own.jinja",
+        "--out", "run")  # fmt: skip
+    run(capsys, "export", "run", "model")
+    (tmp_path / "words").rename(tmp_path / "gone")
+    for folder in ("run", "model"):
+        policy = lang_agent.load_policy(folder)
+        prompt, _ = lang_agent.make("BabyAI-GoToObjS4-v0", like=policy).reset(seed=0)
+        assert prompt.startswith("Mine: go to")
+        said = run(capsys, "evaluate", "BabyAI-GoToObjS4-v0", "--agent", folder,
+                   "--episodes", "1", "--out", f"of-{folder}")  # fmt: skip
+        assert "other words" not in said
+    one, other = (read_results(f"of-{folder}").spec.agent for folder in ("run", "model"))
+    assert one["words"]["template"] == other["words"]["template"]
+    assert one["weights"] == other["weights"]
+
+
+def test_pandas_and_datasets_read_the_files_as_they_are(whole):
+    pandas, datasets = pytest.importorskip("pandas"), pytest.importorskip("datasets")
+    table = pandas.read_json(whole.folder / "episodes.jsonl", lines=True)
+    assert list(table["steps"]) == [record.steps for record in whole.records]
+    assert table["return"].mean() == pytest.approx(
+        sum(record.total_reward for record in whole.records) / 10
+    )
+    for name in ("episodes", "trajectories"):
+        file = str(whole.folder / f"{name}.jsonl")
+        rows = datasets.load_dataset("json", data_files=file, split="train")
+        assert rows["seed"] == [record.seed for record in whole.records]
+
+
 def test_a_page_of_the_docs_runs():
     page = (Path(__file__).parent.parent / "docs/evaluation.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -12,7 +12,9 @@ from lang_agent.cli.options import FORMATS, Convert
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.evaluation.balrog import write_balrog
-from lang_agent.evaluation.records import read_results
+from lang_agent.evaluation.records import SPEC_FILE, TRAJECTORIES_FILE, read_results
+from lang_agent.evaluation.records import read_lines as read_objects
+from lang_agent.evaluation.trajectories import as_episode
 from lang_agent.learn.demonstrations import read_lines, write_demonstrations
 
 
@@ -40,11 +42,32 @@ def convert(args: Convert) -> None:
 
 
 def _read(source: str) -> Sequence[tuple[str, Episode]]:
-    """Episodes with their environments' ids: of a file of demonstrations, a dataset's folder, or a
-    Minari dataset."""
+    """Episodes with their environments' ids: of a file of demonstrations, results with
+    trajectories, a dataset's folder, or a Minari dataset."""
     path = Path(source)
     if path.is_file():
         return read_lines(path)
+    if (path / SPEC_FILE).is_file():
+        return _stored(path)
     if path.is_dir():
         return read_dataset(path)
     return read_minari(source)
+
+
+def _stored(folder: Path) -> list[tuple[str, Episode]]:
+    """The episodes of results, of which each step was kept."""
+    results = read_results(folder)
+    tasks = {task.name: task.env for task in results.spec.tasks}
+    won = {record.place: record.success for record in results.records}
+    found = []
+    for number, data in read_objects(folder / TRAJECTORIES_FILE):
+        try:
+            place = data["task"], data["seed"]
+            found.append((tasks[place[0]], as_episode(data, won[place])))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise LangAgentError(
+                f"'{folder / TRAJECTORIES_FILE}', line {number}, is damaged: {error!r}."
+            ) from None
+    if not found:
+        raise LangAgentError(f"'{folder}' has no steps: evaluate with --trajectories.")
+    return found

@@ -141,9 +141,10 @@ def _notes(args: Evaluate, text: TextConfig) -> list[str]:
     if file is None:
         return []
     trained = load_config(file, TrainConfig, trust=True)
+    words = trained.text.carried(file)
     found = []
     for name in ("prompt", "renderer", "wording", "invalid_action", "actions"):
-        mine, own = getattr(text, name), getattr(trained.text, name)
+        mine, own = getattr(text, name), getattr(words, name)
         if mine != own:
             found.append(f"in other words than it was trained in: {name} {mine or 'the default'}, "
                          f"not {own or 'the default'}")  # fmt: skip

@@ -38,7 +38,7 @@ from lang_agent.cli.parse import as_trained, names_others, parse, take, take_swi
 from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
 from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError, unknown, user_code
-from lang_agent.files import try_place, write_whole
+from lang_agent.files import CARRIED, try_place, write_whole
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -242,16 +242,20 @@ def export(args: Export) -> None:
     from lang_agent.config import save_config
     from lang_agent.models.sealed import write_sealed
     from lang_agent.models.store import CONFIG_FILE, load_policy
+    from lang_agent.text_env.prompt import carry
 
     folder = Path(args.out)
     if folder.exists() or folder.is_symlink():
         raise LangAgentError(f"'{folder}' is there already: choose another folder.")
-    config = load_config(Path(args.run) / CONFIG_FILE, TrainConfig)
+    file = Path(args.run) / CONFIG_FILE
+    config = load_config(file, TrainConfig)
+    words = config.text.carried(file)
     policy = load_policy(args.run, trust=args.trust)
 
     def write(beside: Path) -> None:
         policy.save_pretrained(beside, half=args.half)
         save_config(config, beside / CONFIG_FILE)
+        carry(words.prompt, words.prompt_folder, beside / CARRIED)
 
     write_sealed(folder, write)
     size = sum(file.stat().st_size for file in folder.iterdir())

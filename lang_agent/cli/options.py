@@ -166,8 +166,8 @@ class Convert:
     """`convert`'s options."""
 
     source: tyro.conf.Positional[str]
-    """A file of demonstrations, a dataset's folder or a Minari dataset; for balrog a folder of
-    results."""
+    """A file of demonstrations, a folder of results with trajectories, a dataset's folder or a
+    Minari dataset; for balrog a folder of results."""
     out: tyro.conf.Positional[str]
     """A file, a folder, or the name of a Minari dataset (name-v0)."""
     to: str = "demonstrations"

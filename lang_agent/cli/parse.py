@@ -137,7 +137,7 @@ def as_trained(kind: Any, arguments: Sequence[str], trust: bool) -> Any:
     file = trained_config(name) if name else None
     if file is not None:
         trained = load_config(file, TrainConfig, trust=trust)
-        known = {"text": _given(trained.text, others), "decide": trained.decide}
+        known = {"text": _given(trained.text.carried(file), others), "decide": trained.decide}
         return replace(default(), **{name: known[name] for name in names & known.keys()})
     return replace(default(), decide=GREEDY) if "agent" in names and "decide" in names else None
 

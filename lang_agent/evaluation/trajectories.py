@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lang_agent.episode import Agent, Decision, Episode, Step
+from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation
 
 Cells = Mapping[str, Any] | None
 
@@ -79,6 +79,23 @@ def prompts(trajectory: Mapping[str, Any]) -> list[str]:
         before = before[: step["kept"]] + step["new"]
         found.append(before)
     return found
+
+
+def as_episode(trajectory: Mapping[str, Any], success: bool) -> Episode:
+    """An episode as it was stored, without what only its environment knows.
+
+    Raises KeyError, TypeError or ValueError for what is no trajectory.
+    """
+    episode = Episode(0, int(trajectory["seed"]), terminated=True)
+    for prompt, step in zip(prompts(trajectory), trajectory["steps"], strict=True):
+        phrases = step["actions"]
+        seen = TextObservation(
+            prompt, None if phrases is None else tuple(phrases), expert=step["expert"]
+        )
+        info = {"verdict": step["verdict"], "reason": step["reason"]}
+        episode.steps.append(Step(seen, Decision(str(step["action"])), float(step["reward"]), info))
+    episode.steps[-1].info["success"] = success
+    return episode
 
 
 def changes(cells: Sequence[Cells]) -> list[Cells]:

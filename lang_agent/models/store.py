@@ -7,13 +7,13 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 
 from lang_agent.errors import LangAgentError
-from lang_agent.files import discard, read_text, tell
+from lang_agent.files import CARRIED, discard, read_text, tell
 from lang_agent.models.hub import shipped
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import SUMS_FILE, damage, refuse_damaged, write_sealed
@@ -116,7 +116,12 @@ def _read_words(file: Path) -> Mapping[str, Any] | None:
     try:
         data = read_yaml(read_text(file, "the configuration"), f"The configuration '{file}'")
         words = data["text"]
-        return words if isinstance(words, Mapping) else None
+        if not isinstance(words, Mapping):
+            return None
+        folder = file.parent / CARRIED
+        if not folder.is_dir():
+            return words
+        return {**words, "prompt": PurePath(words["prompt"]).stem, "prompt_folder": str(folder)}
     except (LangAgentError, KeyError, TypeError) as error:
         tell(f"In which words the policy was trained cannot be read: {error}")
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 from typing import Annotated, Any, get_type_hints
 
 import gymnasium
@@ -11,6 +12,7 @@ import tyro
 
 from lang_agent.config import value_as
 from lang_agent.errors import LangAgentError, shown
+from lang_agent.files import CARRIED
 from lang_agent.text_env.env import TEXT_OPTIONS
 from lang_agent.text_env.registry import make
 from lang_agent.trust import Source, names_from
@@ -41,6 +43,13 @@ class TextConfig:
         default=None, repr=False, compare=False
     )
     """Where the names come from that are to be imported; None: from the person. No file sets it."""
+
+    def carried(self, config_file: Path) -> TextConfig:
+        """The same words, of the template that lies with the configuration, if one does."""
+        folder = config_file.parent / CARRIED
+        if not folder.is_dir():
+            return self
+        return replace(self, prompt=PurePath(self.prompt).stem, prompt_folder=str(folder))
 
     def with_args(self, env_args: Sequence[str]) -> TextConfig:
         """The same words, and further arguments for the world."""

@@ -44,6 +44,7 @@ from jinja2 import (
 )
 
 from lang_agent.errors import PromptError, unknown
+from lang_agent.files import write_whole
 from lang_agent.text_env.sandbox import BoundedSandbox, Sandbox
 
 Fields = Mapping[str, Any]
@@ -116,6 +117,17 @@ def digest(name: str, folder: str | Path | None = None) -> str:
     own, texts, _ = _pack(load_template(name, folder))
     whole = json.dumps([own, sorted(texts.items())], ensure_ascii=False)
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def carry(name: str, folder: str | Path | None, place: Path) -> None:
+    """Write the text of a template that does not ship, and of whatever it extends, includes or
+    imports, into ``place``, so that who moves away takes its words along."""
+    path = Path(name)
+    if folder is None and not (path.suffix == SUFFIX and path.is_file()):
+        return
+    _, texts, _ = _pack(load_template(name, folder))
+    for file, text in texts.items():
+        write_whole(place / file, text)
 
 
 def _unpack(name: str, texts: dict[str, str], bounded: bool) -> Template:

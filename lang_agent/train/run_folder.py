@@ -17,6 +17,7 @@ from typing import Any
 from lang_agent.config import as_data, from_dict, load_config, save_config
 from lang_agent.errors import LangAgentError
 from lang_agent.files import (
+    CARRIED,
     aside_name,
     discard,
     json_lines,
@@ -109,7 +110,7 @@ def _refuse_remains(folder: Path) -> None:
 
 
 def _remove_start(folder: Path) -> None:
-    for name in (FOLDER, REFERENCE_FOLDER, BASE_FOLDER):
+    for name in (FOLDER, REFERENCE_FOLDER, BASE_FOLDER, CARRIED):
         with suppress(LangAgentError):
             discard(folder / name)
 

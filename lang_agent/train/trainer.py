@@ -18,7 +18,7 @@ from lang_agent.config import as_data
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate
-from lang_agent.files import set_aside, tell
+from lang_agent.files import CARRIED, set_aside, tell
 from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.learner import Learner
@@ -31,6 +31,7 @@ from lang_agent.models.sealed import refuse_damaged
 from lang_agent.models.store import CONFIG_FILE, load_policy, save_whole
 from lang_agent.models.threads import use_threads
 from lang_agent.stepping import EnvError, EnvErrors
+from lang_agent.text_env.prompt import carry
 from lang_agent.train.alarms import alarms
 from lang_agent.train.checkpoint import restore, save_checkpoint, usable_checkpoint
 from lang_agent.train.collect import Rollout, make_collector
@@ -281,7 +282,9 @@ def start(
     rate = resolve(config.learn, new=_is_new(config, policy)).learning_rate
     config = replace(config, learn=replace(config.learn, learning_rate=rate))
     with beginning(folder, config) as lock:
-        return Trainer(config, folder, policy=policy, lock=lock, trust=trust)
+        run = Trainer(config, folder, policy=policy, lock=lock, trust=trust)
+        carry(config.text.prompt, config.text.prompt_folder, folder / CARRIED)
+        return run
 
 
 def resume(
