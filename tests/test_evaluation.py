@@ -231,8 +231,8 @@ def test_however_many_play_at_once_the_records_are_the_same(whole, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "difference"),
     [
-        ({"episodes": 6}, "panel"),
-        ({"tasks": TASKS[:1]}, "panel"),
+        ({"episodes": 6}, "episodes is 6 and was 5"),
+        ({"tasks": TASKS[:1]}, "tasks is"),
         (
             {"agent": make_agent("constant:drop", 1, DecideConfig())},
             "agent.name is 'constant:drop'",
@@ -513,6 +513,13 @@ def test_a_name_that_is_no_agent_is_one_sentence_at_once(name, reason):
     with pytest.raises(LangAgentError, match=reason):
         make_agent(name, 2, DecideConfig())
     assert time.perf_counter() - began < 5
+
+
+def test_a_folder_does_not_take_the_name_of_an_agent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "expert", "babyai"):
+        (tmp_path / name).mkdir()
+        assert make_agent(name, 1).about["name"] == name
 
 
 def test_agents_of_ones_own_and_untrained_ones_have_names(tmp_path):

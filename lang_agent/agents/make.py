@@ -58,14 +58,14 @@ def make_agent(
     """
     kind, colon, value = name.partition(":")
     agent: Agent
-    if os.path.isdir(name):  # whatever it is called
-        agent = _policy_agent(load_policy(name, chat=chat, trust=trust), slots, decide, precision)
-    elif name == "random":
+    if name == "random":
         agent = RandomAgent()
     elif name == "expert":
         agent = ExpertAgent()
     elif name == "human":
         agent = HumanAgent()
+    elif os.path.isdir(name):  # whatever else it is called
+        agent = _policy_agent(load_policy(name, chat=chat, trust=trust), slots, decide, precision)
     elif kind == "constant":
         if not value:
             raise LangAgentError("The constant agent needs its action: constant:<action>.")

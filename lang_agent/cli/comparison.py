@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -132,8 +133,12 @@ def _show(comparison: Comparison, first: Results, whole: bool) -> None:
     places = [record.place for record in first.records]
     for task, seed, who in comparison.apart[:MOST]:
         say(f"  {who}: {task}, seed {seed}, episode {places.index((task, seed))}")
-    number = places.index(comparison.apart[0][:2])
-    say((f"To see one: lang-agent replay {first.folder} --episode {number}", "dim"))
+    name, seed, _ = comparison.apart[0]
+    task = next(task for task in first.spec.tasks if task.name == name)
+    world = shlex.quote(" ".join([task.env, *task.env_args]))
+    number = places.index((name, seed))
+    say((f"To read one: lang-agent replay {first.folder} --episode {number}", "dim"))
+    say((f"To play it: lang-agent play {world} --seed {seed} --agent {first.name}", "dim"))
 
 
 def _difference(row: Difference) -> list[str]:

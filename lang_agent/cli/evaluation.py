@@ -193,7 +193,7 @@ class Table:
         names = [task.name for task in suite.tasks]
         widths = sum(width + 1 for _, width in COLUMNS)
         room = max(console.width - widths, 20) if console.is_terminal else 60
-        self.width = min(max(map(len, [*names, ALL])), room)
+        self.width = min(max(20, *map(len, names)), room)
         self.suite = suite
         self._episodes = self._done = self._solved = 0
         self._began = self._shown = time.monotonic()

@@ -69,6 +69,7 @@ class Play:
     """`play`'s options."""
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    """An id, or in quotes an id and arguments for the world: 'ID name=value ...'."""
     agent: str = "human"
     """human, or as of `lang-agent evaluate`."""
     text: TextConfig = field(default_factory=TextConfig)

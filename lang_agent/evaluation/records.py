@@ -125,11 +125,11 @@ class Spec:
         return {
             "schema": SCHEMA,
             "suite": self.suite,
-            "panel": self.panel,
             "agent": dict(self.agent),
             "first_seed": self.first_seed,
             "episodes": self.episodes,
             "tasks": tasks,
+            "panel": self.panel,
             "versions": dict(self.versions),
         }
 

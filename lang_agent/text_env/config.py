@@ -56,10 +56,12 @@ class TextConfig:
         return replace(self, env_args=(*self.env_args, *env_args))
 
     def make(self, env_id: str, **env_kwargs: Any) -> gymnasium.Env[str, str]:
-        """The environment ``env_id`` in these words."""
+        """The environment ``env_id`` in these words; arguments for the world may stand behind it,
+        as in 'ID name=value ...'."""
+        env_id, *written = env_id.split() or [env_id]
         given = {name: getattr(self, name) for name in TEXT_OPTIONS}
         words = {name: value for name, value in given.items() if value != getattr(TextConfig, name)}
-        arguments = dict(map(_argument, self.env_args))
+        arguments = dict(map(_argument, (*self.env_args, *written)))
         with names_from(self.source):
             return make(env_id, **{**words, **arguments, **env_kwargs})
 
