@@ -134,8 +134,8 @@ def _show(comparison: Comparison, first: Results, whole: bool) -> None:
     for task, seed, who in comparison.apart[:MOST]:
         say(f"  {who}: {task}, seed {seed}, episode {places.index((task, seed))}")
     name, seed, _ = comparison.apart[0]
-    task = next(task for task in first.spec.tasks if task.name == name)
-    world = shlex.quote(" ".join([task.env, *task.env_args]))
+    of = next(task for task in first.spec.tasks if task.name == name)
+    world = shlex.quote(" ".join([of.env, *of.env_args]))
     number = places.index((name, seed))
     say((f"To read one: lang-agent replay {first.folder} --episode {number}", "dim"))
     say((f"To play it: lang-agent play {world} --seed {seed} --agent {first.name}", "dim"))
