@@ -20,6 +20,8 @@ QUICK = {
     "demonstrations": 80,
     "checkpoints": 50,
     "templates": 80,
+    "results": 60,
+    "suites": 60,
 }
 SLOW = {
     "command lines": 3000,
@@ -27,6 +29,8 @@ SLOW = {
     "demonstrations": 2000,
     "checkpoints": 500,
     "templates": 1500,
+    "results": 1000,
+    "suites": 1000,
 }
 
 
@@ -58,6 +62,8 @@ def try_kind(kind: str, inputs: int, here) -> None:
         "demonstrations": lambda: kinds.demonstration_files(here),
         "checkpoints": lambda: kinds.checkpoints(here),
         "templates": lambda: kinds.templates(here),
+        "results": lambda: kinds.results(here),
+        "suites": lambda: kinds.suites(here),
     }
     outcome = try_all(
         kind, draws[kind](), inputs, SEED, [here / "model", here / "run" / "checkpoints"]

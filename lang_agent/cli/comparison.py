@@ -75,7 +75,7 @@ def compare(args: Compare) -> None:
         write_whole(Path(args.markdown), _markdown(standings, groups[0][0]))
 
 
-COLUMNS = ("agent", "episodes", "progression", "95% CI", "success", "return", "invalid")
+COLUMNS = ("agent", "n", "progression", "95% CI", "success", "return", "invalid")
 
 
 def _cells(row: Standing) -> list[str]:
@@ -94,7 +94,8 @@ def _cells(row: Standing) -> list[str]:
 def _leaderboard(standings: Sequence[Standing]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "agent" else "right", no_wrap=True)
+        agent = column == "agent"
+        table.add_column(column, justify="left" if agent else "right", no_wrap=not agent)
     for row in standings:
         table.add_row(*_cells(row))
         if row.interquartile is not None:

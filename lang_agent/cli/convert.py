@@ -10,7 +10,7 @@ from lang_agent.bridges.minari_data import read_minari, write_minari
 from lang_agent.cli.console import as_text, say
 from lang_agent.cli.options import FORMATS, Convert
 from lang_agent.episode import Episode
-from lang_agent.errors import LangAgentError, unknown
+from lang_agent.errors import LangAgentError, shown, unknown
 from lang_agent.evaluation.balrog import write_balrog
 from lang_agent.evaluation.records import SPEC_FILE, TRAJECTORIES_FILE, read_results
 from lang_agent.evaluation.records import read_lines as read_objects
@@ -66,7 +66,7 @@ def _stored(folder: Path) -> list[tuple[str, Episode]]:
             found.append((tasks[place[0]], as_episode(data, won[place])))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise LangAgentError(
-                f"'{folder / TRAJECTORIES_FILE}', line {number}, is damaged: {error!r}."
+                f"'{folder / TRAJECTORIES_FILE}', line {number}, is damaged: {shown(error)}."
             ) from None
     if not found:
         raise LangAgentError(f"'{folder}' has no steps: evaluate with --trajectories.")

@@ -318,8 +318,9 @@ def replay(args: Replay) -> None:
 
 def _stored_words(spec: Spec, folder: Path) -> TextConfig:
     """The words that an evaluation was made in."""
-    words = dict(spec.agent.get("words", {}))
-    words.pop("template", None)
+    words = spec.agent.get("words", {})
+    if isinstance(words, dict):
+        words = {name: value for name, value in words.items() if name != "template"}
     return from_dict(TextConfig, words, f"'{folder / 'spec.json'}', words")
 
 

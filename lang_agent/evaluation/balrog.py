@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from lang_agent.errors import LangAgentError
+from lang_agent.errors import LangAgentError, shown
 from lang_agent.evaluation.compare import Standing
 from lang_agent.evaluation.records import (
     TRAJECTORIES_FILE,
     Record,
     Results,
+    place_of,
     read_lines,
 )
 from lang_agent.evaluation.statistics import mean_interval
@@ -67,29 +68,33 @@ def write_balrog(results: Results, folder: Path) -> None:
     """
     if not results.records:
         raise LangAgentError(f"'{results.folder}' has no episodes yet.")
-    stored = {
-        (data["task"], data["seed"]): data
-        for _, data in read_lines(results.folder / TRAJECTORIES_FILE)
-    }
+    stored = {place_of(data): data for _, data in read_lines(results.folder / TRAJECTORIES_FILE)}
     for task in results.spec.tasks:
         name = f"{LEVEL}/{task.name}"
         for number, record in enumerate(results.of_task(task.name)):
             place = str(folder / FAMILY / name / f"{name}_run_{number:02}")
             trajectory = stored.get(record.place)
-            data = _episode(results, name, number, record, trajectory)
+            try:
+                data = _episode(results, name, number, record, trajectory)
+                steps = None if trajectory is None else _steps(trajectory)
+            except (KeyError, TypeError, ValueError) as error:
+                raise LangAgentError(
+                    f"'{results.folder / TRAJECTORIES_FILE}' is damaged, at seed {record.seed}: "
+                    f"{shown(error)}."
+                ) from None
             write_whole(Path(f"{place}.json"), json.dumps(data, indent=4))
-            if trajectory is not None:
-                write_whole(Path(f"{place}.csv"), _steps(trajectory))
+            if steps is not None:
+                write_whole(Path(f"{place}.csv"), steps)
     family = _family(results)
     write_whole(folder / FAMILY / f"{FAMILY}_summary.json", json.dumps(family, indent=4))
-    average, error = family["progression_percentage"], family["standard_error"]
+    average, deviation = family["progression_percentage"], family["standard_error"]
     whole = {
         "average_progress": average,
-        "standard_error": error,
+        "standard_error": deviation,
         "environments": {
             FAMILY: {
                 "progression_percentage": average,
-                "standard_error": error,
+                "standard_error": deviation,
                 "episodes_played": family["episodes_played"],
             }
         },
@@ -210,7 +215,7 @@ def read_balrog(folder: Path) -> Submission:
             client = data.get("client") or {}
             agent = str(client.get("model_id") or agent) if isinstance(client, Mapping) else agent
         except (ValueError, KeyError, TypeError) as error:
-            raise LangAgentError(f"BALROG's episode '{file}' is damaged: {error!r}.") from None
+            raise LangAgentError(f"BALROG's episode '{file}' is damaged: {shown(error)}.") from None
     if not progressions:
         raise LangAgentError(
             f"'{folder}' has no episodes of BALROG's: {FAMILY}/TASK/TASK_run_NN.json is looked for."

@@ -20,12 +20,14 @@ from typing import Any, get_type_hints
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.evaluation.tasks import Task, panel
 from lang_agent.files import json_lines, lines_of, read_text, tell, write_whole
+from lang_agent.ranges import require
 
 SCHEMA = 1
 """The version of the files; a reader of another one refuses them."""
 SPEC_FILE, EPISODES_FILE = "spec.json", "episodes.jsonl"
 TRAJECTORIES_FILE, SUMMARY_FILE = "trajectories.jsonl", "summary.json"
 LARGEST = 2**31  # bytes of a file of episodes
+MOST_EPISODES = 10**9
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,13 @@ def as_line(record: Record) -> str:
     """A record as a line of ``episodes.jsonl``."""
     data = asdict(record)
     named = {("return" if name == "total_reward" else name): value for name, value in data.items()}
-    return json.dumps(named, ensure_ascii=False) + "\n"
+    return json_line(named)
+
+
+def json_line(data: Any) -> str:
+    """Plain data as a line of JSON; letters that no file can hold are question marks."""
+    text = json.dumps(data, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 _TYPES = get_type_hints(Record)
@@ -176,8 +184,8 @@ def read_spec(folder: Path) -> Spec:
         data = json.loads(text)
         if data["schema"] != SCHEMA:
             raise LangAgentError(
-                f"'{folder}' holds results of schema {data['schema']}, and this version reads "
-                f"schema {SCHEMA}: evaluate again, or use the version that wrote them."
+                f"'{folder}' holds results of schema {shown(data['schema'])}, and this version "
+                f"reads schema {SCHEMA}: evaluate again, or use the version that wrote them."
             )
         tasks = tuple(
             Task(str(task["env"]), str(task["name"]), dict(task["arguments"]))
@@ -191,14 +199,17 @@ def read_spec(folder: Path) -> Spec:
             str(data["suite"]),
             dict(data["versions"]),
         )
-    except LangAgentError:
-        raise
+        said = data["panel"]
+        require("episodes", spec.episodes, 0 < spec.episodes <= MOST_EPISODES, "1 to 10^9")
+        require("first_seed", spec.first_seed, 0 <= spec.first_seed < 2**63, "0 to 2^63")
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise LangAgentError(f"'{folder / SPEC_FILE}' is damaged: {error!r}.") from None
-    if spec.panel != data["panel"]:
+        if isinstance(error, LangAgentError):
+            raise
+        raise LangAgentError(f"'{folder / SPEC_FILE}' is damaged: {shown(error)}.") from None
+    if spec.panel != said:
         raise LangAgentError(
             f"'{folder / SPEC_FILE}' was changed: its tasks and seeds are panel {spec.panel}, not "
-            f"{data['panel']} as it says."
+            f"{shown(said)} as it says."
         )
     return spec
 
@@ -248,6 +259,12 @@ def ordered(spec: Spec, records: Iterable[Record]) -> list[Record]:
             best[record.place] = record
     places = [(task.name, seed) for task in spec.tasks for seed in spec.seeds]
     return [best[place] for place in places if place in best]
+
+
+def place_of(data: Any) -> tuple[str, int] | None:
+    """The task and seed of an object, where it has both."""
+    task, seed = (data.get("task"), data.get("seed")) if isinstance(data, Mapping) else (0, 0)
+    return (task, seed) if isinstance(task, str) and isinstance(seed, int) else None
 
 
 def _unplayed(folder: Path) -> dict[str, str]:

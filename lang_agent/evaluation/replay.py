@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 
-from lang_agent.errors import LangAgentError
+from lang_agent.errors import LangAgentError, shown
 from lang_agent.evaluation.records import TRAJECTORIES_FILE, Results, read_lines
 from lang_agent.evaluation.tasks import Task
 from lang_agent.evaluation.trajectories import prompts
@@ -66,7 +66,7 @@ def replay(
                 rewards = [float(step["reward"]) for step in trajectory["steps"]]
                 task = tasks[name]
             except (KeyError, TypeError, ValueError) as error:
-                raise LangAgentError(f"'{file}' is damaged: {error!r}.") from None
+                raise LangAgentError(f"'{file}' is damaged: {shown(error)}.") from None
             if name not in envs:
                 envs[name] = make_env(task)
             language_env(envs[name]).prompt_limit = prompt_limit

@@ -26,7 +26,9 @@ from lang_agent.evaluation.records import (
     Spec,
     as_line,
     first_difference,
+    json_line,
     ordered,
+    place_of,
     read_lines,
     read_records,
     read_results,
@@ -156,12 +158,9 @@ def _tidy(folder: Path, spec: Spec, unplayed: Mapping[str, str]) -> None:
     records = ordered(spec, read_records(folder))
     write_whole(folder / EPISODES_FILE, "".join(map(as_line, records)))
     if (folder / TRAJECTORIES_FILE).is_file():
-        last = {
-            (data.get("task"), data.get("seed")): data
-            for _, data in read_lines(folder / TRAJECTORIES_FILE)
-        }
+        last = {place_of(data): data for _, data in read_lines(folder / TRAJECTORIES_FILE)}
         kept = [last[record.place] for record in records if record.place in last]
-        lines = [json.dumps(data, ensure_ascii=False) + "\n" for data in kept]
+        lines = [json_line(data) for data in kept]
         write_whole(folder / TRAJECTORIES_FILE, "".join(lines))
     rows = summarise_all(spec, records)
     data = {
@@ -232,7 +231,7 @@ class _Player:
         if self.keep_trajectories:
             cells = [*self._notes.cells[slot], language_env(env).cells]
             data = trajectories.as_data(self.task.name, episode, cells, self._notes.agent)
-            self._append(TRAJECTORIES_FILE, json.dumps(data, ensure_ascii=False) + "\n")
+            self._append(TRAJECTORIES_FILE, json_line(data))
         self._write(record)
 
     def _crashed(self, errors: EnvErrors) -> None:

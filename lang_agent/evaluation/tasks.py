@@ -156,5 +156,5 @@ def panel(tasks: Sequence[Task], seeds: range) -> str:
     """Twelve hexadecimal digits that name these tasks on these seeds: figures of one panel can be
     compared, of two not. (Of an agent's own words, as its prompt template, nothing is in it.)"""
     known = [[task.name, task.env, sorted(task.env_args)] for task in tasks]
-    text = json.dumps([known, seeds.start, len(seeds)], ensure_ascii=False)
+    text = json.dumps([known, seeds.start, len(seeds)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

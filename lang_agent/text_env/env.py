@@ -13,7 +13,7 @@ from typing import Any
 
 import gymnasium
 
-from lang_agent.errors import LangAgentError, unknown
+from lang_agent.errors import LangAgentError, shown, unknown
 from lang_agent.language_env import Achieved, LanguageEnv
 from lang_agent.seeding import derive
 from lang_agent.stepping import as_reward
@@ -58,12 +58,12 @@ class InvalidAction:
                 number = -1.0
             if not 0 <= number < math.inf:
                 raise LangAgentError(
-                    f"invalid_action {text!r} needs a number of at least 0 after the colon, "
+                    f"invalid_action {shown(text)} needs a number of at least 0 after the colon, "
                     f"such as '{kind}:{'0.1' if kind == 'penalty' else '2'}'."
                 )
         elif kind not in ("noop", "default", "end") or (bool(value) != (kind == "default")):
             raise LangAgentError(
-                f"invalid_action {text!r} is not known. Choices: noop, default:<phrase>, "
+                f"invalid_action {shown(text)} is not known. Choices: noop, default:<phrase>, "
                 "penalty:<x>, retry:<n>, end."
             )
         return cls(kind, value, number)

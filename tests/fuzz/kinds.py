@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import json
 import random
 import re
@@ -17,8 +19,14 @@ import torch
 import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from lang_agent import evaluation
+from lang_agent.agents.make import make_agent
 from lang_agent.cli import main as cli
+from lang_agent.cli.evaluation import about_words
 from lang_agent.config import load_config, save_config
+from lang_agent.evaluation.records import Spec, read_results
+from lang_agent.evaluation.run import evaluate_panel
+from lang_agent.evaluation.tasks import Task, load_suite
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.demonstrations import read_demonstrations, write_demonstrations
 from lang_agent.models.policy import LanguagePolicy
@@ -65,9 +73,23 @@ def prepare(folder: Path) -> None:
     )
     trainer.start(config, folder / "run").run()
     write_demonstrations(folder / "demos.jsonl", ENV, demonstrate(ENV, text, 2))
+    evaluated(folder / "results")
     (folder / "file.txt").write_text("\n".join(LINES), encoding="utf-8")
     (folder / "binary.yaml").write_bytes(bytes(range(256)))
     (folder / "mine.yaml").write_text("seed: 1\ntext: {prompt: glam}\n", encoding="utf-8")
+
+
+def evaluated(folder: Path, agent: str = "random") -> None:
+    """A small evaluation's results, or what is missing of them."""
+    made = make_agent(agent, 2)
+    task = Task(ENV, "task", {"max_steps": 2})
+    text = TextConfig()
+
+    def make_env(task: Task) -> Any:
+        return text.with_args(task.env_args).make(task.env)
+
+    spec = Spec({**made.about, "words": about_words(text)}, (task,), 10**9, 2)
+    evaluate_panel(spec, folder, made, make_env, slots=2, keep_trajectories=True)
 
 
 # -- command lines ---------------------------------------------------------------------------------
@@ -81,6 +103,11 @@ BASES: dict[str, list[str]] = {
     "imitate": RUN,
     "evaluate": [*WORLD, "--episodes", "1"],
     "play": [*WORLD, "--agent", "random"],
+    "compare": ["results", "results"],
+    "replay": ["results"],
+    "suites": [],
+    "ask": ["model", "a dog", "--actions", "turn left", "go forward"],
+    "convert": ["demos.jsonl", "new.jsonl"],
     "envs": [],
     "prompt": [ENV, "--model", "model"],
     "generate": ["a dog", "--model", "model", "--max-new-tokens", "2"],
@@ -106,7 +133,7 @@ WORK = [
     "epochs",
 ]
 PLACES = {"out", "json", "gif", "record"}
-FOLDERS = ("model", "run", "file.txt", "binary.yaml", "demos.jsonl")
+FOLDERS = ("model", "run", "results", "file.txt", "binary.yaml", "demos.jsonl")
 FLAGS = [
     "--help",
     "-h",
@@ -300,6 +327,80 @@ def checkpoints(folder: Path) -> Draw:
         if draw.random() < 0.5:
             return Case(f"resume, {told}", lambda: trainer.resume(broken))
         return Case(f"load, {told}", lambda: load_policy(broken))
+
+    return draw_one
+
+
+def results(folder: Path) -> Draw:
+    """Results of which one or two files are damaged or missing: compared, played again, gone on
+    with, written as BALROG's, or read."""
+    clean, broken = folder / "results", folder / "broken-results"
+
+    def draw_one(draw: random.Random) -> Case:
+        shutil.rmtree(broken, ignore_errors=True)
+        shutil.copytree(clean, broken)
+        files = sorted(file for file in broken.glob("*.json*"))
+        told = []
+        for file in draw.sample(files, draw.choice([1, 1, 2])):
+            whole, what = file.read_bytes(), "missing"
+            if draw.random() < 0.4:
+                data, what = _changed_line(whole, draw)
+                file.write_bytes(data)
+            elif draw.random() < 0.75:
+                data, what = damage(whole, draw)
+                file.write_bytes(data)
+            else:
+                file.unlink()
+            told.append(f"{file.name} {what}")
+        name, use = draw.choice([
+            ("compare", lambda: cli.run(["compare", str(broken), str(clean)])),
+            ("replay", lambda: cli.run(["replay", str(broken)])),
+            ("convert", lambda: cli.run(["convert", str(broken), "there", "--to", "balrog"])),
+            ("go on", lambda: evaluated(broken)),
+            ("read", lambda: read_results(broken)),
+        ])  # fmt: skip
+
+        def run() -> None:
+            shutil.rmtree(folder / "there", ignore_errors=True)
+            with contextlib.redirect_stdout(io.StringIO()):
+                use()
+
+        return Case(f"{name}, {told}", run)
+
+    return draw_one
+
+
+def _changed_line(whole: bytes, draw: random.Random) -> tuple[bytes, str]:
+    """A file of JSON, or of its lines, with a value changed or taken away."""
+    try:
+        lines = [json.loads(whole)]
+    except ValueError:
+        lines = [json.loads(line) for line in whole.split(b"\n") if line]
+    target = draw.choice(lines)
+    while True:
+        inner = [value for value in target.values() if isinstance(value, dict) and value]
+        inner += [v for vs in target.values() if isinstance(vs, list) for v in vs
+                  if isinstance(v, dict) and v]  # fmt: skip
+        if not inner or draw.random() < 0.5:
+            break
+        target = draw.choice(inner)
+    name = draw.choice(list(target))
+    target[name] = draw.choice(values.JSON)
+    told = f"{name}={target[name]!r}"[:80]
+    if draw.random() < 0.2:
+        del target[name]
+        told = f"without {name}"
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines), told
+
+
+def suites(folder: Path) -> Draw:
+    """A suite that ships with its bytes damaged."""
+    shipped = sorted((Path(evaluation.__file__).parent / "suites").glob("*.toml"))
+    file = folder / "fuzzed.toml"
+
+    def draw_one(draw: random.Random) -> Case:
+        data, told = damage(draw.choice(shipped).read_bytes(), draw)
+        return Case(f"suite {told}", lambda: (file.write_bytes(data), load_suite(str(file))))
 
     return draw_one
 
