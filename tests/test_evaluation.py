@@ -23,6 +23,7 @@ from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.make import make_agent
 from lang_agent.agents.scripted import RandomAgent
 from lang_agent.cli import main as cli
+from lang_agent.cli.console import console
 from lang_agent.evaluation.records import Record, Spec, read_results
 from lang_agent.evaluation.replay import replay
 from lang_agent.evaluation.run import evaluate_panel
@@ -462,6 +463,9 @@ def test_evaluate_resumes_and_compares_and_replays(tmp_path, monkeypatch, capsys
     assert len(alone) == round(12 * (1 - overall["first"]))
     assert f"expert: {LONG}, seed {alone[0][1]}, episode {alone[0][1] - 10**9}" in said
     assert "| expert | 12 | 1.000 |" in (tmp_path / "c.md").read_text()
+    several = run(capsys, "compare", "a,b", "b,a")
+    assert "probability of improvement 0.50 (2 and 2 training seeds)" in several
+    assert "interquartile mean" in several
     assert "12 of 12 episodes are the same again" in run(capsys, "replay", "a")
     shown = run(capsys, "replay", "a", "--episode", "3")
     assert "1 of 1" in shown
@@ -603,6 +607,11 @@ def test_a_page_of_the_docs_runs():
     page = (Path(__file__).parent.parent / "docs/evaluation.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(block, "docs/evaluation.md", "exec"), {})
+
+
+def test_where_nobody_reads_on_a_table_ends_as_any_output_does():
+    with pytest.raises(BrokenPipeError):
+        console.on_broken_pipe()
 
 
 def test_the_old_name_of_an_option_answers_with_the_new_one():

@@ -29,11 +29,14 @@ from lang_agent.learn.sequences import collate, to_samples
 from lang_agent.learn.steps import gradient_step
 from lang_agent.models.decide import DecideConfig
 from lang_agent.rollout import play
+from lang_agent.stepping import EnvErrors
 from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.env import TextEnv
 from lang_agent.text_env.registry import make
 from lang_agent.text_env.world import World
+from lang_agent.train.collect import Player
 from lang_agent.train.config import TrainConfig
+from lang_agent.train.run_folder import Progress
 from lang_agent.train.trainer import Trainer, start
 
 MIXED = "BabyAI-MixedLocal-v0"
@@ -379,6 +382,37 @@ def test_a_world_without_any_reward_is_learned_from_what_was_done(tmp_path):
     episodes = list(play(trainer.agent(16), trainer.envs, range(10**9, 10**9 + 100)))
     right = [step.decision.action == step.info["mission"] for e in episodes for step in e.steps]
     assert sum(right) / len(right) > 0.8
+
+
+class Failing(Doors):
+    """May raise in the second step of the episodes of odd seeds, after a door was taken."""
+
+    def __init__(self, raises: bool) -> None:
+        self.raises = raises
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict]:
+        self.odd, self.steps = self.raises and bool((seed or 0) % 2), 0
+        return super().reset(seed=seed)
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict]:
+        self.steps += 1
+        if self.odd and self.steps == 2:
+            raise RuntimeError("a door fell off")
+        return self.asked, 0.0, self.steps == 2, False, {}
+
+
+def test_of_groups_that_are_left_out_nothing_is_relabelled(policy):
+    learn = LearnConfig(algorithm="grpo", group_size=2, target_kl=None)
+    config = replace(DOORS_RUN, learn=learn, rollout_steps=24, on_env_error="skip", envs=2)
+    envs = [TextEnv(Failing(raises), DOORS, prompt="minimal") for raises in (False, True)]
+    for env in envs:
+        env.watch()
+    player = Player(config, learn, policy, envs)
+    rollout = player.collect(Progress(), 0.0, EnvErrors("skip"))
+    assert rollout.episodes
+    assert rollout.relabelled
+    assert {episode.seed % 2 for episode in rollout.episodes} == {0}
+    assert {part.index for part in rollout.relabelled} <= {e.index for e in rollout.episodes}
 
 
 def test_hindsight_needs_a_witness_and_phrases(tmp_path):

@@ -20,7 +20,15 @@ from rich.text import Text
 
 from lang_agent.files import TellWarning
 
-console = Console(highlight=False, markup=False, emoji=False)
+
+class _Console(Console):
+    """rich's, which would end the program where nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Console(highlight=False, markup=False, emoji=False)
 
 
 def say(*parts: str | tuple[str, str]) -> None:

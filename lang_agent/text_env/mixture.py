@@ -42,25 +42,26 @@ class Mixture(LanguageEnv):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=None if seed is None else derive(seed, "part", *self.part_names))
-        share = np.asarray(self.weights) / np.sum(self.weights)
+        weights = self.weights if self.drawn_weights is None else self.drawn_weights
+        share = np.asarray(weights) / np.sum(weights)
         self.part = int(self.np_random.choice(len(self.envs), p=share))
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        prompt, info = self._env.reset(seed=seed, options=options)
+        self._hand_on()
+        prompt, info = self.envs[self.part].reset(seed=seed, options=options)
         return prompt, self._named(info)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        prompt, reward, terminated, truncated, info = self._env.step(action)
+        self._hand_on()
+        prompt, reward, terminated, truncated, info = self.envs[self.part].step(action)
         return prompt, reward, terminated, truncated, self._named(info)  # type: ignore[return-value]
 
     def _named(self, info: dict[str, Any]) -> dict[str, Any]:
         return {"task": self.part_names[self.part], **info, "part": self.part}
 
-    @property
-    def _env(self) -> gymnasium.Env[str, str]:
-        """The part that is being played, in its wrappers."""
+    def _hand_on(self) -> None:
+        """Give the part that is played what was given to the mixture."""
         self.playing.prompt_limit, self.playing.judge = self.prompt_limit, self.judge
-        return self.envs[self.part]
 
     @property
     def name(self) -> str:
@@ -109,7 +110,7 @@ class Mixture(LanguageEnv):
         return self.playing.relabelled_prompts(mission)
 
     def render(self) -> Any:
-        return self._env.render()
+        return self.envs[self.part].render()
 
     def close(self) -> None:
         for env in self.envs:

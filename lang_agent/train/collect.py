@@ -89,13 +89,12 @@ class Player:
         envs: Sequence[gymnasium.Env[str, str]],
     ) -> None:
         self.config, self.learn, self.policy, self.envs = config, learn, policy, envs
-        self.weights = list(language_env(envs[0]).weights)
 
     def collect(self, progress: Progress, done: float, errors: EnvErrors) -> Rollout:
         if self.config.curriculum == "learnable":
             outcomes = [(int(part), success) for success, _, part, _ in progress.recent]
-            for env in self.envs:
-                language_env(env).weights = learnable(self.weights, outcomes)
+            for env in map(language_env, self.envs):
+                env.drawn_weights = learnable(env.weights, outcomes)
         rollout, steps, first = Rollout([]), 0, progress.episodes
         lengths: Sequence[float] = [length for *_, length in progress.recent[-LATE:]]
         while steps < ENOUGH * self.config.rollout_steps:

@@ -91,7 +91,6 @@ class Trainer:
         self._set_precision()
         learn = self.learn
         self.collector = make_collector(config, learn, self.policy, self.envs)
-        self.weights = list(language_env(self.envs[0]).weights)
         self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
         self.stop = False  # set it to end the run after the update under way
         self.learner = Learner(
@@ -244,8 +243,8 @@ class Trainer:
         self, episodes: int, on_episode: Callable[[Episode], None] | None = None
     ) -> list[Evaluation]:
         """Play held-out episodes with sampled actions, as in training."""
-        for env in self.envs:
-            language_env(env).weights = self.weights
+        for env in map(language_env, self.envs):
+            env.drawn_weights = None
         agent = self.agent(len(self.envs))
         name = "mixture" if self.config.mixture else self.config.env
         return evaluate(
