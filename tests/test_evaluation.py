@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -337,6 +339,30 @@ def test_a_damaged_line_is_left_out_and_another_schema_refused(whole, tmp_path):
         read_results(folder)
     with pytest.raises(LangAgentError, match="holds no results"):
         read_results(tmp_path)
+
+
+def test_a_strangers_results_import_and_call_nothing(whole, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.folder, folder)
+    spec = json.loads((folder / "spec.json").read_text())
+    flag = tmp_path / "called"
+    (tmp_path / "canary_agent.py").write_text(
+        f"from pathlib import Path\nPath({str(flag)!r}).touch()\ndef sing(): pass\n"
+    )
+    words = asdict(WORDS) | {"template": "x"}
+    words.pop("source")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        for changed in (
+            {"agent": {"name": "canary_agent:sing", "weights": "x", "words": words}},
+            {"agent": {"name": "random", "words": {**words, "renderer": "canary_agent:sing"}}},
+        ):
+            (folder / "spec.json").write_text(json.dumps({**spec, **changed}))
+            with contextlib.suppress(LangAgentError):
+                cli.run(["replay", str(folder)])
+            assert not flag.exists()
+    finally:
+        sys.path.remove(str(tmp_path))
 
 
 # -- suites ----------------------------------------------------------------------------------------

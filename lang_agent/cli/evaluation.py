@@ -34,7 +34,7 @@ from lang_agent.models.decide import DecideConfig
 from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.prompt import digest
 from lang_agent.train.config import TrainConfig
-from lang_agent.trust import Source, names_from
+from lang_agent.trust import Source, names_from, names_in
 
 DEFAULT = "BabyAI-GoToLocal-v0"
 LIBRARIES = ("lang_agent", "gymnasium", "minigrid", "torch", "transformers", "tokenizers", "numpy")
@@ -123,15 +123,20 @@ def _suite(args: Evaluate) -> Suite:
 
 
 def _text(args: Evaluate, suite: Suite) -> TextConfig:
-    """The agent's words. Arguments for the world that it was trained on go to that world alone."""
+    """The agent's words. Arguments for the world that it was trained on go to that world alone;
+    what the tasks name is the person's word."""
     file = trained_config(args.agent)
     if file is None:
         return args.text
+    source = args.text.source
+    if source is not None:
+        named = names_in(entry for task in suite.tasks for entry in (task.env, *task.env_args))
+        source = replace(source, given=source.given | named)
     trained = load_config(file, TrainConfig, trust=True)
     same = all(task.env == trained.env and not trained.mixture for task in suite.tasks)
     if same or args.text.env_args != trained.text.env_args:
-        return args.text
-    return replace(args.text, env_args=())
+        return replace(args.text, source=source)
+    return replace(args.text, env_args=(), source=source)
 
 
 def _notes(args: Evaluate, text: TextConfig) -> list[str]:
@@ -289,9 +294,9 @@ def replay(args: Replay) -> None:
     def make_env(task: Task) -> gymnasium.Env[str, str]:
         return text.with_args(task.env_args).make(task.env)
 
-    limit = _stored_limit(results.spec, args.trust)
     same = differing = 0
     with names_from(None if args.trust else Source(str(Path(args.folder) / "spec.json"))):
+        limit = _stored_limit(results.spec, args.trust)
         for one in play_again(results, make_env, limit, args.episode):
             if args.episode is not None:
                 _show(one)
@@ -306,14 +311,8 @@ def replay(args: Replay) -> None:
         now = {"words": about_words(text), "versions": versions()}
         before = {"words": results.spec.agent.get("words", {}), "versions": results.spec.versions}
         changed = first_difference(now, json.loads(json.dumps(before)))
-        raise LangAgentError(
-            f"{differing} episodes differ: "
-            + (
-                f"{changed}."
-                if changed
-                else "versions and words are the same, so the world is not."
-            )
-        )
+        why = changed or "versions and words are the same, so the world is not"
+        raise LangAgentError(f"{differing} episodes differ: {why}.")
 
 
 def _stored_words(spec: Spec, folder: Path) -> TextConfig:
@@ -328,9 +327,9 @@ def _stored_limit(spec: Spec, trust: bool) -> PromptLimit | None:
     """How much the policy that played could read, where it can still be had."""
     if "weights" not in spec.agent:
         return None
-    decide = from_dict(DecideConfig, spec.agent["decide"], "the results' way to decide")
     try:
-        return make_agent(str(spec.agent["name"]), 1, decide, trust=trust).prompt_limit
+        decide = from_dict(DecideConfig, spec.agent.get("decide"), "the results' way to decide")
+        return make_agent(str(spec.agent.get("name")), 1, decide, trust=trust).prompt_limit
     except LangAgentError as error:
         say((f"Without the agent prompts are as long as they come: {error}", "dim"))
         return None

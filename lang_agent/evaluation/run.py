@@ -41,7 +41,7 @@ from lang_agent.files import write_whole, writing
 from lang_agent.language_env import language_env
 from lang_agent.lock import FolderLock
 from lang_agent.rollout import play
-from lang_agent.stepping import EnvErrors
+from lang_agent.stepping import EnvErrors, as_reward
 
 MakeEnv = Callable[[Task], gymnasium.Env[str, str]]
 
@@ -289,11 +289,14 @@ def record_of(
     info = episode.steps[-1].info
     usage = [step.decision.usage for step in episode.steps]
     parts = {} if env is None else language_env(env).instruction
+    progression = as_reward(info.get("progression", float(episode.success)))
+    if not 0 <= progression <= 1:
+        raise LangAgentError(f"The world says progression={progression}: it must be 0 to 1.")
     return Record(
         task=task,
         seed=episode.seed,
         success=episode.success,
-        progression=float(info.get("progression", episode.success)),
+        progression=progression,
         total_reward=episode.total_reward,
         steps=len(episode.steps),
         invalid_actions=episode.invalid_actions,
@@ -304,7 +307,10 @@ def record_of(
         seconds=round(seconds, 3),
         mission=str(info.get("mission", "")),
         part=str(info.get("task", "")),
-        **parts,
+        verb=str(parts.get("verb", "")),
+        object=str(parts.get("object", "")),
+        colour=str(parts.get("colour", "")),
+        parts=int(parts.get("parts", 0)),
     )
 
 
