@@ -242,13 +242,28 @@ def test_replies_are_kept_so_that_a_rerun_costs_nothing(server, tmp_path):
     assert ask(again).action == "go forward"
     assert len(server.requests) == 1
     assert again.spent.read == 0
-    ask(again, seed=1)  # another episode draws anew
-    assert len(server.requests) == 2
+    ask(again, seed=1)  # the most likely reply is the same whoever asks
+    assert len(server.requests) == 1
     for file in (tmp_path / "cache").rglob("*.json"):
         assert KEY not in file.read_text()
         file.write_text("{")
     assert ask(agent_of(server, tmp_path)).action == "go forward"
-    assert len(server.requests) == 3
+    assert len(server.requests) == 2
+
+
+def test_replies_that_are_drawn_are_drawn_anew_by_episode_and_step(server, tmp_path):
+    def drawn():
+        decide = DecideConfig(GENERATE, temperature=0.7)
+        return ChatAgent("m", decide, config_of(server, tmp_path))
+
+    agent = drawn()
+    for seed in (0, 1):
+        agent.begin(0, seed)
+        for _ in range(2):
+            agent.act([0], [TextObservation("the same", ("go forward",))])
+    assert len(server.requests) == 4
+    ask(drawn(), "the same")
+    assert len(server.requests) == 4
 
 
 def test_requests_run_beside_one_another_within_bounds(server, tmp_path):

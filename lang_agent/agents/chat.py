@@ -67,6 +67,8 @@ class _Conversation:
     """An episode as messages."""
 
     seed: int = 0
+    asked: int = 0
+    """How often, so that no two draws of an episode are one."""
     messages: list[dict[str, str]] = field(default_factory=list)
     read: str = ""
     """The prompt that the messages say, and the action after it."""
@@ -173,7 +175,10 @@ class ChatAgent(Agent):
             "temperature": self.decide.temperature,
             "max_tokens": self.decide.max_new_tokens,
         }
-        file = self._cache / _name(self.about["server"], conversation.seed, request)
+        greedy = self.decide.temperature == 0
+        drawn = [] if greedy else [conversation.seed, conversation.asked]
+        conversation.asked += 1
+        file = self._cache / _name(self.about["server"], drawn, request)
         known = _read_reply(file)
         if known is not None:
             return known
@@ -239,8 +244,9 @@ def answer_in(text: str) -> str:
     return " ".join((said.partition("\n")[0] if MARKER in text else said).split())
 
 
-def _name(server: str, seed: int, request: dict[str, Any]) -> str:
-    whole = json.dumps([server, seed, request], ensure_ascii=False, sort_keys=True)
+def _name(server: str, drawn: Sequence[int], request: dict[str, Any]) -> str:
+    """The file of a reply: of what was asked, and where replies are drawn, of which draw it is."""
+    whole = json.dumps([server, *drawn, request], sort_keys=True)
     digest = hashlib.sha256(whole.encode()).hexdigest()
     return f"{digest[:2]}/{digest[2:40]}.json"
 
