@@ -16,6 +16,7 @@ from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.episode import Agent
 from lang_agent.errors import LangAgentError
 from lang_agent.models.decide import GENERATE, DecideConfig
+from lang_agent.models.device import find_device
 from lang_agent.models.gpt2 import SIZES
 from lang_agent.models.hub import SHIPPED, SMOLLM2
 from lang_agent.models.policy import LanguagePolicy
@@ -38,6 +39,8 @@ def make_agent(
     precision: str = "auto",
     chat: bool | None = None,
     trust: bool = False,
+    threads: int | None = None,
+    device: str | None = None,
     remote: ChatConfig | None = None,
 ) -> Agent:
     """The agent called ``name``: random, expert, human, constant:PHRASE, untrained:SIZE (a model
@@ -51,6 +54,8 @@ def make_agent(
         precision: of a policy: fp32, bf16 or auto.
         chat: whether a policy's prompts are chat messages; None: as it was trained.
         trust: run Python code that comes with a policy's model.
+        threads: processor threads of torch, in the whole process; None: one for a small model.
+        device: of a policy: cpu, cuda; None: a GPU where there is one.
         remote: how a chat model's server is asked.
 
     Raises:
@@ -58,6 +63,18 @@ def make_agent(
     """
     kind, colon, value = name.partition(":")
     agent: Agent
+
+    def of_policy(policy: LanguagePolicy) -> Agent:
+        use_threads(threads, policy, policy.device)
+        policy.set_precision(precision)
+        made = PolicyAgent(policy, slots, decide)
+        made.about = about_policy(policy, decide)
+        return made
+
+    def loaded() -> Agent:
+        where = str(find_device(device))
+        return of_policy(load_policy(name, device=where, chat=chat, trust=trust))
+
     if name == "random":
         agent = RandomAgent()
     elif name == "expert":
@@ -65,21 +82,20 @@ def make_agent(
     elif name == "human":
         agent = HumanAgent()
     elif os.path.isdir(name):  # whatever else it is called
-        agent = _policy_agent(load_policy(name, chat=chat, trust=trust), slots, decide, precision)
+        agent = loaded()
     elif kind == "constant":
         if not value:
             raise LangAgentError("The constant agent needs its action: constant:<action>.")
         agent = ConstantAgent(value)
     elif kind == "untrained":
-        policy = LanguagePolicy.from_scratch(value, seed=0)
-        agent = _policy_agent(policy, slots, decide, precision)
+        agent = of_policy(LanguagePolicy.from_scratch(value, seed=0).to(find_device(device)))
     elif kind == "chat":
         agent = ChatAgent(value, _written(decide), remote)
     elif colon and kind.replace(".", "").isidentifier() and "/" not in name:
         agent = _own(name)
     else:
         _refuse_misspelt(name)
-        agent = _policy_agent(load_policy(name, chat=chat, trust=trust), slots, decide, precision)
+        agent = loaded()
     agent.about = {"name": name, **agent.about}
     return agent
 
@@ -89,16 +105,6 @@ def _written(decide: DecideConfig) -> DecideConfig:
     if decide.decide == GENERATE:
         return decide
     return DecideConfig(GENERATE, temperature=decide.temperature)
-
-
-def _policy_agent(
-    policy: LanguagePolicy, slots: int, decide: DecideConfig, precision: str
-) -> PolicyAgent:
-    use_threads(None, policy, policy.device)
-    policy.set_precision(precision)
-    agent = PolicyAgent(policy, slots, decide)
-    agent.about = about_policy(policy, decide)
-    return agent
 
 
 def about_policy(policy: LanguagePolicy, decide: DecideConfig) -> Mapping[str, Any]:

@@ -38,6 +38,7 @@ from lang_agent.trust import Source, names_from, names_in
 
 DEFAULT = "BabyAI-GoToLocal-v0"
 LIBRARIES = ("lang_agent", "gymnasium", "minigrid", "torch", "transformers", "tokenizers", "numpy")
+SHOWN = 4  # seeds that failed, of a task, where most did not
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 
@@ -219,6 +220,7 @@ class Table:
         self._episodes, self._left = episodes, left
         self._done = self._solved = 0
         self._error = ""
+        self._failed: list[int] = []
         self._began = self._shown = time.monotonic()
         if left and console.is_terminal:
             self._status = console.status(f"{task.name}: 0/{left}")
@@ -228,6 +230,8 @@ class Table:
         self._done += 1
         self._error = self._error or record.error
         self._solved += record.success
+        if not record.success:
+            self._failed.append(record.seed)
         now = time.monotonic()
         rest = (now - self._began) / self._done * max(self._left - self._done, 0)
         line = (
@@ -244,6 +248,10 @@ class Table:
         self.close()
         for at, row in enumerate(rows):
             self.row(f"  {row.task}" if at else task.name, cells(row))
+            if 0 < len(self._failed) < row.episodes / 2 and not at:
+                several = ", ..." if len(self._failed) > SHOWN else ""
+                seeds = ", ".join(map(str, sorted(self._failed)[:SHOWN]))
+                say((f"  failed seeds: {seeds}{several}", "dim"))
             if row.env_errors and not at:
                 say((f"  {row.env_errors} ended by errors, the first: {self._error}", "red"))
         if reason:

@@ -46,6 +46,10 @@ class Evaluate:
     trajectories: bool = False
     """Also write every step: what was read, might have been said and was said."""
     decide: DecideConfig = field(default_factory=DecideConfig)
+    threads: Threads | None = None
+    """Processor threads of torch; by default one for a small model."""
+    device: str | None = None
+    """cpu or cuda; by default a GPU where there is one."""
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     chat: bool | None = None
@@ -75,6 +79,10 @@ class Play:
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1
     decide: DecideConfig = field(default_factory=DecideConfig)
+    threads: Threads | None = None
+    """Processor threads of torch; by default one for a small model."""
+    device: str | None = None
+    """cpu or cuda; by default a GPU where there is one."""
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     chat: bool | None = None
@@ -112,6 +120,10 @@ class Demos:
     workers: Annotated[int, Range(1, 1024)] = 1
     """Processes in which the expert plays."""
     decide: DecideConfig = field(default_factory=DecideConfig)
+    threads: Threads | None = None
+    """Processor threads of torch; by default one for a small model."""
+    device: str | None = None
+    """cpu or cuda; by default a GPU where there is one."""
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     chat: bool | None = None
@@ -195,6 +207,10 @@ class Ask:
     actions: tuple[str, ...] = ()
     """The admissible phrases; free text by default."""
     decide: DecideConfig = field(default_factory=DecideConfig)
+    threads: Threads | None = None
+    """Processor threads of torch; by default one for a small model."""
+    device: str | None = None
+    """cpu or cuda; by default a GPU where there is one."""
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     chat: bool | None = None
@@ -281,6 +297,8 @@ def agent_of(args: Evaluate | Play | Demos | Ask, name: str, slots: int) -> Agen
         precision=args.precision,
         chat=args.chat,
         trust=args.trust,
+        threads=args.threads,
+        device=args.device,
         remote=None if isinstance(args, Demos) else args.remote,
     )
     if isinstance(args, Evaluate | Play) and args.examples:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import torch
 
-from lang_agent.errors import LangAgentError, shown
+from lang_agent.errors import LangAgentError
 from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS
 from lang_agent.models.architecture import freeze_layers
@@ -41,18 +40,6 @@ def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig)
         )
     for env in envs:
         language_env(env).watch()
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device called ``name``, on which something was computed to try it; a GPU where there is
-    one, or the processor, by default. Raises :class:`LangAgentError`."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.ones(1, device=device).item()
-    except Exception as error:  # each kind of device has its own ways not to be there
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise LangAgentError(f"device={shown(name)} cannot be used: {reason}") from None
-    return device
 
 
 def first_policy(

@@ -24,6 +24,7 @@ from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.learner import Learner
 from lang_agent.learn.reference import Reference
 from lang_agent.lock import FolderLock
+from lang_agent.models.device import find_device
 from lang_agent.models.gpt2 import SIZES
 from lang_agent.models.lora import has_lora
 from lang_agent.models.policy import LanguagePolicy
@@ -49,7 +50,7 @@ from lang_agent.train.run_folder import (
     reopen,
 )
 from lang_agent.train.run_log import RunLog, reward_parts
-from lang_agent.train.run_parts import find_device, first_policy, make_env, watch_achieved
+from lang_agent.train.run_parts import first_policy, make_env, watch_achieved
 
 NAMED_ERRORS = 3  # of an update's errors of environments: as many are shown in full
 RECENT = 200  # episodes over which success and return are averaged while training
