@@ -103,6 +103,10 @@ def test_ratios_are_one_before_the_first_step(gpt2, way, prompt, temperature):
     assert (now.log_probs[batch.mask] <= 1e-6).all()
 
 
+def test_to_score_is_to_weigh_by_the_sum():
+    assert DecideConfig("score") == DecideConfig("sum") == DecideConfig()
+
+
 def test_a_batch_may_lack_the_longest_phrase(gpt2):
     decide = DecideConfig("constrained")
     samples = samples_of(gpt2, collect(gpt2, decide, "glam", 6), decide)

@@ -18,8 +18,8 @@ class DecideConfig:
     """How the policy comes to a decision."""
 
     decide: str = "sum"
-    """sum, token-mean or word-mean (weigh every admissible phrase by its log-probability, or by
-    that divided by its tokens or words), constrained (a token at a time among those that still
+    """score, which is sum, token-mean or word-mean (weigh every admissible phrase by its
+    log-probability, or by that divided by its tokens or words), constrained (a token at a time among those that still
     lead to a phrase) or generate (free text, parsed)."""
     temperature: Annotated[float, Range(0)] = 1.0
     """Of the draws; 0 takes the most likely, which training refuses."""
@@ -33,6 +33,8 @@ class DecideConfig:
     """Leave out tokens below this part of the most likely one's probability."""
 
     def __post_init__(self) -> None:
+        if self.decide == "score":
+            object.__setattr__(self, "decide", RULES[0])
         if self.decide not in (*RULES, GENERATE):
             raise unknown("way to decide", self.decide, (*RULES, GENERATE))
         check_ranges(self)
