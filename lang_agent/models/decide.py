@@ -19,8 +19,8 @@ class DecideConfig:
 
     decide: str = "sum"
     """score, which is sum, token-mean or word-mean (weigh every admissible phrase by its
-    log-probability, or by that divided by its tokens or words), constrained (a token at a time among those that still
-    lead to a phrase) or generate (free text, parsed)."""
+    log-probability, or by that divided by its tokens or words), constrained (a token at a time
+    among those that still lead to a phrase) or generate (free text, parsed)."""
     temperature: Annotated[float, Range(0)] = 1.0
     """Of the draws; 0 takes the most likely, which training refuses."""
     max_new_tokens: Annotated[int, Range(1)] = 32
