@@ -44,4 +44,12 @@ assert "1.000" in lang_agent_command(
     "evaluate", "BabyAI-MixedLocal-v0", "--agent", "babyai", "--episodes", "6",
     "--env-args", "task=goto", "num_dists=0",
 )  # fmt: skip
+assert "pick_up_seq_go_to" in lang_agent_command("suites", "balrog-babyai")
+for agent in ("random", "expert"):
+    lang_agent_command(
+        "evaluate", "--suite", "glam", "--agent", agent, "--episodes", "2", "--out", agent,
+        "--trajectories",
+    )  # fmt: skip
+assert "expert" in lang_agent_command("compare", "random", "expert")
+assert "14 of 14" in lang_agent_command("replay", "expert")
 print("The wheel works outside the checkout.")
