@@ -501,6 +501,27 @@ def test_evaluate_resumes_and_compares_and_replays(tmp_path, monkeypatch, capsys
         cli.run(["compare", "a", "c"])
 
 
+def test_arguments_for_the_world_are_part_of_the_panel_and_other_words_are_said(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    asked = ["evaluate", "BabyAI-MixedLocal-v0 task=goto", "--episodes", "2", "--out"]
+    run(capsys, *asked, "a", "--env-args", "num_dists=0", "max_steps=5")
+    run(capsys, *asked, "b", "--env-args", "num_dists=0", "max_steps=6")
+    run(capsys, *asked, "c", "--env-args", "num_dists=0", "max_steps=5", "prompt=minimal",
+        "--invalid-action", "end")  # fmt: skip
+    for folder, steps in (("a", 5), ("b", 6)):
+        results = read_results(folder)
+        wanted = {"num_dists": 0, "max_steps": steps, "task": "goto"}
+        assert results.spec.tasks[0].arguments == wanted
+        assert max(record.steps for record in results.records) <= steps
+    with pytest.raises(LangAgentError, match=r"max_steps is 6, not 5"):
+        cli.run(["compare", "a", "b"])
+    said = run(capsys, "compare", "a", "c")
+    assert "in other words: invalid_action noop and end" in said
+    assert read_results("c").spec.agent["words"]["env_args"] == ["prompt=minimal"]
+
+
 def test_suites_lists_them_and_their_tasks(capsys):
     assert "babyai-local" in run(capsys, "suites")
     assert "task=putnext" in run(capsys, "suites", "balrog-babyai")

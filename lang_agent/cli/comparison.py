@@ -50,13 +50,18 @@ def compare(args: Compare) -> None:
     standings.sort(key=lambda row: -row.progression)
     say(f"panel {groups[0][0].spec.panel}")
     console.print(_leaderboard(standings))
+    for run in (run for group in groups for run in group):
+        if run.missing:
+            without = {task for task, _ in run.missing} & set(run.unplayed)
+            why = f", of them all of {', '.join(sorted(without))}" if without else ""
+            say((f"{run.folder}: {len(run.missing)} episodes are not played{why}", "yellow"))
     found = []
     improvements = {}
     for one, other in combinations(groups, 2):
         if len(one) == len(other) == 1:
             comparison = compare_two(one[0], other[0])
             found.append(comparison)
-            _show(comparison, one[0], whole=len(groups) == 2)
+            _show(comparison, one[0], other[0], whole=len(groups) == 2)
         else:
             name = f"{one[0].name} over {other[0].name}"
             chance = statistics.probability_of_improvement(by_task(one), by_task(other))
@@ -116,8 +121,17 @@ def _markdown(standings: Sequence[Standing], of: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _show(comparison: Comparison, first: Results, whole: bool) -> None:
+WORDS = ("wording", "renderer", "invalid_action", "actions")
+"""What of an agent's own words makes a task another one, so that it should be known."""
+
+
+def _show(comparison: Comparison, first: Results, second: Results, whole: bool) -> None:
     say((f"{comparison.first} less {comparison.second}", "bold"))
+    ours, theirs = (results.spec.agent.get("words") or {} for results in (first, second))
+    for name in WORDS:
+        if ours.get(name) != theirs.get(name):
+            one, other = (words.get(name) or "the default" for words in (ours, theirs))
+            say((f"in other words: {name} {one} and {other}", "yellow"))
     if comparison.missing:
         say(f"{comparison.missing} episodes are left out that one of them has not played.")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))

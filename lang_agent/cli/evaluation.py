@@ -32,9 +32,11 @@ from lang_agent.files import try_place, write_whole
 from lang_agent.language_env import PromptLimit
 from lang_agent.models.decide import DecideConfig
 from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.env import TEXT_OPTIONS
 from lang_agent.text_env.prompt import digest
 from lang_agent.train.config import TrainConfig
 from lang_agent.trust import Source, names_from, names_in
+from lang_agent.yaml_data import read_yaml
 
 DEFAULT = "BabyAI-GoToLocal-v0"
 LIBRARIES = ("lang_agent", "gymnasium", "minigrid", "torch", "transformers", "tokenizers", "numpy")
@@ -47,7 +49,7 @@ def evaluate(args: Evaluate) -> None:
     suite = _suite(args)
     if args.json:
         try_place(Path(args.json))
-    text = _text(args, suite)
+    text, suite = _into_tasks(_text(args, suite), suite)
     agent = agent_of(args, args.agent, args.slots)
     spec = Spec(
         agent={**agent.about, "words": about_words(text)},
@@ -138,6 +140,19 @@ def _text(args: Evaluate, suite: Suite) -> TextConfig:
     if same or args.text.env_args != trained.text.env_args:
         return replace(args.text, source=source)
     return replace(args.text, env_args=(), source=source)
+
+
+def _into_tasks(text: TextConfig, suite: Suite) -> tuple[TextConfig, Suite]:
+    """Arguments for the world as arguments of every task that does not set them, so that they are
+    part of the panel: they change what is played. Those for the words stay the agent's."""
+    written = dict(argument.partition("=")[::2] for argument in text.env_args)
+    world = {name: value for name, value in written.items() if name not in TEXT_OPTIONS}
+    values = {name: read_yaml(value, f"The argument {name}") for name, value in world.items()}
+    if not all("=" in argument for argument in text.env_args) or not values:
+        return text, suite  # who makes the world says what is wrong with them
+    tasks = [replace(task, arguments={**values, **task.arguments}) for task in suite.tasks]
+    left = tuple(f"{name}={value}" for name, value in written.items() if name not in world)
+    return replace(text, env_args=left), replace(suite, tasks=tuple(tasks))
 
 
 def _notes(args: Evaluate, text: TextConfig) -> list[str]:
