@@ -298,6 +298,8 @@ def test_errors_are_one_line_that_can_be_copied(run_here, folder):
         (["train", "--config", "."], r"Cannot read the configuration '\.': Is a directory"),
         (["evaluate", "--json", "/dev/null/x"], r"Cannot write '/dev/null/x'"),
         (["evaluat"], r"Did you mean 'evaluate'"),
+        (["bench", "a=b", "1" * 5000], r"a=b, 1{80}\.\.\."),
+        (["evaluate", "--examples", "a\0b"], r"Cannot read the demonstrations"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )  # fmt: skip

@@ -24,6 +24,7 @@ from lang_agent.train.config import TrainConfig
 from lang_agent.trust import Source, names_in
 
 BOX = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│]|^\s*[|+]|[|+]\s*$", re.MULTILINE)
+LONG = re.compile(r"(\S{80})\S{120,}")  # what is typed may be of any length, a sentence not
 RULE = re.compile(r"[─—-]{4,}")
 
 
@@ -74,7 +75,7 @@ def parse(kind: Any, arguments: Sequence[str], prog: str, about: str, default: A
     except SystemExit as stop:
         if not stop.code:
             raise
-        reason = _reason(stop) or _unboxed(shown.getvalue())
+        reason = LONG.sub(r"\1...", _reason(stop) or _unboxed(shown.getvalue()))
     raise LangAgentError(f"{reason} See {prog} --help.")
 
 

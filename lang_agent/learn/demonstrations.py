@@ -109,7 +109,9 @@ def read_lines(path: Path) -> list[tuple[str, Episode]]:
                         f"'{path}', line {number}, is no demonstration ({reason}): each line is "
                         "an episode as `lang-agent demos` writes it."
                     )
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+    except LangAgentError:
+        raise
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: a null byte
         reason = getattr(error, "strerror", None) or str(error)
         raise LangAgentError(f"Cannot read the demonstrations '{path}': {reason}.") from None
     return episodes
