@@ -70,7 +70,7 @@ def evaluate(args: Evaluate) -> None:
     for note in _notes(args, text):
         say((note, "dim"))
     agent.words = None  # what differs has been said
-    viewer = Table(suite)
+    viewer = Table(suite, slots)
     try:
         evaluate_panel(
             spec,
@@ -210,13 +210,13 @@ def _own_folder(args: Evaluate, suite: Suite) -> str:
 class Table:
     """The table of an evaluation, row by row as tasks are done, with a line of progress below."""
 
-    def __init__(self, suite: Suite) -> None:
+    def __init__(self, suite: Suite, slots: int) -> None:
         names = [task.name for task in suite.tasks]
         widths = sum(width + 1 for _, width in COLUMNS)
         room = max(console.width - widths, 20) if console.is_terminal else 60
         self.width = min(max(20, *map(len, names)), room)
-        self.suite = suite
-        self._episodes = self._done = self._solved = 0
+        self.slots = slots
+        self._done = self._solved = 0
         self._began = self._shown = time.monotonic()
         self._left = 0
         self._error = ""
@@ -232,7 +232,7 @@ class Table:
         say(name.ljust(self.width), *(f" {entry:>{width}}" for entry, width in columns))
 
     def begun(self, task: Task, left: int, episodes: int) -> None:
-        self._episodes, self._left = episodes, left
+        self._left = left
         self._done = self._solved = 0
         self._error = ""
         self._failed: list[int] = []
@@ -248,7 +248,9 @@ class Table:
         if not record.success:
             self._failed.append(record.seed)
         now = time.monotonic()
-        rest = (now - self._began) / self._done * max(self._left - self._done, 0)
+        left = max(self._left - self._done, 0)
+        behind = self._done + min(self.slots, left) / 2  # those under way are half over
+        rest = (now - self._began) / behind * (self._left - behind)
         line = (
             f"{task.name}: {self._done}/{self._left}, success so far "
             f"{self._solved / self._done:.3f}, {_clock(rest)} left"
