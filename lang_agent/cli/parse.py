@@ -24,7 +24,7 @@ from lang_agent.train.config import TrainConfig
 from lang_agent.trust import Source, names_in
 
 BOX = re.compile(r"\x1b\[[0-9;]*m|[╭╮╰╯│]|^\s*[|+]|[|+]\s*$", re.MULTILINE)
-LONG = re.compile(r"(\S{80})\S{120,}")  # what is typed may be of any length, a sentence not
+LONG = re.compile(r"(\S{80})\S{920,}")  # what is typed may be of any length, a sentence not
 RULE = re.compile(r"[─—-]{4,}")
 
 
