@@ -1,6 +1,6 @@
 """Bad input of every kind: thousands of calls and files, each of which must end well or in one
 sentence. `pytest tests/test_fuzz.py -s` says the figures; FUZZ_SEED=N tries other ones, and
-`pytest -m slow tests/test_fuzz.py` ten thousand. See docs/reliability.md."""
+`pytest -m slow tests/test_fuzz.py` twelve thousand. See docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ def test_bad_input_is_refused_in_a_sentence(kind, here):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SLOW)
-def test_ten_thousand_bad_inputs(kind, here):
+def test_twelve_thousand_bad_inputs(kind, here):
     try_kind(kind, SLOW[kind], here)

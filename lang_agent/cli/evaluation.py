@@ -49,7 +49,9 @@ def evaluate(args: Evaluate) -> None:
     suite = _suite(args)
     if args.json:
         try_place(Path(args.json))
-    text, suite = _into_tasks(_text(args, suite), suite)
+    file = trained_config(args.agent)
+    trained = None if file is None else load_config(file, TrainConfig, trust=True)
+    text, suite = _into_tasks(_text(args, suite, trained), suite)
     agent = agent_of(args, args.agent, args.slots)
     spec = Spec(
         agent={**agent.about, "words": about_words(text)},
@@ -67,8 +69,9 @@ def evaluate(args: Evaluate) -> None:
 
     about = f"{args.agent}: {suite.name or f'{len(suite.tasks)} task(s)'}, panel {spec.panel}"
     say(f"{about}, seeds {spec.seeds[0]} to {spec.seeds[-1]}")
-    for note in _notes(args, text):
-        say((note, "dim"))
+    if file is not None and trained is not None:
+        for note in _notes(text, trained.text.carried(file), args.decide, trained.decide):
+            say((note, "dim"))
     agent.words = None  # what differs has been said
     viewer = Table(suite, slots)
     try:
@@ -125,17 +128,15 @@ def _suite(args: Evaluate) -> Suite:
     return load_suite(as_text(args.suite))
 
 
-def _text(args: Evaluate, suite: Suite) -> TextConfig:
+def _text(args: Evaluate, suite: Suite, trained: TrainConfig | None) -> TextConfig:
     """The agent's words. Arguments for the world that it was trained on go to that world alone;
     what the tasks name is the person's word."""
-    file = trained_config(args.agent)
-    if file is None:
+    if trained is None:
         return args.text
     source = args.text.source
     if source is not None:
         named = names_in(entry for task in suite.tasks for entry in (task.env, *task.env_args))
         source = replace(source, given=source.given | named)
-    trained = load_config(file, TrainConfig, trust=True)
     same = all(task.env == trained.env and not trained.mixture for task in suite.tasks)
     if same or args.text.env_args != trained.text.env_args:
         return replace(args.text, source=source)
@@ -155,21 +156,18 @@ def _into_tasks(text: TextConfig, suite: Suite) -> tuple[TextConfig, Suite]:
     return replace(text, env_args=left), replace(suite, tasks=tuple(tasks))
 
 
-def _notes(args: Evaluate, text: TextConfig) -> list[str]:
+def _notes(
+    text: TextConfig, words: TextConfig, decide: DecideConfig, own_decide: DecideConfig
+) -> list[str]:
     """What should stand beside the figures: other words, or another way to decide, than those that
     the policy was trained with."""
-    file = trained_config(args.agent)
-    if file is None:
-        return []
-    trained = load_config(file, TrainConfig, trust=True)
-    words = trained.text.carried(file)
     found = []
     for name in ("prompt", "renderer", "wording", "invalid_action", "actions"):
         mine, own = getattr(text, name), getattr(words, name)
         if mine != own:
             found.append(f"in other words than it was trained in: {name} {mine or 'the default'}, "
                          f"not {own or 'the default'}")  # fmt: skip
-    if args.decide != trained.decide:
+    if decide != own_decide:
         found.append("deciding otherwise than it was trained to")
     return found
 

@@ -295,15 +295,21 @@ def demonstration_files(folder: Path) -> Draw:
     return draw_one
 
 
-def _changed_episode(whole: bytes, draw: random.Random) -> tuple[bytes, str]:
-    episode = json.loads(whole.split(b"\n")[0])
-    target = draw.choice([episode, episode, draw.choice(episode["steps"])])
+def _change(target: dict[str, Any], draw: random.Random) -> str:
+    """Give one of the entries another value, or take it away; says which."""
     name = draw.choice(list(target))
     target[name] = draw.choice(values.JSON)
     told = f"{name}={target[name]!r}"[:80]
     if draw.random() < 0.2:
         del target[name]
         told = f"without {name}"
+    return told
+
+
+def _changed_episode(whole: bytes, draw: random.Random) -> tuple[bytes, str]:
+    episode = json.loads(whole.split(b"\n")[0])
+    target = draw.choice([episode, episode, draw.choice(episode["steps"])])
+    told = _change(target, draw)
     return json.dumps(episode).encode() + b"\n" + whole, told
 
 
@@ -384,12 +390,7 @@ def _changed_line(whole: bytes, draw: random.Random) -> tuple[bytes, str]:
         if not inner or draw.random() < 0.5:
             break
         target = draw.choice(inner)
-    name = draw.choice(list(target))
-    target[name] = draw.choice(values.JSON)
-    told = f"{name}={target[name]!r}"[:80]
-    if draw.random() < 0.2:
-        del target[name]
-        told = f"without {name}"
+    told = _change(target, draw)
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines), told
 
 
