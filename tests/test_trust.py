@@ -139,7 +139,8 @@ def test_the_rewards_of_a_strangers_policy(tmp_path, model, canary, monkeypatch,
     assert "canary" not in sys.modules
 
 
-def test_the_partner_of_a_strangers_dialogue(tmp_path, model, canary):
+def test_the_partner_of_a_strangers_dialogue(tmp_path, model, canary, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = policy_of(
         tmp_path, model, text={"env_args": ["partner=canary:sing"]}, env="Dialogue-v0"
     )
