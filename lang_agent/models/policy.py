@@ -25,7 +25,7 @@ from lang_agent.models.load import load, no_progress_bars
 from lang_agent.models.memo import Memo
 from lang_agent.models.phrase_scoring import Head, Layout, Scores, lay_out, score_phrases
 from lang_agent.models.precision import choose_precision
-from lang_agent.models.trie import TokenTrie, TrieBatch, batch_tries, build_trie, refuse_equal
+from lang_agent.models.trie import TokenTrie, batch_tries, build_trie, refuse_equal
 
 
 class States(NamedTuple):
@@ -93,7 +93,7 @@ class LanguagePolicy(nn.Module):
         self._copies: dict[Tensor, tuple[int, Tensor]] = {}
         self.trie = Memo(self._trie, 4096)
         self.tokens_with = Memo(self.codec.tokens_with, 8)
-        self._trie_batch = Memo(self._batch_tries, 64)
+        self._trie_batch = Memo(batch_tries, 64)
         self.precision = torch.float32
         probe.check(self, expected)
         self.set_precision(precision)
@@ -238,9 +238,6 @@ class LanguagePolicy(nn.Module):
             end=(self.encode("\n") or [*self.end_tokens] or [0])[-1],
         )
 
-    def _batch_tries(self, tries: tuple[TokenTrie, ...]) -> TrieBatch:
-        return batch_tries(tries, self.device)
-
     def prompt_budget(self, actions: Sequence[str]) -> int:
         """The most tokens a prompt may have so that any of the phrases still fits behind it."""
         return self.context - max(len(self.encode_action(action)) for action in actions)
@@ -367,7 +364,7 @@ class LanguagePolicy(nn.Module):
         distinct = tuple(dict.fromkeys(tries))
         index = {trie: at for at, trie in enumerate(distinct)}
         which = torch.tensor([index[trie] for trie in tries], device=self.device)
-        trie_batch = self._trie_batch(distinct)
+        trie_batch = self._trie_batch(distinct, self.device)
         return score_phrases(states.last, layout, trie_batch, which, self._head(), temperature)
 
     def token_logits(self, states: Tensor) -> Tensor:
