@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ from lang_agent.files import CARRIED, try_place, write_whole
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
+    import gymnasium
+
     from lang_agent.train.trainer import Trainer
 
 
@@ -65,12 +68,11 @@ def train(
 
 def _train(run: Trainer) -> None:
     from lang_agent.cli import progress
-    from lang_agent.evaluation.report import check_drawn, film, plot_learning
+    from lang_agent.evaluation.film import film
+    from lang_agent.evaluation.plots import plot_learning
+    from lang_agent.evaluation.run_records import read_evaluations
     from lang_agent.seeding import EVALUATION_SEED
-    from lang_agent.train.run_folder import read_evaluations
 
-    if run.config.gif:
-        check_drawn(run.make_env(render_mode="rgb_array"))
     evaluated = "before" in read_evaluations(run.folder)
     if run.config.eval_episodes and not run.progress.updates and not evaluated:
         before = progress.evaluation(run, console, "Before training")
@@ -87,8 +89,7 @@ def _train(run: Trainer) -> None:
         progress.write_evaluation(run.folder, "after", after)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
     if run.config.gif:
-        env = run.make_env(render_mode="rgb_array")
-        film(run.agent(1), env, EVALUATION_SEED, run.folder / "episode.gif")
+        film(run.agent(1), drawing(run.make_env), [EVALUATION_SEED], run.folder / "episode.gif")
     say("\nThe run folder holds the model, metrics, learning curve and configuration:")
     say((str(run.folder), "bold"))
 
@@ -153,17 +154,28 @@ def ask(args: Ask) -> None:
     evaluation.ask(args)
 
 
+def drawing(make: Callable[..., gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:
+    """The environment with pictures, or without where it draws none."""
+    try:
+        return make(render_mode="rgb_array")
+    except LangAgentError:
+        return make()
+
+
 def play(args: Play) -> None:
     """Play in words, or watch an agent play."""
     from lang_agent.cli.terminal import watch
 
-    if args.gif:
-        from lang_agent.evaluation.report import film
+    if args.film:
+        from lang_agent.evaluation.film import FPS, check_film, film
 
-        try_place(Path(args.gif))
-        env = args.text.make(args.env, render_mode="rgb_array")
-        episode = film(agent_of(args, args.agent, 1), env, args.seed, Path(args.gif))
-        say(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
+        check_film(Path(args.film))
+        env = drawing(partial(args.text.make, args.env))
+        seeds = range(args.seed, args.seed + args.episodes)
+        agent = agent_of(args, args.agent, 1)
+        for episode in film(agent, env, seeds, Path(args.film), args.fps or FPS):
+            say(f"seed {episode.seed}: {len(episode.steps)} steps, success {episode.success}")
+        say((args.film, "bold"))
         return
     agent = agent_of(args, args.agent, 1)
     env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)

@@ -89,8 +89,10 @@ class Play:
     """Whether prompts are messages in the tokenizer's chat template; by default as the policy was
     trained, and for any other model where it has a template."""
     seed: Seed = 0
-    gif: str | None = None
-    """Write the episode as a GIF instead of playing in the terminal."""
+    film: str | None = None
+    """Write the episodes to this .gif or .mp4 file (extra video) instead of showing them."""
+    fps: Annotated[float, Range(above=0, high=60)] | None = None
+    """Frames a second of the film."""
     record: str | None = None
     """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
     remote: ChatConfig = field(default_factory=ChatConfig)

@@ -18,6 +18,7 @@ from lang_agent.config import as_data
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate
+from lang_agent.evaluation.run_records import METRICS_FILE
 from lang_agent.files import CARRIED, set_aside, tell
 from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, resolve
@@ -39,7 +40,6 @@ from lang_agent.train.collect import Rollout, make_collector
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.memory import release_unused_memory
 from lang_agent.train.run_folder import (
-    METRICS_FILE,
     REFERENCE_FOLDER,
     Progress,
     beginning,
