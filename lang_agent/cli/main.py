@@ -31,6 +31,7 @@ from lang_agent.cli.options import (
     Export,
     Play,
     Replay,
+    Report,
     ShowPrompt,
     Suites,
     agent_of,
@@ -124,6 +125,13 @@ def compare(args: Compare) -> None:
     from lang_agent.cli import comparison
 
     comparison.compare(args)
+
+
+def report(args: Report) -> None:
+    """One page to look at: results, curves, and every episode step by step."""
+    from lang_agent.cli import reporting
+
+    reporting.report(args)
 
 
 def replay(args: Replay) -> None:
@@ -287,6 +295,7 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "imitate": (TrainConfig, imitate),
     "evaluate": (Evaluate, evaluate),
     "compare": (Compare, compare),
+    "report": (Report, report),
     "replay": (Replay, replay),
     "convert": (Convert, convert),
     "suites": (Suites, suites),

@@ -173,6 +173,33 @@ class Replay:
         check_ranges(self)
 
 
+@dataclass(frozen=True)
+class Report:
+    """`report`'s options."""
+
+    folders: tyro.conf.Positional[tuple[str, ...]]
+    """Folders of results, run folders, or both."""
+    out: str = "report.html"
+    """The page, one file that needs nothing else."""
+    episodes: Count = 200
+    """How many tasks' seeds are shown step by step, of each panel: those in which an agent failed
+    first."""
+    explain: bool = False
+    """Ask the agents again without each line of the prompt, where a choice was close or not the
+    expert's: which lines moved it (200 steps at most)."""
+    watch: bool = False
+    """Make the page anew as runs and evaluations go on."""
+    trust: bool = False
+    """Import what the results name, wherever it lies: a stranger's can run anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.folders:
+            raise LangAgentError("A report needs a folder of results or of a run.")
+        if self.watch and self.explain:
+            raise LangAgentError("A report is either watched or explained, not both.")
+
+
 FORMATS = ("balrog", "demonstrations", "datasets", "minari")
 
 

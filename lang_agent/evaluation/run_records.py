@@ -11,7 +11,7 @@ from lang_agent.files import json_lines, set_aside, tell
 
 METRICS_FILE = "metrics.jsonl"
 EVALUATION_FILE = "evaluation.json"
-SNAPSHOTS = "evaluations"
+SNAPSHOTS = "snapshots"
 """The folder in which a run keeps episodes of itself as it learns: a folder of results each, called
 by the number of updates."""
 

@@ -1,0 +1,112 @@
+"""Which lines of a prompt moved a choice: each is left out in turn, and the agent asked again.
+
+What a line does alone is all that this shows: where two say the same, neither seems to matter.
+(Leaving out one part of the input at a time is known as occlusion or ablation: Zeiler and Fergus
+2014, arXiv 1311.2901, for pictures; Li, Monroe and Jurafsky 2016, arXiv 1612.08220, for words.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lang_agent.episode import Agent as Player
+from lang_agent.episode import TextObservation
+from lang_agent.evaluation.trajectories import prompts
+from lang_agent.report.sources import Agent
+
+MOST_STEPS = 200
+CLOSE = 0.2  # between the two likeliest phrases
+MOST_LINES = 40  # of a prompt: the last ones, and the first, which says the goal
+ASKED_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A line of a prompt, and what it does to the choice."""
+
+    begin: int
+    end: int
+    """Its characters in the prompt."""
+    change: float
+    """The probability of what was said, less that without the line."""
+
+
+Explained = Sequence[Moved]
+
+
+def steps_to_explain(
+    agent: Agent, places: Sequence[tuple[str, int]], most: int
+) -> list[tuple[tuple[str, int], int]]:
+    """(place, step) of choices that were close, or not the expert's: those of failed episodes
+    first, and of each episode the wrong ones before the close ones."""
+    failed = {record.place for record in agent.results.records if not record.success}
+    found = []
+    for place in places:
+        trajectory = agent.trajectories.get(place)
+        for number, step in enumerate(trajectory["steps"] if trajectory else ()):
+            chances = sorted(step.get("probabilities") or (), reverse=True)
+            if len(chances) < 2 or step["action"] not in step["actions"]:
+                continue
+            wrong = step.get("expert") not in (None, step["action"])
+            if wrong or chances[0] - chances[1] < CLOSE:
+                found.append((place not in failed, not wrong, place, number))
+    ordered = sorted(found, key=lambda one: one[:2])
+    return [(place, number) for _, _, place, number in ordered[:most]]
+
+
+def explain(
+    agent: Agent,
+    player: Player,
+    wanted: Sequence[tuple[tuple[str, int], int]],
+    on_step: Callable[[], object] = lambda: None,
+) -> Iterator[tuple[tuple[str, str, int, int], Explained]]:
+    """((label, task, seed, step), the lines that moved the choice) of each wanted step.
+
+    Args:
+        player: the agent itself, with :data:`ASKED_AT_ONCE` slots.
+    """
+    texts: dict[tuple[str, int], list[str]] = {}
+    for place, number in wanted:
+        trajectory = agent.trajectories[place]
+        if place not in texts:
+            texts[place] = prompts(trajectory)
+        yield (
+            (agent.label, *place, number),
+            _moved(player, texts[place][number], trajectory["steps"][number]),
+        )
+        on_step()
+
+
+def _moved(player: Player, prompt: str, step: Mapping[str, Any]) -> Explained:
+    actions = tuple(step["actions"])
+    at = actions.index(step["action"])
+    parts = lines_of(prompt)
+    asked = [prompt, *(prompt[:begin] + prompt[end:] for begin, end in parts)]
+    chances: list[float] = []
+    for first in range(0, len(asked), ASKED_AT_ONCE):
+        some = asked[first : first + ASKED_AT_ONCE]
+        slots = list(range(len(some)))
+        for slot in slots:
+            player.begin(slot, 0)
+        decisions = player.act(slots, [TextObservation(text, actions) for text in some])
+        chances += [list(decision.probabilities)[at] for decision in decisions]
+    whole, *without = chances
+    return [
+        Moved(begin, end, whole - chance)
+        for (begin, end), chance in zip(parts, without, strict=True)
+    ]
+
+
+def lines_of(prompt: str) -> list[tuple[int, int]]:
+    """Where the lines of a prompt begin and end, save for the last one, which asks: at most
+    :data:`MOST_LINES`."""
+    found, begin = [], 0
+    for line in prompt.splitlines(keepends=True):
+        end = begin + len(line)
+        if line.strip():
+            found.append((begin, end))
+        begin = end
+    found = found[:-1]
+    return found if len(found) <= MOST_LINES else [found[0], *found[-MOST_LINES + 1 :]]
