@@ -185,8 +185,8 @@ class Report:
     """How many tasks' seeds are shown step by step, of each panel: those in which an agent failed
     first."""
     explain: bool = False
-    """Ask the agents again without each line of the prompt, where a choice was close or not the
-    expert's: which lines moved it (200 steps at most)."""
+    """Where a choice was close or not the expert's, ask the agent again without each part of the
+    prompt: which of them moved it (200 steps at most)."""
     watch: bool = False
     """Make the page anew as runs and evaluations go on."""
     trust: bool = False

@@ -80,7 +80,7 @@ def _state(folders: Sequence[Path]) -> list[tuple[str, int]]:
 
 
 def _explained(agents: Sequence[Agent], args: Report) -> dict[tuple[str, str, int, int], Explained]:
-    """Which lines moved the choices of the agents that can still be asked, 200 steps in all."""
+    """What moved the choices of the agents that can still be asked, 200 steps in all."""
     from lang_agent.agents.make import make_agent
 
     places = shown_places(agents, args.episodes)

@@ -1,12 +1,13 @@
-"""Which lines of a prompt moved a choice: each is left out in turn, and the agent asked again.
+"""Which parts of a prompt moved a choice: each is left out in turn, and the agent asked again.
 
-What a line does alone is all that this shows: where two say the same, neither seems to matter.
+What a part does alone is all that this shows: where two say the same, neither seems to matter.
 (Leaving out one part of the input at a time is known as occlusion or ablation: Zeiler and Fergus
 2014, arXiv 1311.2901, for pictures; Li, Monroe and Jurafsky 2016, arXiv 1612.08220, for words.)
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,19 +19,20 @@ from lang_agent.report.sources import Agent
 
 MOST_STEPS = 200
 CLOSE = 0.2  # between the two likeliest phrases
-MOST_LINES = 40  # of a prompt: the last ones, and the first, which says the goal
+MOST_PARTS = 40  # of a prompt: the last ones, and the first, which often says the goal
+_PART = re.compile(r".*?(?:[,;.]\s|\n)|.+", re.DOTALL)
 ASKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A line of a prompt, and what it does to the choice."""
+    """A part of a prompt, and what it does to the choice."""
 
     begin: int
     end: int
     """Its characters in the prompt."""
     change: float
-    """The probability of what was said, less that without the line."""
+    """The probability of what was said, less that without it."""
 
 
 Explained = Sequence[Moved]
@@ -62,7 +64,7 @@ def explain(
     wanted: Sequence[tuple[tuple[str, int], int]],
     on_step: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[tuple[str, str, int, int], Explained]]:
-    """((label, task, seed, step), the lines that moved the choice) of each wanted step.
+    """((label, task, seed, step), the parts that moved the choice) of each wanted step.
 
     Args:
         player: the agent itself, with :data:`ASKED_AT_ONCE` slots.
@@ -82,7 +84,7 @@ def explain(
 def _moved(player: Player, prompt: str, step: Mapping[str, Any]) -> Explained:
     actions = tuple(step["actions"])
     at = actions.index(step["action"])
-    parts = lines_of(prompt)
+    parts = parts_of(prompt)
     asked = [prompt, *(prompt[:begin] + prompt[end:] for begin, end in parts)]
     chances: list[float] = []
     for first in range(0, len(asked), ASKED_AT_ONCE):
@@ -99,14 +101,10 @@ def _moved(player: Player, prompt: str, step: Mapping[str, Any]) -> Explained:
     ]
 
 
-def lines_of(prompt: str) -> list[tuple[int, int]]:
-    """Where the lines of a prompt begin and end, save for the last one, which asks: at most
-    :data:`MOST_LINES`."""
-    found, begin = [], 0
-    for line in prompt.splitlines(keepends=True):
-        end = begin + len(line)
-        if line.strip():
-            found.append((begin, end))
-        begin = end
-    found = found[:-1]
-    return found if len(found) <= MOST_LINES else [found[0], *found[-MOST_LINES + 1 :]]
+def parts_of(prompt: str) -> list[tuple[int, int]]:
+    """Where the parts of a prompt begin and end (its lines, and of those what stands between
+    commas, semicolons and full stops), save for its last line, which asks: the first and the last
+    ones where there are more than :data:`MOST_PARTS`."""
+    end = len(prompt) - len((prompt.splitlines(keepends=True) or [""])[-1])
+    found = [part.span() for part in _PART.finditer(prompt[:end]) if part.group().strip()]
+    return found if len(found) <= MOST_PARTS else [found[0], *found[-MOST_PARTS + 1 :]]

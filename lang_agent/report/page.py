@@ -35,7 +35,7 @@ def write_report(
 
     Args:
         most_episodes: of each panel, how many tasks' seeds are shown step by step.
-        explained: which lines moved a choice, by (label, task, seed, step).
+        explained: which parts of a prompt moved a choice, by (label, task, seed, step).
         refresh: seconds after which the page loads itself anew.
     """
     script = "\n".join(["'use strict';", "(() => {", *map(_read, SCRIPTS), "})();"])

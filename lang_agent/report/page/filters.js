@@ -74,7 +74,7 @@ function fillList(pairs) {
   list.replaceChildren();
   for (const { episode, other } of pairs) {
     const marks = [episode, other].filter(Boolean).map((one) => (one.success ? "✓" : "✗"));
-    const label = `${marks.join(" ")}  ${episode.task}, seed ${episode.seed}`;
+    const label = `${marks.join(" ")}  ${episode.task} ${episode.seed}`;
     list.append(element("option", { value: placeOf(episode) }, label));
   }
   control("count").textContent = pairs.length === 1 ? "1 episode" : `${pairs.length} episodes`;

@@ -116,7 +116,7 @@ function promptOf(trajectory, number) {
     let node = element("span", {}, part);
     if (Math.abs(change) >= 0.02) {
       node.className = change > 0 ? "toward" : "against";
-      node.title = `Without this line what was said would be ${Math.abs(change).toFixed(3)} ` +
+      node.title = `Without this what was said would be ${Math.abs(change).toFixed(3)} ` +
         (change > 0 ? "less likely" : "more likely");
     }
     if (places[i] >= border && border > 0) node = element("mark", {}, node);
@@ -139,7 +139,7 @@ function explanationOf(letters, explained) {
       element("span", { class: "track" }, fill), element("span", { class: "number" }, number)));
   }
   const title = list.children.length
-    ? "What moved the choice: how much likelier each line makes what was said"
-    : "No single line moves the choice";
+    ? "What moved the choice: how much likelier each part of the prompt makes what was said"
+    : "No single part of the prompt moves the choice";
   return element("div", {}, element("p", { class: "about" }, title), list);
 }
