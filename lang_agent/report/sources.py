@@ -14,7 +14,6 @@ from lang_agent.evaluation.records import (
     SPEC_FILE,
     TRAJECTORIES_FILE,
     Results,
-    place_of,
     read_lines,
     read_results,
 )
@@ -24,6 +23,7 @@ from lang_agent.evaluation.run_records import (
     SNAPSHOTS,
     read_metrics,
 )
+from lang_agent.evaluation.trajectories import check
 from lang_agent.files import tell
 from lang_agent.yaml_data import read_yaml
 
@@ -85,10 +85,12 @@ def read_sources(folders: Sequence[Path]) -> tuple[list[Agent], list[Run]]:
 def _agent(folder: Path, label: str = "", group: str = "") -> Agent:
     results = read_results(folder)
     found = {}
-    for _, data in read_lines(folder / TRAJECTORIES_FILE):
-        place = place_of(data)
-        if place is not None:
-            found[place] = data
+    for number, data in read_lines(folder / TRAJECTORIES_FILE):
+        try:
+            check(data)
+            found[data["task"], data["seed"]] = data
+        except ValueError as error:
+            tell(f"'{folder / TRAJECTORIES_FILE}', line {number}, is left out: {error}.")
     return Agent(label or results.name, results, found, group)
 
 

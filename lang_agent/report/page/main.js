@@ -60,14 +60,24 @@ function onKey(event, viewer) {
   acts[event.key]();
 }
 
+// A page of a run that goes on loads itself anew, but not while an episode plays.
+function reloadSoon(viewer) {
+  const seconds = Number(document.body.dataset.refresh);
+  if (!seconds) return;
+  setInterval(() => { if (!viewer?.timer) location.reload(); }, 1000 * seconds);
+}
+
 async function begin() {
   setTheme(dark() ? "dark" : "light");
   document.getElementById("theme").addEventListener("click", () => setTheme(dark() ? "light" : "dark"));
-  if (!document.getElementById("filters")) return;
-  const viewer = new Viewer(await readData());
-  fillFilters(viewer.data);
-  connect(viewer);
-  if (!viewer.follow(location.hash)) viewer.list();
+  let viewer = null;
+  if (document.getElementById("filters")) {
+    viewer = new Viewer(await readData());
+    fillFilters(viewer.data);
+    connect(viewer);
+    if (!viewer.follow(location.hash)) viewer.list();
+  }
+  reloadSoon(viewer);
   document.body.dataset.ready = "yes";
 }
 
