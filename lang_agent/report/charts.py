@@ -28,7 +28,7 @@ class Series:
 
 def bars(panel: Panel) -> Markup:
     """Success (or progression) of every agent on every task, with 95% intervals."""
-    left, width, height, gap = 140, 460, 14, 12
+    left, width, height, gap = 150, 460, 14, 12
     rows = [
         (task, at, panel.rows[task][agent.label])
         for task in panel.tasks
@@ -81,7 +81,7 @@ def curves(runs: Sequence[Run], name: str, label: str) -> Markup:
     high = max(1e-9, *(y for _, y in known), *bounds)
     if name == "success":
         low, high = 0.0, 1.0
-    width, height, left, bottom = 440, 250, 48, 30
+    width, height, left, bottom = 440, 250, 48, 34
 
     def at(x: float, y: float) -> tuple[float, float]:
         return (
@@ -93,13 +93,13 @@ def curves(runs: Sequence[Run], name: str, label: str) -> Markup:
         return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (at(*point) for point in line))
 
     parts = []
-    for tick in np.linspace(low, high, 5):
-        x0, y0 = at(0, float(tick))
+    for tick in _ticks(low, high):
+        x0, y0 = at(0, tick)
         parts.append(f'<path class="grid" d="M{x0:.1f} {y0:.1f}H{width - 12}"/>')
-        parts.append(_text(left - 6, y0 + 4, f"{tick:.2f}", "end"))
-    for tick in np.linspace(0, far, 5):
-        parts.append(_text(at(float(tick), low)[0], height - 14, _count(float(tick)), "middle"))
-    parts.append(_text(width / 2, height - 1, "environment steps", "middle"))
+        parts.append(_text(left - 6, y0 + 4, f"{tick:g}", "end"))
+    for tick in _ticks(0, far):
+        parts.append(_text(at(tick, low)[0], height - 17, _count(tick), "middle"))
+    parts.append(_text(width / 2, height - 4, "environment steps", "middle"))
     for number, one in enumerate(series):
         colour = f"l{number % COLOURS}"
         several = len(one.lines) > 1
@@ -175,12 +175,20 @@ def _mean(lines: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, f
     return [(float(x), float(y)) for x, y in zip(xs, ys, strict=True)]
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """Two to six round numbers from ``low`` to ``high``."""
+    size = 10.0 ** np.floor(np.log10(high - low))
+    step = next(part for part in (0.2, 0.5, 1, 2) if (high - low) / size / part <= 6) * size
+    first, last = int(np.ceil(low / step)), int(np.floor(high / step))
+    return [round(float(number * step), 10) for number in range(first, last + 1)]
+
+
 def _count(number: float) -> str:
-    return f"{number / 1000:g}k" if number >= 10_000 else f"{number:.0f}"
+    return f"{number / 1000:g}k" if number >= 1000 else f"{number:.0f}"
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 22 else f"{text[:9]}…{text[-12:]}"
+    return text if len(text) <= 20 else f"{text[:8]}…{text[-11:]}"
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

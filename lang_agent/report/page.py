@@ -41,15 +41,16 @@ def write_report(
     script = "\n".join(["'use strict';", "(() => {", *map(_read, SCRIPTS), "})();"])
     style = _read("page.css")
     data = as_data(agents, most_episodes, explained or {})
+    judged = [agent for agent in agents if not agent.group]  # a run's own moments are only watched
     page = _template().render(
         title=_title(agents, runs),
-        panels=panels(agents),
+        panels=panels(judged),
         bars=charts.bars,
         colours=charts.COLOURS,
         curves=[(label, charts.curves(runs, name, label)) for name, label in CURVES],
         recipes=charts.recipes(runs),
         runs=runs,
-        confusions=[found for agent in agents if (found := confusion(agent))],
+        confusions=[found for agent in judged if (found := confusion(agent))],
         shown=len(data["episodes"]),
         known=sum(len(agent.results.records) for agent in agents),
         stepwise=any("trajectory" in episode for episode in data["episodes"]),
@@ -65,7 +66,8 @@ def write_report(
 
 
 def _title(agents: Sequence[Agent], runs: Sequence[Run]) -> str:
-    names = [run.folder.name for run in runs] + [agent.label for agent in agents if not agent.group]
+    names = [run.folder.name for run in runs]
+    names += [agent.label for agent in agents if not agent.group]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 

@@ -71,10 +71,12 @@ function filtered(data) {
 
 function fillList(pairs) {
   const list = control("list");
+  const single = new Set(pairs.map(({ episode }) => episode.task)).size === 1;
   list.replaceChildren();
   for (const { episode, other } of pairs) {
     const marks = [episode, other].filter(Boolean).map((one) => (one.success ? "✓" : "✗"));
-    const label = `${marks.join(" ")}  ${episode.task} ${episode.seed}`;
+    const task = single ? "seed" : episode.task;
+    const label = `${marks.join(" ")}  ${task} ${episode.seed}`;
     list.append(element("option", { value: placeOf(episode) }, label));
   }
   control("count").textContent = pairs.length === 1 ? "1 episode" : `${pairs.length} episodes`;
