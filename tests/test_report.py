@@ -174,7 +174,8 @@ def test_parts_of_a_prompt_are_its_lines_and_what_stands_between_commas():
     assert [prompt[begin:end] for begin, end in parts_of(prompt)] == [
         "Goal: go. ", "Then stop\n", "See: a wall, ", "a ball 1.5 off,\n", "last, ", "one\n",
     ]  # fmt: skip
-    assert parts_of("") == parts_of("only this") == []
+    assert parts_of("") == parts_of("Action: ") == []
+    assert parts_of("See: x\ngo to the ball: ") == [(0, 7), (7, 23)]
     long = "goal\n" + "line\n" * 100 + "cue"
     assert len(parts_of(long)) == 40
     assert parts_of(long)[0] == (0, 5)

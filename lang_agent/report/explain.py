@@ -8,6 +8,7 @@ What a part does alone is all that this shows: where two say the same, neither s
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from lang_agent.report.sources import Agent
 MOST_STEPS = 200
 CLOSE = 0.2  # between the two likeliest phrases
 MOST_PARTS = 40  # of a prompt: the last ones, and the first, which often says the goal
+CUE_WORDS = 2
 _PART = re.compile(r".*?(?:[,;.]\s|\n)|.+", re.DOTALL)
 ASKED_AT_ONCE = 16
 
@@ -42,20 +44,23 @@ def steps_to_explain(
     agent: Agent, places: Sequence[tuple[str, int]], most: int
 ) -> list[tuple[tuple[str, int], int]]:
     """(place, step) of choices that were close, or not the expert's: those of failed episodes
-    first, and of each episode the wrong ones before the close ones."""
+    first, the wrong ones before the close ones, and of every episode its first before its second.
+    """
     failed = {record.place for record in agent.results.records if not record.success}
     found = []
     for place in places:
         trajectory = agent.trajectories.get(place)
+        counts: Counter[bool] = Counter()
         for number, step in enumerate(trajectory["steps"] if trajectory else ()):
             chances = sorted(step.get("probabilities") or (), reverse=True)
             if len(chances) < 2 or step["action"] not in step["actions"]:
                 continue
-            wrong = step.get("expert") not in (None, step["action"])
-            if wrong or chances[0] - chances[1] < CLOSE:
-                found.append((place not in failed, not wrong, place, number))
-    ordered = sorted(found, key=lambda one: one[:2])
-    return [(place, number) for _, _, place, number in ordered[:most]]
+            right = step.get("expert") in (None, step["action"])
+            if not right or chances[0] - chances[1] < CLOSE:
+                found.append((place not in failed, right, counts[right], place, number))
+                counts[right] += 1
+    ordered = sorted(found, key=lambda one: one[:3])
+    return [(place, number) for *_, place, number in ordered[:most]]
 
 
 def explain(
@@ -102,9 +107,10 @@ def _moved(player: Player, prompt: str, step: Mapping[str, Any]) -> Explained:
 
 
 def parts_of(prompt: str) -> list[tuple[int, int]]:
-    """Where the parts of a prompt begin and end (its lines, and of those what stands between
-    commas, semicolons and full stops), save for its last line, which asks: the first and the last
-    ones where there are more than :data:`MOST_PARTS`."""
-    end = len(prompt) - len((prompt.splitlines(keepends=True) or [""])[-1])
+    """Where the parts of a prompt begin and end: its lines, and of those what stands between
+    commas, semicolons and full stops; the first and the last ones where there are more than
+    :data:`MOST_PARTS`. A last line of a word or two only asks for the answer, and is no part."""
+    lines = prompt.splitlines(keepends=True) or [""]
+    end = len(prompt) - (len(lines[-1]) if len(lines[-1].split()) <= CUE_WORDS else 0)
     found = [part.span() for part in _PART.finditer(prompt[:end]) if part.group().strip()]
     return found if len(found) <= MOST_PARTS else [found[0], *found[-MOST_PARTS + 1 :]]
