@@ -103,6 +103,7 @@ BASES: dict[str, list[str]] = {
     "evaluate": [*WORLD, "--episodes", "1"],
     "play": [*WORLD, "--agent", "random"],
     "compare": ["results", "results"],
+    "report": ["results", "--out", "r.html"],
     "replay": ["results"],
     "suites": [],
     "ask": ["model", "a dog", "--actions", "turn left", "go forward"],
@@ -131,7 +132,7 @@ WORK = [
     "workers",
     "epochs",
 ]
-PLACES = {"out", "json", "gif", "record"}
+PLACES = {"out", "json", "film", "record"}
 FOLDERS = ("model", "run", "results", "file.txt", "binary.yaml", "demos.jsonl")
 FLAGS = [
     "--help",
@@ -360,6 +361,7 @@ def results(folder: Path) -> Draw:
         name, use = draw.choice([
             ("compare", lambda: cli.run(["compare", str(broken), str(clean)])),
             ("replay", lambda: cli.run(["replay", str(broken)])),
+            ("report", lambda: cli.run(["report", str(broken), str(clean), "--out", "r.html"])),
             ("convert", lambda: cli.run(["convert", str(broken), "there", "--to", "balrog"])),
             ("go on", lambda: evaluated(broken)),
             ("read", lambda: read_results(broken)),
