@@ -67,10 +67,10 @@ def bars(panel: Panel) -> Markup:
     return _svg(width, total, [*axis, *parts], f"Bars of every agent's {said}, task by task")
 
 
-def curves(runs: Sequence[Run], name: str, label: str) -> Markup:
-    """A metric against environment steps: a thin line a run, the mean of a recipe's runs, and the
-    evaluations with their 95% intervals."""
-    series = [one for one in _series(runs, name) if any(one.lines) or one.points]
+def curves(series: Sequence[Series], label: str) -> Markup:
+    """A metric against environment steps: a thin line a run, the mean of several, and evaluations
+    with their 95% intervals."""
+    series = [one for one in series if any(one.lines) or one.points]
     if not series:
         return Markup("")
     known = [point for one in series for line in one.lines for point in line]
@@ -79,8 +79,8 @@ def curves(runs: Sequence[Run], name: str, label: str) -> Markup:
     far = max(max(x for x, _ in known), 1)
     low = min(0.0, *(y for _, y in known), *bounds)
     high = max(1e-9, *(y for _, y in known), *bounds)
-    if name == "success":
-        low, high = 0.0, 1.0
+    if high <= 1 and low == 0:
+        high = 1.0  # a share
     width, height, left, bottom = 440, 250, 48, 34
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -130,12 +130,25 @@ def _recipe(runs: Sequence[Run]) -> str:
     return runs[0].folder.name + others
 
 
-def _series(runs: Sequence[Run], name: str) -> list[Series]:
+def by_recipe(runs: Sequence[Run], name: str) -> list[Series]:
+    """A metric of every recipe."""
     found = []
     for label, group in recipes(runs):
         lines = [_thinned(_line(run, name)) for run in group]
         points = [point for run in group for point in _evaluated(run, name)]
         found.append(Series(label, lines, _mean(lines), points))
+    return found
+
+
+def by_part(runs: Sequence[Run], prefix: str) -> list[Series]:
+    """A metric of every part of a mixture, as ``prefix/part``."""
+    names = dict.fromkeys(
+        name for run in runs for one in run.metrics[-1:] for name in one if name.startswith(prefix)
+    )
+    found = []
+    for name in names:
+        lines = [_thinned(_line(run, name)) for run in runs]
+        found.append(Series(name.removeprefix(prefix), lines, _mean(lines), ()))
     return found
 
 

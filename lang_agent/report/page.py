@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lang_agent.report.tables import confusion, panels
 
 SCRIPTS = ("data.js", "grid.js", "pane.js", "filters.js", "viewer.js", "main.js")
 CURVES = (("success", "success, last 200 episodes"), ("return", "return, last 200 episodes"))
+PARTS = (("success/", "success by part"), ("weight/", "weight by part"))
 
 
 def write_report(
@@ -47,8 +49,7 @@ def write_report(
         panels=panels(judged),
         bars=charts.bars,
         colours=charts.COLOURS,
-        curves=[(label, charts.curves(runs, name, label)) for name, label in CURVES],
-        recipes=charts.recipes(runs),
+        learning=_learning(runs),
         runs=runs,
         confusions=[found for agent in judged if (found := confusion(agent))],
         shown=len(data["episodes"]),
@@ -63,6 +64,38 @@ def write_report(
         refresh=refresh,
     )
     write_whole(file, page)
+
+
+@dataclass(frozen=True)
+class _Charts:
+    """Charts of the same series."""
+
+    legend: Sequence[str]
+    """What the colours mean."""
+    drawn: Sequence[tuple[str, Markup]]
+    """(what is drawn, the chart)"""
+
+
+def _learning(runs: Sequence[Run]) -> list[_Charts]:
+    """The charts of all recipes together, and for each that is a mixture those of its parts."""
+    recipes = charts.recipes(runs)
+    legend = [f"{label}: {_length(group[0])}" for label, group in recipes]
+    drawn = [(said, charts.curves(charts.by_recipe(runs, name), said)) for name, said in CURVES]
+    found = [_Charts(legend, drawn)]
+    for label, group in recipes:
+        parts = {said: charts.by_part(group, prefix) for prefix, said in PARTS}
+        legend = [one.label for series in parts.values() for one in series]
+        if legend:
+            drawn = [(f"{said}: {label}", charts.curves(parts[said], said)) for said in parts]
+            found.append(_Charts(list(dict.fromkeys(legend)), drawn))
+    return found
+
+
+def _length(run: Run) -> str:
+    if not run.metrics:
+        return "no update yet"
+    last = run.metrics[-1]
+    return f"{last.get('updates', 0):.0f} updates, {last.get('steps', 0):.0f} steps"
 
 
 def _title(agents: Sequence[Agent], runs: Sequence[Run]) -> str:
