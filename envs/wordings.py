@@ -117,19 +117,42 @@ class Paraphrase:
 FRENCH_ACTIONS = (
     "tourner à gauche", "tourner à droite", "avancer", "ramasser", "poser", "actionner",
 )  # fmt: skip
-FRENCH_MISSIONS = (  # in this order: an object first, then what is done with it, then when
-    (r"\b(?:the|a) (?:(red|green|blue|purple|yellow|grey) )?(key|ball|box|door)\b", None),
-    (r"put (.*) next to (.*)", r"mettre \1 à côté de \2"),
+FRENCH_MISSIONS = (  # in this order: the things first, then what is done with them, then when
+    (r"\b(the|an?) (?:(red|green|blue|purple|yellow|grey) )?(key|ball|box|door|object|room)\b",
+     None),
+    (r"the (\w+) goal square", None),
+    (r" in front of you", " devant toi"),
+    (r" behind you", " derrière toi"),
+    (r" on your left", " à ta gauche"),
+    (r" on your right", " à ta droite"),
+    (r"use (.*) to open (.*) and then get to the goal",
+     r"avec \1 ouvrir \2, puis atteindre le but"),
+    (r"get (.*) from (.*), unlock (.*) and go to the goal",
+     r"prendre \1 dans \2, déverrouiller \3 et aller au but"),
+    (r"avoid the lava and get to ", "éviter la lave et atteindre "),
+    (r"find the opening and get to ", "trouver l'ouverture et atteindre "),
+    (r"traverse the rooms to get to the goal", "traverser les pièces pour atteindre le but"),
+    (r"reach the goal", "atteindre le but"),
+    (r"go to the matching object at the end of the hallway",
+     "aller à l'objet pareil au bout du couloir"),
+    (r"get to ", "atteindre "),
+    (r"(?:you must |go )?(?:fetch|get) (?=une? )", "aller chercher "),
+    (r"put (.*?) next to (.*?)(?=,| and | after |$)", r"mettre \1 à côté de \2"),
+    (r"put (.*) near (.*)", r"mettre \1 près de \2"),
     (r"(.*) after you (.*)", r"\1 après avoir fait ceci : \2"),
     (r", then ", ", puis "),
+    (r" then ", " puis "),
+    (r" and ", " et "),
     (r"go to ", "aller à "),
     (r"pick up ", "ramasser "),
     (r"open ", "ouvrir "),
-)
+)  # fmt: skip
+MASCULINE = {"verte": "vert", "bleue": "bleu", "violette": "violet", "grise": "gris"}
 
 
 def french(rng: np.random.Generator) -> Wording:
-    """Goal and phrases in French; what is seen is the renderer ``babyai_fr``'s."""
+    """Goal and phrases in French, of every level of minigrid and BabyAI; what is seen is said by
+    the renderer ``babyai_fr``."""
     return Wording(actions=dict(zip(PHRASES, FRENCH_ACTIONS, strict=True)), mission=in_french)
 
 
@@ -137,16 +160,21 @@ french.names = tuple(FRENCH[word] for word in (*NOUNS, *COLORS))  # type: ignore
 
 
 def in_french(mission: str) -> str:
-    """A mission of MixedLocal in French."""
+    """A mission of minigrid's or BabyAI's levels in French."""
     for pattern, said in FRENCH_MISSIONS:
-        mission = re.sub(pattern, _object_in_french if said is None else said, mission)
+        mission = re.sub(pattern, _thing_in_french if said is None else said, mission)
     return mission
 
 
-def _object_in_french(found: re.Match[str]) -> str:
-    article = "la" if found[0].startswith("the") else "une"
-    color = f" {FRENCH[found[1]]}" if found[1] else ""
-    return f"{article} {FRENCH[found[2]]}{color}"
+def _thing_in_french(found: re.Match[str]) -> str:
+    if found[0].endswith("goal square"):
+        return f"la case {FRENCH[found[1]]} du but"
+    color = f" {FRENCH[found[2]]}" if found[2] else ""
+    if found[3] == "object":
+        color = f" {MASCULINE.get(color[1:], color[1:])}" if color else ""
+        return ("l'objet" if found[1] == "the" else "un objet") + color
+    noun = FRENCH.get(found[3], "pièce")
+    return f"{'la' if found[1] == 'the' else 'une'} {noun}{color}"
 
 
 def _told_apart(words: Collection[str]) -> bool:

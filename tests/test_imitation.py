@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,7 @@ from lang_agent.rollout import play
 from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.env import TextEnv
 from lang_agent.text_env.mixture import make_mixture
+from lang_agent.text_env.registry import text_env_ids
 from lang_agent.text_env.wording import Wording
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.curriculum import learnable
@@ -170,10 +172,36 @@ def test_a_tokenizer_never_knows_a_word_invented_for_an_episode(prompt):
         ("pick up a key, then go to the box", "ramasser une clef, puis aller à la boîte"),
         ("go to the box after you pick up a key",
          "aller à la boîte après avoir fait ceci : ramasser une clef"),
+        ("put the ball on your left next to a door, then open a door and go to the red object",
+         "mettre la balle à ta gauche à côté de une porte, puis ouvrir une porte et aller à "
+         "l'objet rouge"),
+        ("you must fetch a green ball", "aller chercher une balle verte"),
+        ("avoid the lava and get to the green goal square",
+         "éviter la lave et atteindre la case verte du but"),
+        ("get the red key from the blue room, unlock the red door and go to the goal",
+         "prendre la clef rouge dans la pièce bleue, déverrouiller la porte rouge et aller au but"),
+        ("use the key to open the door and then get to the goal",
+         "avec la clef ouvrir la porte, puis atteindre le but"),
     ],
 )  # fmt: skip
 def test_missions_in_french(mission, french):
     assert wordings.in_french(mission) == french
+
+
+ENGLISH = """a after an and at avoid ball behind blue box door end fetch find from front get go goal
+green grey hallway in key left matching must near next object of on open opening pick purple put
+reach red right room rooms square the then to traverse unlock up use yellow you your"""
+
+
+def test_no_level_has_a_mission_of_two_languages():
+    ids = [i for i in text_env_ids() if i.startswith(("MiniGrid", "BabyAI"))]
+    assert len(ids) > 100
+    for env_id in ids:
+        env = lang_agent.make(env_id, wording=wordings.french, renderer="babyai_fr")
+        for seed in range(3):
+            _, info = env.reset(seed=seed)
+            mission = info["mission"]
+            assert not {*ENGLISH.split()} & {*re.findall(r"[a-z]+", mission)}, (env_id, mission)
 
 
 def test_a_whole_episode_in_french():
