@@ -32,7 +32,6 @@ from lang_agent.cli.options import (
     Replay,
     ShowPrompt,
     Suites,
-    agent_of,
 )
 from lang_agent.cli.parse import as_trained, names_others, parse, take, take_switch
 from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
@@ -155,29 +154,9 @@ def ask(args: Ask) -> None:
 
 def play(args: Play) -> None:
     """Play in words, or watch an agent play."""
-    from lang_agent.cli.terminal import watch
+    from lang_agent.cli.play import command
 
-    if args.gif:
-        from lang_agent.evaluation.report import film
-
-        try_place(Path(args.gif))
-        env = args.text.make(args.env, render_mode="rgb_array")
-        episode = film(agent_of(args, args.agent, 1), env, args.seed, Path(args.gif))
-        say(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
-        return
-    agent = agent_of(args, args.agent, 1)
-    env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
-    if args.record:
-        from lang_agent.learn.demonstrations import refuse_evaluation_seeds
-
-        refuse_evaluation_seeds(seeds)
-        try_place(Path(args.record))
-    for episode in watch(env, agent, seeds):
-        if args.record:
-            from lang_agent.learn.demonstrations import write_demonstrations
-            from lang_agent.train.demonstrate import label_own
-
-            write_demonstrations(Path(args.record), args.env, [label_own(episode)])
+    command.play(args)
 
 
 def envs(args: Envs) -> None:

@@ -91,6 +91,10 @@ class Play:
     seed: Seed = 0
     gif: str | None = None
     """Write the episode as a GIF instead of playing in the terminal."""
+    plain: bool = False
+    """Line by line, without a screen, as where there is no terminal to draw on."""
+    strict: bool = False
+    """Send what is typed to the world even where it is no phrase, as on a pipe."""
     record: str | None = None
     """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
     remote: ChatConfig = field(default_factory=ChatConfig)
