@@ -13,7 +13,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, OptionList, Static
 
 from lang_agent.cli.play import panels
@@ -33,10 +33,11 @@ from lang_agent.cli.play.session import (
 from lang_agent.cli.play.words import clean, meant, misread
 from lang_agent.episode import Agent, Episode
 from lang_agent.errors import LangAgentError
+from lang_agent.seeding import EVALUATION_SEED
 
 DELAYS = (4.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.03)
 """Seconds between an agent's steps, from slow to fast."""
-LEGEND_ROWS, LEAST_MAP = 9, 6
+LEGEND_ROWS, LEAST_MAP = 8, 6
 
 
 class Help(ModalScreen[None]):
@@ -62,6 +63,7 @@ class PlayApp(App[None]):
         record: save every finished episode.
     """
 
+    TITLE = "lang-agent play"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen { layout: vertical; }
@@ -72,7 +74,7 @@ class PlayApp(App[None]):
     #map, #legend { width: auto; height: auto; }
     #legend { margin-top: 1; }
     #right { width: 1fr; }
-    #words { height: 1fr; scrollbar-size-vertical: 1; }
+    #words { height: 1fr; padding-right: 1; scrollbar-size-vertical: 1; }
     #words Static { height: auto; }
     #phrases { height: auto; max-height: 60%; border: none; padding: 0; background: $background;
                scrollbar-size-vertical: 1; }
@@ -96,7 +98,8 @@ class PlayApp(App[None]):
         Binding("slash", "type", show=False),
         Binding("question_mark", "help", show=False),
         Binding("q", "leave", show=False),
-        Binding("ctrl+c,ctrl+d,ctrl+q", "leave", show=False, priority=True),
+        Binding("ctrl+d,ctrl+q", "leave", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
         *(Binding(str(number), f"choose({number})", show=False) for number in range(1, 10)),
     ]
 
@@ -133,7 +136,8 @@ class PlayApp(App[None]):
         self.save, self.record = save, record
         self.moments: list[Moment] = []
         self.at = 0  # which of them is shown
-        self.playing = episodes > 1
+        self.playing = not self.alone
+        self.interrupted = False
         self.pace = 2
         self._waits = False  # the session, for an order
         self._finished = 0
@@ -158,9 +162,14 @@ class PlayApp(App[None]):
             yield Line(id="typed")
         yield Static(id="keys", markup=False)
 
+    @property
+    def _main(self) -> Screen[None]:
+        """The screen of the game, also where the help stands before it."""
+        return self.screen_stack[0]
+
     def on_mount(self) -> None:
         self.begin_capture_print(self, stdout=False)
-        self.query_one("#phrases").focus()
+        self._main.query_one("#phrases").focus()
         self.session.start(self.seed)
 
     def on_print(self, event: events.Print) -> None:
@@ -199,7 +208,11 @@ class PlayApp(App[None]):
         if self.record:
             self._save(episode)
         if self.playing and self._finished < self.episodes:
-            self.set_timer(max(DELAYS[self.pace], 1.0), self.action_another)
+            self.set_timer(max(DELAYS[self.pace], 1.0), lambda: self._next(episode))
+
+    def _next(self, episode: Episode) -> None:
+        if self.playing and self.moments and self.moments[-1].episode is episode:
+            self.action_another()
 
     def on_play_app_ended(self) -> None:
         self.exit()
@@ -233,13 +246,13 @@ class PlayApp(App[None]):
         by_person = moment.by_person and self.newest and moment.episode is None
         self._put("heading", panels.heading(moment))
         self._put("goal", panels.goal(moment))
-        self._put("said", Text(moment.words))
+        self._put("said", panels.said(moment, chosen))
         self._put("last", panels.last(moment))
         pace = DELAYS[self.pace]
         self._put("who", panels.who(moment, self.agent_name, self.playing, pace, self.newest))
         self._put("keys", panels.keys(moment, self.alone, self.newest))
         self._draw_map(moment)
-        listed = self.query_one("#phrases", OptionList)
+        listed = self._main.query_one("#phrases", OptionList)
         at = listed.highlighted
         lines = panels.phrases(moment, chosen, self._right_width())
         listed.clear_options().add_options(lines)
@@ -249,26 +262,26 @@ class PlayApp(App[None]):
                 (moment.actions or ()).index(chosen) if chosen in (moment.actions or ()) else at
             )
             listed.highlighted = min(marked or 0, len(lines) - 1)
-        line = self.query_one("#typed", Line)
+        line = self._main.query_one("#typed", Line)
         line.complete_from(moment.actions or ())
-        self.query_one("#typing").display = by_person
+        self._main.query_one("#typing").display = by_person
         if by_person and moment.actions is None:
             line.focus()
         elif lines and not (by_person and line.has_focus):
             listed.focus()
-        self.query_one("#words", VerticalScroll).scroll_end(animate=False)
+        self._main.query_one("#words", VerticalScroll).scroll_end(animate=False)
 
     def _put(self, where: str, text: Text) -> None:
-        widget = self.query_one(f"#{where}", Static)
+        widget = self._main.query_one(f"#{where}", Static)
         widget.update(text)
         widget.display = bool(text)
 
     def _right_width(self) -> int:
-        left = self.query_one("#map", Static)
+        left = self._main.query_one("#map", Static)
         return self.size.width - (left.outer_size.width + 2 if left.display else 0)
 
     def _draw_map(self, moment: Moment) -> None:
-        left = self.query_one("#left")
+        left = self._main.query_one("#left")
         left.display = moment.cells is not None
         if moment.cells is None:
             return
@@ -296,7 +309,7 @@ class PlayApp(App[None]):
             self.order(Say(said))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        line = self.query_one("#typed", Line)
+        line = self._main.query_one("#typed", Line)
         typed = line.take()
         moment = self.shown
         known = moment is not None and typed.strip() in (moment.actions or ())
@@ -374,6 +387,9 @@ class PlayApp(App[None]):
         self._begin(self.moments[-1].seed if self.moments else self.seed)
 
     def _begin(self, seed: int) -> None:
+        if self.record and seed >= EVALUATION_SEED:
+            self.tell(f"Seed {seed} is kept for evaluation: it cannot be recorded.")
+            return
         if self._waits:
             self.moments, self.at = [], 0
         self.order(Begin(seed))
@@ -400,12 +416,16 @@ class PlayApp(App[None]):
         self.tell(f"Saved in {file}.")
 
     def action_type(self) -> None:
-        line = self.query_one("#typed", Line)
-        if self.query_one("#typing").display:
+        line = self._main.query_one("#typed", Line)
+        if self._main.query_one("#typing").display:
             line.focus()
 
     def action_help(self) -> None:
         self.push_screen(Help())
+
+    def action_interrupt(self) -> None:
+        self.interrupted = True
+        self.action_leave()
 
     def action_leave(self) -> None:
         self.session.order(Leave())
@@ -420,3 +440,5 @@ def run_app(app: PlayApp) -> None:
         app.session.close()
     if app.session.error is not None:
         raise app.session.error
+    if app.interrupted:
+        raise KeyboardInterrupt

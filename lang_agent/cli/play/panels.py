@@ -25,7 +25,7 @@ number, ? or q. Up and down bring back what was typed, Escape leaves.
  r          the same seed again
  s          save the finished episode as a demonstration
  ?          this help
- q          leave (so do Ctrl-C and Ctrl-D)
+ q          leave (so does Ctrl-D)
 
 The map shows the whole grid; whoever plays reads the words alone."""
 
@@ -42,6 +42,14 @@ def heading(moment: Moment) -> Text:
 
 def goal(moment: Moment) -> Text:
     return Text.assemble(("Goal: ", "bold"), clean(moment.mission)) if moment.mission else Text()
+
+
+def said(moment: Moment, chosen: str) -> Text:
+    """What is read, and what was said to it where that is none of the phrases below."""
+    text = Text(moment.words)
+    if chosen and chosen not in (moment.actions or ()):
+        text.append(f"\n> {clean(chosen)}", "bold")
+    return text
 
 
 def last(moment: Moment) -> Text:

@@ -153,6 +153,7 @@ class _Told(gymnasium.Wrapper):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
         prompt, reward, terminated, truncated, info = self.env.step(action)
         self.steps += 1
-        said = outcome(info, float(reward))
+        over = terminated or truncated  # then nobody reads the prompt
+        said = outcome(info, float(reward), told="" if over else prompt)
         say((f"{at_step(self.steps, step_limit(self.env)).capitalize()}: {said}", "dim"))
         return prompt, float(reward), terminated, truncated, info
