@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.screen import ModalScreen, Screen
+from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
 
 from lang_agent.cli.play import panels
@@ -140,6 +141,7 @@ class PlayApp(App[None]):
         self.interrupted = False
         self.pace = 2
         self._waits = False  # the session, for an order
+        self._clock: Timer | None = None
         self._finished = 0
         self._saved: list[Episode] = []
 
@@ -195,12 +197,21 @@ class PlayApp(App[None]):
             self.draw()
         if moment.episode is not None:
             self._over(moment.episode)
-        elif self.playing and not moment.by_person:
-            self.set_timer(DELAYS[self.pace], lambda: self._go_on(moment))
+        self._set_clock()
 
-    def _go_on(self, moment: Moment) -> None:
-        """Take the agent's step, if it still plays and nothing else has happened."""
-        if self.playing and self._waits and self.moments[-1:] == [moment]:
+    def _set_clock(self) -> None:
+        """While an agent plays, its next step comes by itself."""
+        if self._clock is not None:
+            self._clock.stop()
+        if self._agent_is_next() and self.playing:
+            self._clock = self.set_timer(DELAYS[self.pace], self._go_on)
+
+    def _agent_is_next(self) -> bool:
+        moment = self.moments[-1] if self.moments else None
+        return moment is not None and moment.decision is not None and not moment.by_person
+
+    def _go_on(self) -> None:
+        if self.playing and self._waits and self._agent_is_next():
             self.order(Accept())
 
     def _over(self, episode: Episode) -> None:
@@ -251,10 +262,10 @@ class PlayApp(App[None]):
         pace = DELAYS[self.pace]
         self._put("who", panels.who(moment, self.agent_name, self.playing, pace, self.newest))
         self._put("keys", panels.keys(moment, self.alone, self.newest))
-        self._draw_map(moment)
+        width = self.size.width - self._draw_map(moment)
         listed = self._main.query_one("#phrases", OptionList)
         at = listed.highlighted
-        lines = panels.phrases(moment, chosen, self._right_width())
+        lines = panels.phrases(moment, chosen, width)
         listed.clear_options().add_options(lines)
         listed.display = bool(lines)
         if lines:
@@ -276,19 +287,17 @@ class PlayApp(App[None]):
         widget.update(text)
         widget.display = bool(text)
 
-    def _right_width(self) -> int:
-        left = self._main.query_one("#map", Static)
-        return self.size.width - (left.outer_size.width + 2 if left.display else 0)
-
-    def _draw_map(self, moment: Moment) -> None:
+    def _draw_map(self, moment: Moment) -> int:
+        """Draw the map and its legend; returns how wide they are."""
         left = self._main.query_one("#left")
         left.display = moment.cells is not None
         if moment.cells is None:
-            return
+            return 0
         rows = self.size.height - 4 - LEGEND_ROWS
-        map_, legend = draw(moment.cells, self.size.width * 2 // 5, max(rows, LEAST_MAP))
-        self._put("map", map_)
+        drawn, legend = draw(moment.cells, self.size.width * 2 // 5, max(rows, LEAST_MAP))
+        self._put("map", drawn)
         self._put("legend", legend)
+        return max(line.cell_len for text in (drawn, legend) for line in text.split()) + 2
 
     def tell(self, sentence: str) -> None:
         """Show a sentence until something else happens."""
@@ -344,7 +353,7 @@ class PlayApp(App[None]):
             return
         self.playing = False
         if by > 0 and self.newest:
-            if not moment.by_person and moment.episode is None:
+            if self._agent_is_next():
                 self.order(Accept())
             return
         self.at = min(max(self.at + by, 0), len(self.moments) - 1)
@@ -357,11 +366,11 @@ class PlayApp(App[None]):
         self.playing = not self.playing
         self.at = max(len(self.moments) - 1, 0)
         self.draw()
-        if self.playing and self.moments:
-            self._go_on(self.moments[-1])
+        self._go_on()
 
     def action_pace(self, by: int) -> None:
         self.pace = min(max(self.pace + by, 0), len(DELAYS) - 1)
+        self._set_clock()
         self.draw()
 
     def action_take(self) -> None:

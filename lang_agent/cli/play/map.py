@@ -44,7 +44,7 @@ def draw(cells: Mapping[str, Any], width: int, height: int) -> tuple[Text, Text]
             drawn.append(cell.sign + cell.letter, cell.style)
             seen.append(cell)
         drawn.append("\n")
-    drawn.rstrip()
+    drawn.right_crop(1)
     carried = cells.get("carrying")
     legend = Text(no_wrap=True)
     if carried is not None:

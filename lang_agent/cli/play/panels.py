@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from lang_agent.cli.play.session import Moment
@@ -56,8 +57,7 @@ def last(moment: Moment) -> Text:
     """What came of the step before, or of the whole episode."""
     if moment.episode is not None:
         style = "bold green" if moment.episode.success else "bold red"
-        counts = f" ({ending_counts(moment.episode)})"
-        return Text.assemble((ending(moment.episode), style), counts)
+        return Text(f"{ending(moment.episode)}.", style)
     said = f"> {moment.action}: {moment.outcome}" if moment.outcome else ""
     return Text(clean(said), "dim")
 
@@ -68,7 +68,7 @@ def who(moment: Moment, agent: str, playing: bool, delay: float, shown_last: boo
     if not shown_last:
         parts.append("looking back")
     elif moment.episode is not None:
-        parts.append("the episode is over")
+        parts.append(ending_counts(moment.episode))
     elif moment.by_person:
         parts.append("you decide")
     else:
@@ -88,13 +88,14 @@ def phrases(moment: Moment, chosen: str, width: int) -> list[Text]:
     decision = moment.decision
     weighed = decision is not None and len(decision.probabilities) == len(actions)
     room = max(width - (BAR + 9 if weighed else 2) - 4, 8)
-    longest = min(max((len(clean(action)) for action in actions), default=0), room)
+    longest = min(max((cell_len(clean(action)) for action in actions), default=0), room)
     lines = []
     for at, action in enumerate(actions):
         number = f"{at + 1} " if at < 9 else "  "
         mark = "▸" if action == chosen else " "
         name = clean(action)
-        line = Text(f"{mark}{number}{name:<{longest}}", "bold" if action == chosen else "")
+        padding = " " * (longest - cell_len(name))
+        line = Text(f"{mark}{number}{name}{padding}", "bold" if action == chosen else "")
         if weighed and decision is not None:
             probability = float(decision.probabilities[at])
             line.append(f"  {bar(probability):<{BAR}}", "cyan").append(f" {probability:.2f}")

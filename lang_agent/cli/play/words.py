@@ -35,9 +35,10 @@ def new_words(prompt: str, before: str) -> str:
 def step_limit(env: gymnasium.Env) -> int | None:
     """After how many steps the episode is cut off, where the environment tells."""
     speaking = language_env(env).playing
-    world = getattr(speaking, "env", speaking).unwrapped
+    world = getattr(speaking, "env", speaking)
     specs = [one.spec for one in (env, speaking, world) if one.spec is not None]
-    told = [getattr(world, "max_steps", None), *(spec.max_episode_steps for spec in specs)]
+    told = [spec.max_episode_steps for spec in specs]
+    told.append(getattr(world.unwrapped, "max_steps", None))
     limits = [limit for limit in told if isinstance(limit, int) and limit > 0]
     return min(limits, default=None)
 
