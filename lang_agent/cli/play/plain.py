@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 
 from lang_agent.agents.human import HumanAgent
-from lang_agent.cli.console import console, say
+from lang_agent.cli.console import say
 from lang_agent.cli.play.words import (
     at_step,
     clean,
@@ -114,7 +114,7 @@ class _Person(_Narrator):
         (seen,) = observations
         while True:
             try:
-                typed = console.input("> ")
+                typed = input("> ")
             except EOFError:
                 raise _Left from None
             command = typed.strip()
