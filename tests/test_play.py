@@ -374,6 +374,26 @@ def test_an_agent_plays_by_itself_and_pauses(monkeypatch):
     assert said(app.moments[-1].episode) == by_expert()
 
 
+def test_a_slow_agent_is_waited_for():
+    class Slow(ConstantAgent):
+        def act(self, slots, observations):
+            time.sleep(0.8 if app.moments else 0)
+            return super().act(slots, observations)
+
+    app = watching(Slow("drop"), lang_agent.make(ROOM, max_steps=2))
+
+    async def what(keys):
+        await keys.pilot.press("n")
+        await keys.until(lambda: "The agent is deciding." in keys.text())
+        await keys.pilot.press("p", "t", "n")  # nothing of it is heard now
+        await keys.asked()
+        assert keys.moment.number == 1
+        assert not keys.moment.by_person
+        assert "pauses" in keys.text()
+
+    on_screen(app, what)
+
+
 def test_several_episodes_are_watched_one_after_another(monkeypatch):
     monkeypatch.setattr(screen, "DELAYS", (0.01,) * 7)
     app = watching(ConstantAgent("drop"), lang_agent.make(ROOM, max_steps=2), episodes=2)

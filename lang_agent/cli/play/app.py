@@ -173,6 +173,7 @@ class PlayApp(App[None]):
         self.begin_capture_print(self, stdout=False)
         self._main.query_one("#phrases").focus()
         self.session.start(self.seed)
+        self._wait()
 
     def on_print(self, event: events.Print) -> None:
         """A warning: the terminal is ours, so that it is shown here."""
@@ -233,8 +234,12 @@ class PlayApp(App[None]):
         if self._waits:
             self._waits = False
             self.session.order(order)
-        else:
-            self.tell("The agent is still deciding.")
+            self._wait()
+
+    def _wait(self) -> None:
+        """Say so where the next moment is long in coming."""
+        who = Text("The world is waited for." if self.alone else "The agent is deciding.", "bold")
+        self.set_timer(0.4, lambda: None if self._waits else self._put("who", who))
 
     # -- drawing -----------------------------------------------------------------------------------
 
@@ -385,6 +390,8 @@ class PlayApp(App[None]):
                 self.tell("You decide already.")
             else:
                 self.order(HandBack())
+        elif not self._waits:
+            self.tell("The agent is still deciding: take over once it has.")
         else:
             self.playing = False
             self.order(Take(self.at))
