@@ -29,7 +29,7 @@ from lang_agent.cli.play.app import Help, PlayApp
 from lang_agent.cli.play.line import Line
 from lang_agent.cli.play.map import draw
 from lang_agent.cli.play.plain import play_plainly
-from lang_agent.cli.play.words import clean, step_limit
+from lang_agent.cli.play.words import clean, new_words, step_limit
 from lang_agent.episode import Agent, Decision
 from lang_agent.errors import LangAgentError
 from lang_agent.learn.demonstrations import read_demonstrations, write_demonstrations
@@ -206,6 +206,10 @@ def test_phrases_are_typed_completed_and_brought_back():
         assert keys.line.value == "turn left"
         await keys.pilot.press("down")
         assert keys.line.value == ""
+        await keys.pilot.press("escape")
+        assert app.query_one("#phrases").has_focus
+        await keys.pilot.press("tab")
+        assert keys.line.has_focus
         await keys.type("2")
         await keys.press("enter")
         assert (keys.moment.number, keys.moment.action) == (3, "turn right")
@@ -711,6 +715,33 @@ def test_any_text_is_typed_where_there_are_no_phrases():
 
     on_screen(app, what)
     assert said(app.moments[-1].episode) == ["went [b] home 1 q"]
+
+
+def test_a_dialogue_goes_on_with_what_is_new():
+    app = alone(lang_agent.make("Dialogue-v0"))
+
+    async def what(keys):
+        assert keys.moment.level == "Dialogue-v0"
+        assert "You: Hello! How was your day?" in keys.text()
+        await keys.type("fine")
+        await keys.press("enter")
+        assert keys.moment.words.startswith("You: What happened then?")
+        assert keys.line.has_focus
+        await keys.press("escape", "p")
+        assert keys.moment.number == 0
+        assert "\n> fine" in keys.text()
+        await keys.press("n")
+        assert keys.line.has_focus
+
+    on_screen(app, what)
+
+
+def test_what_is_new_in_a_prompt():
+    assert new_words("Goal: a\nAction: ", "", "") == "Goal: a\nAction: "
+    assert new_words("Action: go\nmore", "Action: ", "go") == "more"
+    assert new_words("Me: hi\nYou: oh", "Me:", "hi") == "You: oh"
+    assert new_words("See: x", "See: x", "go") == "See: x"  # nothing has changed, and all is new
+    assert new_words("See: xy", "See: x", "go") == "See: xy"
 
 
 def test_what_an_agent_writes_is_shown():

@@ -334,6 +334,10 @@ class PlayApp(App[None]):
         elif typed.strip() or self.strict:
             self.say(typed)
 
+    def on_line_left(self) -> None:
+        listed = self._main.query_one("#phrases", OptionList)
+        self._main.set_focus(listed if listed.display else None)
+
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.action_choose(event.option_index + 1)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
@@ -19,6 +20,9 @@ class Line(Input):
         Binding("tab", "complete", show=False),
         Binding("escape", "leave", show=False),
     ]
+
+    class Left(Message):
+        """The person has left the line."""
 
     def __init__(self, id: str) -> None:
         super().__init__(compact=True, select_on_focus=False, id=id)
@@ -61,4 +65,4 @@ class Line(Input):
             self.cursor_position = len(whole)
 
     def action_leave(self) -> None:
-        self.screen.focus_next()
+        self.post_message(self.Left())

@@ -8,7 +8,8 @@ from rich.text import Text
 from lang_agent.cli.play.session import Moment
 from lang_agent.cli.play.words import at_step, clean, ending, ending_counts
 
-BAR = 14  # characters of a probability of 1
+BAR = 14  # characters of a probability of 1, where there is room
+REACHED, MISSED = "#5fd75f", "#ff8787"
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 HELP = """\
@@ -56,8 +57,8 @@ def said(moment: Moment, chosen: str) -> Text:
 def last(moment: Moment) -> Text:
     """What came of the step before, or of the whole episode."""
     if moment.episode is not None:
-        style = "bold green" if moment.episode.success else "bold red"
-        return Text(f"{ending(moment.episode)}.", style)
+        colour = REACHED if moment.episode.success else MISSED
+        return Text(f"{ending(moment.episode)}.", f"bold {colour}")
     said = f"> {moment.action}: {moment.outcome}" if moment.outcome else ""
     return Text(clean(said), "dim")
 
@@ -87,8 +88,8 @@ def phrases(moment: Moment, chosen: str, width: int) -> list[Text]:
     actions = moment.actions or ()
     decision = moment.decision
     weighed = decision is not None and len(decision.probabilities) == len(actions)
-    room = max(width - (BAR + 9 if weighed else 2) - 4, 8)
-    longest = min(max((cell_len(clean(action)) for action in actions), default=0), room)
+    longest = max((cell_len(clean(action)) for action in actions), default=0)
+    room = max(min(BAR, width - longest - 13), 1)  # for a bar
     lines = []
     for at, action in enumerate(actions):
         number = f"{at + 1} " if at < 9 else "  "
@@ -98,13 +99,13 @@ def phrases(moment: Moment, chosen: str, width: int) -> list[Text]:
         line = Text(f"{mark}{number}{name}{padding}", "bold" if action == chosen else "")
         if weighed and decision is not None:
             probability = float(decision.probabilities[at])
-            line.append(f"  {bar(probability):<{BAR}}", "cyan").append(f" {probability:.2f}")
+            line.append(f"  {bar(probability, room):<{room}}", "cyan").append(f" {probability:.2f}")
         lines.append(line)
     return lines
 
 
-def bar(share: float) -> str:
-    whole, part = divmod(round(min(max(share, 0.0), 1.0) * BAR * 8), 8)
+def bar(share: float, length: int) -> str:
+    whole, part = divmod(round(min(max(share, 0.0), 1.0) * length * 8), 8)
     return "█" * whole + (EIGHTHS[part] if part else "")
 
 
@@ -117,6 +118,8 @@ def keys(moment: Moment, alone: bool, shown_last: bool) -> Text:
         told.append(("t", "go on from here"))
     elif moment.by_person:
         told = [("1-9", "choose"), ("/", "type"), ("p", "back")]
+        if moment.actions is None:
+            told = [("Enter", "send"), ("Esc", "keys"), ("/", "type"), ("p", "back")]
         if not alone:
             told.append(("t", "hand back"))
     else:

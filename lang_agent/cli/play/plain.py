@@ -63,17 +63,17 @@ class _Narrator(Watched):
 
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent)
-        self.before = ""
+        self.before = self.said = ""
 
     def begin(self, slot: int, seed: int) -> None:
-        self.before = ""
+        self.before = self.said = ""
         super().begin(slot, seed)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         (seen,) = observations
-        say(new_words(seen.prompt, self.before))
+        say(new_words(seen.prompt, self.before, self.said))
         (decision,) = self.decide(slots, observations)
-        self.before = seen.prompt + decision.action
+        self.before, self.said = seen.prompt, decision.action
         return [decision]
 
     def decide(

@@ -188,7 +188,7 @@ class _Steered(Watched):
         self._seen: list[TextObservation] = []
         self._taken: list[Decision] = []
         self._again: list[tuple[TextObservation, Decision]] = []  # what is to be replayed
-        self._before = ""  # what was read and said so far
+        self._before = self._said = ""  # what was read last, and said to it
 
     def prepare(self, order: Begin | Take) -> None:
         """Get ready for an episode, or for the same one again up to a step."""
@@ -198,7 +198,8 @@ class _Steered(Watched):
         else:
             self.by_person = True
             self._again = list(zip(self._seen, self._taken, strict=False))[: order.step]
-        self._seen, self._taken, self._before = [], [], ""
+        self._seen, self._taken = [], []
+        self._before = self._said = ""
 
     def begin(self, slot: int, seed: int) -> None:
         if not self.alone:
@@ -206,11 +207,11 @@ class _Steered(Watched):
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         (seen,) = observations
-        words = new_words(seen.prompt, self._before)
+        words = new_words(seen.prompt, self._before, self._said)
         decision = self._decide(slots, seen, words)
         self._seen.append(seen)
         self._taken.append(decision)
-        self._before = seen.prompt + decision.action
+        self._before, self._said = seen.prompt, decision.action
         return [decision]
 
     def _decide(self, slots: Sequence[int], seen: TextObservation, words: str) -> Decision:
@@ -254,7 +255,7 @@ class _Steered(Watched):
 
     def over(self, episode: Episode) -> Moment:
         """The last moment of an episode."""
-        words = new_words(self.witness.prompt, self._before)
+        words = new_words(self.witness.prompt, self._before, self._said)
         return replace(self._moment(words, (), None, ""), episode=episode)
 
     def _moment(
@@ -266,12 +267,14 @@ class _Steered(Watched):
     ) -> Moment:
         witness = self.witness
         mission = str(witness.info.get("mission") or "")
+        if witness.info.get("actions") is None:  # of free text, it is the prompt itself
+            mission = ""
         return Moment(
             seed=self.seed,
             number=witness.steps,
             level=level(witness.env, witness.info),
             limit=step_limit(witness.env),
-            mission="" if mission in words and actions is None else mission,
+            mission=mission,
             words=words,
             actions=actions,
             cells=language_env(witness.env).cells,

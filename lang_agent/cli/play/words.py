@@ -27,9 +27,12 @@ def clean(text: str) -> str:
     )
 
 
-def new_words(prompt: str, before: str) -> str:
-    """What a prompt says that was not said ``before``: the rest of one that only grows."""
-    return clean(prompt[len(before) :] if prompt.startswith(before) else prompt).strip("\n")
+def new_words(prompt: str, before: str, said: str) -> str:
+    """What a prompt says that is new: behind the one ``before`` and what was said to that, of one
+    that only grows; all of any other."""
+    rest = prompt[len(before) :].lstrip(" ") if prompt.startswith(before) else ""
+    grows = bool(before and rest) and rest.startswith(said.strip())
+    return clean(rest[len(said.strip()) :] if grows else prompt).strip("\n")
 
 
 def step_limit(env: gymnasium.Env) -> int | None:
@@ -45,7 +48,7 @@ def step_limit(env: gymnasium.Env) -> int | None:
 
 def level(env: gymnasium.Env, info: dict[str, Any]) -> str:
     """The environment's name, with the task of the episode where it has several."""
-    name, task = language_env(env).name, str(info.get("task") or "")
+    name, task = language_env(env).name.removeprefix("lang_agent/"), str(info.get("task") or "")
     return clean(f"{name} ({task})" if task and task not in name else name)
 
 
