@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import gymnasium
@@ -22,6 +23,7 @@ from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.human import HumanAgent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import ConstantAgent
+from lang_agent.cli.console import _show_warning
 from lang_agent.cli.main import run
 from lang_agent.cli.play import app as screen
 from lang_agent.cli.play import command
@@ -818,7 +820,27 @@ def test_what_an_environment_or_agent_raises_ends_the_app():
     assert "failed at step 0 (action 'go left') of episode 0, seed 0" in told
     assert "the floor gave way" in told
     told = failing(watching(Fails()))
-    assert told == "The agent Fails failed at step 0 of seed 0: RuntimeError: no idea."
+    assert told == "The agent Fails failed at step 0: RuntimeError: no idea."
+
+
+def test_the_plain_form_tells_of_an_agent_that_fails_too(monkeypatch, capsys):
+    with pytest.raises(LangAgentError, match="The agent Fails failed at step 0: RuntimeError: no"):
+        plainly(monkeypatch, capsys, "", Fails())
+
+
+def test_a_warning_is_shown_on_the_screen(monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", _show_warning)
+    agent = ConstantAgent("drop")
+    agent.words = {"prompt": "recap"}
+    app = watching(agent)
+
+    async def what(keys):
+        text = " ".join(keys.text().split())
+        assert "The policy was trained with the prompt 'recap' and reads 'transcript'" in text
+
+    on_screen(app, what)
+    (warning,) = app.warnings
+    assert warning.startswith("The policy was trained")
 
 
 # -- the plain form ------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ class Play:
     """human, or as of `lang-agent evaluate`."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1
+    """One after another; on the screen a person begins the next with a key."""
     decide: DecideConfig = field(default_factory=DecideConfig)
     threads: Threads | None = None
     """Processor threads of torch; by default one for a small model."""

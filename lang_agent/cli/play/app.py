@@ -17,6 +17,7 @@ from textual.screen import ModalScreen, Screen
 from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
 
+from lang_agent.cli.console import complain
 from lang_agent.cli.play import panels
 from lang_agent.cli.play.line import Line
 from lang_agent.cli.play.map import draw
@@ -139,6 +140,7 @@ class PlayApp(App[None]):
         self.at = 0  # which of them is shown
         self.playing = not self.alone
         self.interrupted = False
+        self.warnings: list[str] = []
         self.pace = 2
         self._waits = False  # the session, for an order
         self._clock: Timer | None = None
@@ -176,9 +178,11 @@ class PlayApp(App[None]):
         self._wait()
 
     def on_print(self, event: events.Print) -> None:
-        """A warning: the terminal is ours, so that it is shown here."""
-        if event.text.strip():
-            self.tell(event.text.strip().removeprefix("lang-agent: "))
+        """A warning: the terminal is ours, so that it is shown here, and once more at the end."""
+        warning = event.text.strip().removeprefix("lang-agent: ")
+        if warning:
+            self.warnings.append(warning)
+            self.tell(warning)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.draw)
@@ -193,7 +197,7 @@ class PlayApp(App[None]):
         self._waits = True
         if followed:
             self.at = moment.number
-            if not again:
+            if moment.number and not again:
                 self.tell("")
             self.draw()
         if moment.episode is not None:
@@ -412,6 +416,7 @@ class PlayApp(App[None]):
             return
         if self._waits:
             self.moments, self.at = [], 0
+            self.tell("")
         self.order(Begin(seed))
 
     def action_save(self) -> None:
@@ -458,6 +463,8 @@ def run_app(app: PlayApp) -> None:
         app.run()
     finally:
         app.session.close()
+    for warning in app.warnings:
+        complain(warning)
     if app.session.error is not None:
         raise app.session.error
     if app.interrupted:

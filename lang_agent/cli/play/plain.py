@@ -11,6 +11,7 @@ import gymnasium
 
 from lang_agent.agents.human import HumanAgent
 from lang_agent.cli.console import say
+from lang_agent.cli.play.session import decision_of
 from lang_agent.cli.play.words import (
     at_step,
     clean,
@@ -63,28 +64,26 @@ class _Narrator(Watched):
 
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent)
-        self.before = self.said = ""
+        self.before, self.said, self.step = "", "", 0
 
     def begin(self, slot: int, seed: int) -> None:
-        self.before = self.said = ""
+        self.before, self.said, self.step = "", "", 0
         super().begin(slot, seed)
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         (seen,) = observations
         say(new_words(seen.prompt, self.before, self.said))
-        (decision,) = self.decide(slots, observations)
-        self.before, self.said = seen.prompt, decision.action
+        decision = self.decide(slots, seen)
+        self.before, self.said, self.step = seen.prompt, decision.action, self.step + 1
         return [decision]
 
-    def decide(
-        self, slots: Sequence[int], observations: Sequence[TextObservation]
-    ) -> list[Decision]:
-        (decision,) = self.agent.act(slots, observations)
+    def decide(self, slots: Sequence[int], seen: TextObservation) -> Decision:
+        decision = decision_of(self.agent, slots, seen, self.step)
         say((f"> {clean(decision.action)}", "bold"))
-        weighed = likely(decision, observations[0].actions)
+        weighed = likely(decision, seen.actions)
         if weighed:
             say((f"  {weighed}", "dim"))
-        return [decision]
+        return decision
 
 
 HELP = (
@@ -108,10 +107,7 @@ class _Person(_Narrator):
         say((f"Phrases: {listed(actions, numbered=self.asks_again)}", "dim"))
         say((HELP[0 if self.asks_again else 1], "dim"))
 
-    def decide(
-        self, slots: Sequence[int], observations: Sequence[TextObservation]
-    ) -> list[Decision]:
-        (seen,) = observations
+    def decide(self, slots: Sequence[int], seen: TextObservation) -> Decision:
         while True:
             try:
                 typed = input("> ")
@@ -125,10 +121,10 @@ class _Person(_Narrator):
                 self.help(seen.actions)
                 continue
             if not self.asks_again:
-                return [Decision(typed)]
+                return Decision(typed)
             said = meant(typed, seen.actions)
             if said is not None:
-                return [Decision(said)]
+                return Decision(said)
             say((misread(typed, seen.actions or ()), "yellow"))
 
 

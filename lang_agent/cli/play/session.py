@@ -97,6 +97,19 @@ class _Anew(Exception):  # noqa: N818 - it is no error
         self.order = order
 
 
+def decision_of(agent: Agent, slots: Sequence[int], seen: TextObservation, step: int) -> Decision:
+    """An agent's decision; what it raises is one sentence."""
+    try:
+        (decision,) = agent.act(slots, [seen])
+    except LangAgentError:
+        raise
+    except Exception as error:
+        name = agent.about.get("name", type(agent).__name__)
+        reason = describe(error).rstrip(".")
+        raise AgentError(f"The agent {name} failed at step {step}: {reason}.") from error
+    return decision
+
+
 class Session:
     """Episodes, one after another, in a thread of their own.
 
@@ -225,7 +238,7 @@ class _Steered(Watched):
         asked: Decision | None = None
         while True:
             if asked is None and not self.by_person:
-                asked = self._ask_agent(slots, seen)
+                asked = decision_of(self.agent, slots, seen, len(self._taken))
                 if asked.error:
                     return asked
             moment = self._moment(words, seen.actions, asked, note)
@@ -240,18 +253,6 @@ class _Steered(Watched):
                 self.by_person = True
             elif isinstance(order, Take | Begin | Leave):
                 raise _Anew(order)
-
-    def _ask_agent(self, slots: Sequence[int], seen: TextObservation) -> Decision:
-        try:
-            (decision,) = self.agent.act(slots, [seen])
-        except LangAgentError:
-            raise
-        except Exception as error:
-            raise AgentError(
-                f"The agent {self.about.get('name', type(self.agent).__name__)} failed at step "
-                f"{len(self._taken)} of seed {self.seed}: {describe(error).rstrip('.')}."
-            ) from error
-        return decision
 
     def over(self, episode: Episode) -> Moment:
         """The last moment of an episode."""
