@@ -87,9 +87,9 @@ class _Narrator(Watched):
 
 
 HELP = (
-    "Type one of the phrases, or its number, and Enter. ? shows this, q or Ctrl-D leaves.",
-    "Type one of the phrases and Enter. ? shows this, q or Ctrl-D leaves.",
-    "Type your text and Enter. ? shows this, q or Ctrl-D leaves.",
+    "Type a phrase or its number. ? shows this, q or Ctrl-D leaves.",
+    "Type a phrase. ? shows this, q or Ctrl-D leaves.",
+    "Type your text. ? shows this, q or Ctrl-D leaves.",
 )
 
 
