@@ -30,6 +30,7 @@ from lang_agent.cli.options import (
     Export,
     Play,
     Replay,
+    Report,
     ShowPrompt,
     Suites,
 )
@@ -64,12 +65,11 @@ def train(
 
 def _train(run: Trainer) -> None:
     from lang_agent.cli import progress
-    from lang_agent.evaluation.report import check_drawn, film, plot_learning
+    from lang_agent.evaluation.film import drawing, film
+    from lang_agent.evaluation.plots import plot_learning
+    from lang_agent.evaluation.run_records import read_evaluations
     from lang_agent.seeding import EVALUATION_SEED
-    from lang_agent.train.run_folder import read_evaluations
 
-    if run.config.gif:
-        check_drawn(run.make_env(render_mode="rgb_array"))
     evaluated = "before" in read_evaluations(run.folder)
     if run.config.eval_episodes and not run.progress.updates and not evaluated:
         before = progress.evaluation(run, console, "Before training")
@@ -86,8 +86,7 @@ def _train(run: Trainer) -> None:
         progress.write_evaluation(run.folder, "after", after)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
     if run.config.gif:
-        env = run.make_env(render_mode="rgb_array")
-        film(run.agent(1), env, EVALUATION_SEED, run.folder / "episode.gif")
+        film(run.agent(1), drawing(run.make_env), [EVALUATION_SEED], run.folder / "episode.gif")
     say("\nThe run folder holds the model, metrics, learning curve and configuration:")
     say((str(run.folder), "bold"))
 
@@ -122,6 +121,13 @@ def compare(args: Compare) -> None:
     from lang_agent.cli import comparison
 
     comparison.compare(args)
+
+
+def report(args: Report) -> None:
+    """One page to look at: results, curves, and every episode step by step."""
+    from lang_agent.cli import reporting
+
+    reporting.report(args)
 
 
 def replay(args: Replay) -> None:
@@ -254,6 +260,7 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "imitate": (TrainConfig, imitate),
     "evaluate": (Evaluate, evaluate),
     "compare": (Compare, compare),
+    "report": (Report, report),
     "replay": (Replay, replay),
     "convert": (Convert, convert),
     "suites": (Suites, suites),

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lang_agent.evaluation.evaluate import EvaluationError
+from lang_agent.evaluation.run_records import EVALUATION_FILE, read_evaluations
 from lang_agent.evaluation.summary import Evaluation, as_json, as_table
 from lang_agent.files import write_whole
-from lang_agent.train.run_folder import EVALUATION_FILE, read_evaluations
 from lang_agent.train.trainer import Trainer
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import gymnasium
 
+from lang_agent.episode import Agent, Decision, TextObservation, TokenTrace
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.evaluation.records import TRAJECTORIES_FILE, Results, read_lines
 from lang_agent.evaluation.tasks import Task
-from lang_agent.evaluation.trajectories import prompts
+from lang_agent.evaluation.trajectories import check, prompts
 from lang_agent.language_env import PromptLimit, language_env
 
 NEAR = 1e-9  # what rewards may differ by
@@ -27,6 +28,51 @@ class Replayed:
     step: int | None = None
     """The first step that differs; None where all is the same."""
     difference: str = ""
+
+
+class StoredAgent(Agent):
+    """Decides as in a stored episode, with the probabilities and values of then: to show it."""
+
+    slots = 1
+
+    def __init__(self, trajectory: Mapping[str, Any]) -> None:
+        self._steps = trajectory["steps"]
+        self._at = 0
+
+    def begin(self, slot: int, seed: int) -> None:
+        self._at = 0
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        if self._at == len(self._steps):
+            raise LangAgentError(
+                f"The episode goes on after the {self._at} steps that were stored: the world is "
+                "not what it was."
+            )
+        step = self._steps[self._at]
+        self._at += 1
+        value = step.get("value")
+        tokens = None if value is None else TokenTrace([], 0, value=value)
+        return [Decision(step["action"], tokens=tokens, probabilities=step["probabilities"])]
+
+
+def stored_episodes(results: Results) -> list[Mapping[str, Any]]:
+    """The episodes that were kept step by step, in their order.
+
+    Raises :class:`LangAgentError` for results without any, and for a damaged one.
+    """
+    file = results.folder / TRAJECTORIES_FILE
+    stored = []
+    for number, data in read_lines(file):
+        try:
+            check(data)
+        except ValueError as error:
+            raise LangAgentError(f"'{file}' is damaged, line {number}: {error}.") from None
+        stored.append(data)
+    if not stored:
+        raise LangAgentError(
+            f"'{results.folder}' has no steps to play again: evaluate with --trajectories."
+        )
+    return stored
 
 
 def replay(
@@ -45,12 +91,7 @@ def replay(
     Raises:
         LangAgentError: results without trajectories, or without this one.
     """
-    file = results.folder / TRAJECTORIES_FILE
-    stored = [data for _, data in read_lines(file)]
-    if not stored:
-        raise LangAgentError(
-            f"'{results.folder}' has no steps to play again: evaluate with --trajectories."
-        )
+    stored = stored_episodes(results)
     if only is not None and only >= len(stored):
         raise LangAgentError(
             f"There is no episode {only}: '{results.folder}' has {len(stored)}, from 0."
@@ -59,16 +100,14 @@ def replay(
     tasks = {task.name: task for task in results.spec.tasks}
     try:
         for trajectory in stored if only is None else stored[only : only + 1]:
-            try:
-                name, seed = trajectory["task"], int(trajectory["seed"])
-                texts = prompts(trajectory)
-                actions = [str(step["action"]) for step in trajectory["steps"]]
-                rewards = [float(step["reward"]) for step in trajectory["steps"]]
-                task = tasks[name]
-            except (KeyError, TypeError, ValueError) as error:
-                raise LangAgentError(f"'{file}' is damaged: {shown(error)}.") from None
+            name, seed = trajectory["task"], trajectory["seed"]
+            texts = prompts(trajectory)
+            actions = [step["action"] for step in trajectory["steps"]]
+            rewards = [step["reward"] for step in trajectory["steps"]]
+            if name not in tasks:
+                raise LangAgentError(f"'{results.folder}' has no task {shown(name)}.")
             if name not in envs:
-                envs[name] = make_env(task)
+                envs[name] = make_env(tasks[name])
             language_env(envs[name]).prompt_limit = prompt_limit
             step, difference = _compare(envs[name], seed, texts, actions, rewards)
             yield Replayed(trajectory, texts, step, difference)

@@ -67,6 +67,11 @@ class TrainConfig:
     (it is left out and counted) or retry (it is played anew, three times at most)."""
     eval_episodes: Annotated[int, Range(0)] = 200
     """Held-out episodes played before and after training; 0 for none."""
+    snapshot_every: Annotated[int, Range(0)] = 10
+    """Updates between two snapshots: held-out episodes of the policy as it stands, kept step by
+    step in the run folder for `lang-agent report`; 0 for none."""
+    snapshot_episodes: Annotated[int, Range(1, 1000)] = 4
+    """Episodes of a snapshot, on the same seeds each time."""
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: Annotated[int | None, Range(1, 1024)] = None

@@ -14,8 +14,8 @@ from typing import IO, Any
 from torch.utils.tensorboard import SummaryWriter
 
 from lang_agent.episode import Episode
+from lang_agent.evaluation.run_records import METRICS_FILE
 from lang_agent.files import writing
-from lang_agent.train.run_folder import METRICS_FILE
 
 
 class RunLog:

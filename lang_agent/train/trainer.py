@@ -18,6 +18,7 @@ from lang_agent.config import as_data
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate
+from lang_agent.evaluation.run_records import METRICS_FILE
 from lang_agent.files import CARRIED, set_aside, tell
 from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, resolve
@@ -39,7 +40,6 @@ from lang_agent.train.collect import Rollout, make_collector
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.memory import release_unused_memory
 from lang_agent.train.run_folder import (
-    METRICS_FILE,
     REFERENCE_FOLDER,
     Progress,
     beginning,
@@ -51,6 +51,7 @@ from lang_agent.train.run_folder import (
 )
 from lang_agent.train.run_log import RunLog, reward_parts
 from lang_agent.train.run_parts import first_policy, make_env, watch_achieved
+from lang_agent.train.snapshots import forget_snapshots_after, take_snapshot
 
 NAMED_ERRORS = 3  # of an update's errors of environments: as many are shown in full
 RECENT = 200  # episodes over which success and return are averaged while training
@@ -149,6 +150,7 @@ class Trainer:
         """
         with self.lock:
             refuse_overtaken(self.folder, self.saved)
+            self._take_snapshot()
             with RunLog(self.folder, self.progress.steps) as log:
                 due = time.monotonic() + 60 * self.config.checkpoint_minutes
                 while self.progress.steps < self.config.steps and not self.stop:
@@ -157,6 +159,7 @@ class Trainer:
                     if on_update:
                         on_update(metrics)
                     log.write(metrics)
+                    self._take_snapshot()
                     every = self.progress.updates % self.config.checkpoint_every == 0
                     if every or time.monotonic() >= due:
                         log.flush()
@@ -164,6 +167,11 @@ class Trainer:
                         due = time.monotonic() + 60 * self.config.checkpoint_minutes
                 log.flush()
                 self.save()
+
+    def _take_snapshot(self) -> None:
+        every, updates = self.config.snapshot_every, self.progress.updates
+        if every and updates % every == 0:
+            take_snapshot(self.folder, updates, self.policy, self.config, self.make_env)
 
     def save(self) -> Path:
         """Write a checkpoint of the last whole update."""
@@ -319,4 +327,5 @@ def resume(
         if checkpoint is None and (folder / METRICS_FILE).is_file():
             set_aside(folder / METRICS_FILE, "before")
         forget_after(folder / METRICS_FILE, run.progress.updates)
+        forget_snapshots_after(folder, run.progress.updates)
         return run

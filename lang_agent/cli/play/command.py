@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from lang_agent.agents.human import HumanAgent
@@ -28,8 +29,8 @@ def draws_screens() -> bool:
 
 def play(args: Play) -> None:
     """Play or film episodes as the options say."""
-    if args.gif:
-        _film(args, args.gif)
+    if args.film:
+        _film(args, args.film)
         return
     if args.agent == "human" and args.examples:
         raise LangAgentError("--examples stand before an agent's prompts: a person needs none.")
@@ -72,9 +73,12 @@ def play(args: Play) -> None:
 
 
 def _film(args: Play, file: str) -> None:
-    from lang_agent.evaluation.report import film
+    from lang_agent.evaluation.film import FPS, check_film, drawing, film
 
-    try_place(Path(file))
-    env = args.text.make(args.env, render_mode="rgb_array")
-    episode = film(agent_of(args, args.agent, 1), env, args.seed, Path(file))
-    say(f"{file}: {len(episode.steps)} steps, success {episode.success}")
+    check_film(Path(file))
+    env = drawing(partial(args.text.make, args.env))
+    seeds = range(args.seed, args.seed + args.episodes)
+    agent = agent_of(args, args.agent, 1)
+    for episode in film(agent, env, seeds, Path(file), args.fps or FPS):
+        say(f"seed {episode.seed}: {len(episode.steps)} steps, success {episode.success}")
+    say((file, "bold"))
