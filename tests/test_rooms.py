@@ -137,7 +137,7 @@ def test_modules_import_one_another_in_no_circle():
     ("first", "without"),
     [
         ("import lang_agent", {"gymnasium", "minigrid", "pygame", "torch", "transformers"}),
-        ("from lang_agent.cli import main; main.run(['--help'])", {"minigrid", "torch"}),
+        ("from lang_agent.cli import main; main.run(['--help'])", {"minigrid", "textual", "torch"}),
         ("import lang_agent; lang_agent.make('BabyAI-GoToLocal-v0')", {"torch", "transformers"}),
         ("import lang_agent.envs", {"torch", "transformers"}),
     ],

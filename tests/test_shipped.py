@@ -37,7 +37,7 @@ def test_commands_know_it_by_name_and_speak_its_words(capsys):
          "task=goto"])  # fmt: skip
     told = capsys.readouterr().out
     assert "\ngo to the" in told
-    assert "Done after" in told
+    assert "The goal was reached. " in told
 
 
 def test_it_can_be_gone_on_from(tmp_path):

@@ -240,14 +240,14 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_a_person_can_play():
     run = lang_agent("play", "BabyAI-GoToRedBallNoDists-v0", stdin="turn left\nfly\n")
-    assert run.returncode == 130
+    assert run.returncode == 0
     for told in ("Goal: go to the red ball", "exact, reward 0.000", "'fly' is none of"):
         assert told in run.stdout
 
 
 def test_watch_the_bot_play_and_film_it(tmp_path):
     run = lang_agent("play", "BabyAI-GoToRedBallNoDists-v0", "--agent", "expert")
-    assert "Done after" in run.stdout
+    assert "The goal was reached. " in run.stdout
     gif = tmp_path / "bot.gif"
     run = lang_agent(
         "play", "BabyAI-GoToRedBallNoDists-v0", "--agent", "expert", "--film", str(gif)

@@ -15,7 +15,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,6 @@ from lang_agent.cli.options import (
     Report,
     ShowPrompt,
     Suites,
-    agent_of,
 )
 from lang_agent.cli.parse import as_trained, names_others, parse, take, take_switch
 from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
@@ -44,8 +42,6 @@ from lang_agent.files import CARRIED, try_place, write_whole
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
-    import gymnasium
-
     from lang_agent.train.trainer import Trainer
 
 
@@ -69,7 +65,7 @@ def train(
 
 def _train(run: Trainer) -> None:
     from lang_agent.cli import progress
-    from lang_agent.evaluation.film import film
+    from lang_agent.evaluation.film import drawing, film
     from lang_agent.evaluation.plots import plot_learning
     from lang_agent.evaluation.run_records import read_evaluations
     from lang_agent.seeding import EVALUATION_SEED
@@ -162,42 +158,11 @@ def ask(args: Ask) -> None:
     evaluation.ask(args)
 
 
-def drawing(make: Callable[..., gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:
-    """The environment with pictures, or without where it draws none."""
-    try:
-        return make(render_mode="rgb_array")
-    except LangAgentError:
-        return make()
-
-
 def play(args: Play) -> None:
     """Play in words, or watch an agent play."""
-    from lang_agent.cli.terminal import watch
+    from lang_agent.cli.play import command
 
-    if args.film:
-        from lang_agent.evaluation.film import FPS, check_film, film
-
-        check_film(Path(args.film))
-        env = drawing(partial(args.text.make, args.env))
-        seeds = range(args.seed, args.seed + args.episodes)
-        agent = agent_of(args, args.agent, 1)
-        for episode in film(agent, env, seeds, Path(args.film), args.fps or FPS):
-            say(f"seed {episode.seed}: {len(episode.steps)} steps, success {episode.success}")
-        say((args.film, "bold"))
-        return
-    agent = agent_of(args, args.agent, 1)
-    env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
-    if args.record:
-        from lang_agent.learn.demonstrations import refuse_evaluation_seeds
-
-        refuse_evaluation_seeds(seeds)
-        try_place(Path(args.record))
-    for episode in watch(env, agent, seeds):
-        if args.record:
-            from lang_agent.learn.demonstrations import write_demonstrations
-            from lang_agent.train.demonstrate import label_own
-
-            write_demonstrations(Path(args.record), args.env, [label_own(episode)])
+    command.play(args)
 
 
 def envs(args: Envs) -> None:

@@ -78,6 +78,7 @@ class Play:
     """human, or as of `lang-agent evaluate`."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1
+    """One after another; on the screen a person begins the next with a key."""
     decide: DecideConfig = field(default_factory=DecideConfig)
     threads: Threads | None = None
     """Processor threads of torch; by default one for a small model."""
@@ -93,6 +94,10 @@ class Play:
     """Write the episodes to this .gif or .mp4 file (extra video) instead of showing them."""
     fps: Annotated[float, Range(above=0, high=60)] | None = None
     """Frames a second of the film."""
+    plain: bool = False
+    """Line by line, without a screen, as where there is no terminal to draw on."""
+    strict: bool = False
+    """Send what is typed to the world even where it is no phrase, as on a pipe."""
     record: str | None = None
     """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
     remote: ChatConfig = field(default_factory=ChatConfig)

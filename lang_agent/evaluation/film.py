@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,14 @@ MOST_BARS = 7
 COLOURS = 48  # of a GIF: it is drawn, not photographed
 INK, PAPER, ACCENT, FAINT = (30, 33, 40), (250, 249, 245), (178, 70, 30), (120, 120, 120)
 BAR = (150, 175, 205)
+
+
+def drawing(make: Callable[..., gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:
+    """The environment with pictures, or without where it draws none."""
+    try:
+        return make(render_mode="rgb_array")
+    except LangAgentError:
+        return make()
 
 
 def film(

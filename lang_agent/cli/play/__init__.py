@@ -1,0 +1,1 @@
+"""Playing at the terminal: a person in words, or any agent to watch."""
