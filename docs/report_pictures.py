@@ -1,7 +1,7 @@
 """Make the pictures of docs/report.md: evaluations of the policy that ships, their report, and what
 a browser shows of it.
 
-python benchmarks/report_pictures.py WORK_FOLDER      # keeps its evaluations there, to go on with
+python docs/report_pictures.py WORK_FOLDER      # keeps its evaluations there, to go on with
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from lang_agent.cli import main as cli
 
-PICTURES = Path(__file__).parent.parent / "docs" / "report"
+PICTURES = Path(__file__).parent / "report"
 LEVELS = ("BabyAI-PickupLoc-v0", "BabyAI-Open-v0", "BabyAI-GoTo-v0")
 FAILURES = {
     "colourless": ("BabyAI-PickupLoc-v0", 10**9 + 2, 0),
