@@ -9,8 +9,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang_agent.cli.console import complain, console, say, set_up_streams
+from lang_agent.cli.help import HELP, help_text
 from lang_agent.cli.imitation import IMITATE, Demos, demos
 from lang_agent.cli.options import (
     Ask,
     Bench,
     Compare,
+    Completion,
     Convert,
     Envs,
     Evaluate,
@@ -232,7 +236,7 @@ def bench(args: Bench) -> None:
         torch.set_num_threads(args.threads)
     if args.json:
         try_place(Path(args.json))
-    record = bench.bench(args.quick, say)
+    record = bench.bench(args.quick, say, args.device)
     if args.json:
         write_whole(Path(args.json), json.dumps(record, indent=1) + "\n")
 
@@ -262,6 +266,16 @@ def export(args: Export) -> None:
     say(f"{folder}: {size / 2**20:.1f} MiB")
 
 
+def completion(args: Completion) -> None:
+    """Print a script that completes commands, flags and values in a shell."""
+    from lang_agent.cli.completion import AGENTS, POLICIES, SIZES, script
+    from lang_agent.text_env.registry import text_env_ids
+
+    ids = list(text_env_ids())
+    words = {"ID": ids, "TASK": ids, "AGENT": [*AGENTS, *POLICIES], "MODEL": [*SIZES, *POLICIES]}
+    say(script(args.shell, {name: kind for name, (kind, _) in COMMANDS.items()}, words).rstrip())
+
+
 def imitate(config: TrainConfig, *, trust: bool = False) -> None:
     """Learn to do as the bot, or a file of demonstrations, does."""
     if config.learn.algorithm != "imitation":
@@ -286,13 +300,18 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "pretrain": (Pretrain, pretrain),
     "export": (Export, export),
     "bench": (Bench, bench),
+    "completion": (Completion, completion),
 }
+
+
+BELOW: Any = {"subsequent_indent": 14 * " ", "break_long_words": False}
 
 
 def _usage() -> str:
     lines = ["usage: lang-agent <command> [options]", "", "commands:"]
     for name, (_, run) in COMMANDS.items():
-        lines.append(f"  {name:<10}{run.__doc__}")
+        line = f"  {name:<12}{str(run.__doc__).splitlines()[0]}"
+        lines.append(textwrap.fill(line, shutil.get_terminal_size().columns, **BELOW))
     return "\n".join([*lines, "", "`lang-agent <command> --help` tells a command's options."])
 
 
@@ -301,7 +320,6 @@ def run(arguments: Sequence[str]) -> None:
 
     Raises:
         LangAgentError: what cannot be done.
-        SystemExit: with status 0, after ``--help``.
         KeyboardInterrupt: a run that was stopped, after it was saved.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -316,6 +334,11 @@ def run(arguments: Sequence[str]) -> None:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     kind, command = COMMANDS[name]
+    if wanted := [argument for argument in rest if argument in HELP]:
+        default = IMITATE if name == "imitate" else None
+        about = str(command.__doc__).splitlines()[0]
+        say(help_text(kind, name, about, default, "--help-all" in wanted))
+        return
     trains = kind is TrainConfig
     resume = take(rest, "--resume") if trains else None
     trust = take_switch(rest, "--trust") if trains else "--trust" in rest
@@ -334,13 +357,7 @@ def run(arguments: Sequence[str]) -> None:
         default = load_config(file, kind, trust=True)
     else:
         default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
-    about = f"{command.__doc__} --config FILE reads these options from YAML; flags win."
-    if trains:
-        about += (
-            " --resume RUN goes on from the last checkpoint of a run folder. --trust imports what "
-            "a run's or policy's configuration names, wherever it lies."
-        )
-    options = parse(kind, rest, f"lang-agent {name}", about, default)
+    options = parse(kind, rest, f"lang-agent {name}", default)
     _guarded(lambda: command(options, trust=trust) if trains else command(options))
 
 

@@ -78,6 +78,7 @@ class Play:
     """human, or as of `lang-agent evaluate`."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1
+    """How many are played."""
     decide: DecideConfig = field(default_factory=DecideConfig)
     threads: Threads | None = None
     """Processor threads of torch; by default one for a small model."""
@@ -89,6 +90,7 @@ class Play:
     """Whether prompts are messages in the tokenizer's chat template; by default as the policy was
     trained, and for any other model where it has a template."""
     seed: Seed = 0
+    """Of the first episode; the others follow it."""
     gif: str | None = None
     """Write the episode as a GIF instead of playing in the terminal."""
     record: str | None = None
@@ -109,10 +111,12 @@ class Demos:
     """`demos`'s options."""
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    """An environment's id."""
     agent: str = "expert"
     """As of `lang-agent evaluate`; `lang-agent play --record` takes a person's."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1000
+    """How many are recorded."""
     noise: Annotated[float, Range(0, 1)] = 0.0
     """The share of the expert's actions replaced by random ones; what it wanted is recorded too."""
     seed: Seed = 0
@@ -240,8 +244,10 @@ class ShowPrompt:
     """`prompt`'s options."""
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    """An id, or in quotes an id and arguments for the world: 'ID name=value ...'."""
     text: TextConfig = field(default_factory=TextConfig)
     seed: Seed = 0
+    """Of the episode."""
     do: tuple[str, ...] = ()
     """Actions to take first."""
     model: str = "nano"
@@ -261,7 +267,9 @@ class Bench:
     quick: bool = False
     """Shorter runs, under a minute in all."""
     threads: Threads | None = None
-    """Processor threads of torch."""
+    """Processor threads of torch; by default torch's own number."""
+    device: str | None = None
+    """cpu or cuda; by default a GPU where there is one."""
     json: str | None = None
     """Also write the figures to this file."""
 
@@ -282,6 +290,14 @@ class Export:
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
     anything."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """`completion`'s options."""
+
+    shell: tyro.conf.Positional[str] = "bash"
+    """bash, zsh or fish."""
 
 
 def agent_of(args: Evaluate | Play | Demos | Ask, name: str, slots: int) -> Agent:

@@ -50,25 +50,23 @@ def take_switch(arguments: list[str], flag: str) -> bool:
     return found
 
 
-def parse(kind: Any, arguments: Sequence[str], prog: str, about: str, default: Any) -> Any:
+def parse(kind: Any, arguments: Sequence[str], prog: str, default: Any) -> Any:
     """The options of a command, ``default`` where the arguments do not tell.
 
     Raises:
         LangAgentError: arguments that are none, or that the options refuse.
-        SystemExit: with status 0, after ``--help``.
     """
     for argument in arguments:
         if argument.startswith("--tyro"):  # tyro's own, one of which writes to any file
             raise LangAgentError(f"Unrecognized option: {argument}.")
     shown = io.StringIO()
-    helps = any(argument in ("-h", "--help") for argument in arguments)
     try:
-        with redirect_stderr(shown), _as_wide_as_it_comes(not helps):
+        with redirect_stderr(shown), _as_wide_as_it_comes():
             return tyro.cli(
                 kind,
                 args=list(arguments),
                 prog=prog,
-                description=about,
+                add_help=False,
                 config=(tyro.conf.OmitArgPrefixes,),
                 **({} if default is None else {"default": default}),
             )
@@ -100,18 +98,16 @@ def _unboxed(shown: str) -> str:
 
 
 @contextmanager
-def _as_wide_as_it_comes(wanted: bool) -> Iterator[None]:
+def _as_wide_as_it_comes() -> Iterator[None]:
     """Errors are not wrapped, so that a path in them can be copied."""
     before = os.environ.get("COLUMNS")
-    if wanted:
-        os.environ["COLUMNS"] = "100000"
+    os.environ["COLUMNS"] = "100000"
     try:
         yield
     finally:
-        if wanted:
-            os.environ.pop("COLUMNS")
-            if before is not None:
-                os.environ["COLUMNS"] = before
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 AGENTS = ("--agent", "--model")

@@ -56,6 +56,7 @@ class TrainConfig:
     envs: Annotated[int, Range(1, 100_000)] = 16
     """Episodes played at once; which ones are played does not depend on it."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    """Of the episodes, the draws and a new model's weights."""
     out: str | None = None
     """Run folder; runs/<env>-<seed>-<time> by default."""
     checkpoint_every: Annotated[int, Range(1)] = 20
@@ -70,10 +71,10 @@ class TrainConfig:
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: Annotated[int | None, Range(1, 1024)] = None
-    """Processor threads of torch, in the whole process; by default one for a model below ten
-    million parameters on a processor, and torch's own number for others."""
+    """Processor threads of torch; by default one for a model below ten million parameters on a
+    processor, and torch's own number for others."""
     device: str | None = None
-    """cuda where there is one, else cpu."""
+    """cpu or cuda; by default a GPU where there is one."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
