@@ -46,6 +46,7 @@ from lang_agent.files import CARRIED, try_place, write_whole
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
+    from lang_agent.train.run_log import RunLog
     from lang_agent.train.trainer import Trainer
 
 
@@ -57,17 +58,23 @@ def train(
 
     if resume is not None:
         run = trainer.resume(resume, trust=trust, **going_on)
-        say(f"Going on from {run.progress.steps} steps in {resume}")
+        say(f"Going on from {run.progress.steps} steps in {resume}, to {run.config.steps}")
     else:
         # Of module:Env-v0 the last part: a colon in a folder's name means something to other tools.
         env = "mixture" if config.mixture else re.split("[/:]", config.env)[-1]
         name = f"{env}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run = trainer.start(config, Path(config.out or f"runs/{name}"), trust=trust)
-    with run.lock:
-        _train(run)
+    with run.lock, run.logging() as log:
+        try:
+            _train(run, log)
+        except KeyboardInterrupt:
+            more = " --trust" if run.trust or names_others(run.config) else ""
+            say(f"Stopped; saved as of {int(run.saved.name.rpartition('-')[2])} steps. Go on with:")
+            say(f"lang-agent train --resume {shlex.quote(str(run.folder))}{more}")
+            raise
 
 
-def _train(run: Trainer) -> None:
+def _train(run: Trainer, log: RunLog) -> None:
     from lang_agent.cli import progress
     from lang_agent.evaluation.report import check_drawn, film, plot_learning
     from lang_agent.seeding import EVALUATION_SEED
@@ -79,16 +86,17 @@ def _train(run: Trainer) -> None:
     if run.config.eval_episodes and not run.progress.updates and not evaluated:
         before = progress.evaluation(run, console, "Before training")
         progress.write_evaluation(run.folder, "before", before)
+        log.evaluation(before, run.progress.steps)
+    say(progress.plan(run))
     with _stopped_by_signals(run):
         progress.training(run, console)
+    say(progress.trained(run))
     if run.stop:
-        say("Stopped and saved. Go on with:")
-        more = " --trust" if run.trust or names_others(run.config) else ""
-        say(f"lang-agent train --resume {shlex.quote(str(run.folder))}{more}")
         raise KeyboardInterrupt
     if run.config.eval_episodes:
         after = progress.evaluation(run, console, "After training")
         progress.write_evaluation(run.folder, "after", after)
+        log.evaluation(after, run.progress.steps)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
     if run.config.gif:
         env = run.make_env(render_mode="rgb_array")
@@ -105,7 +113,7 @@ def _stopped_by_signals(run: Trainer) -> Iterator[None]:
         if run.stop:
             raise KeyboardInterrupt
         run.stop = True
-        say("Stopping after this update; once more to stop at once, unsaved.")
+        say("Stopping after this update; once more to stop at once, as of the last checkpoint.")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -343,12 +351,16 @@ def run(arguments: Sequence[str]) -> None:
     resume = take(rest, "--resume") if trains else None
     trust = take_switch(rest, "--trust") if trains else "--trust" in rest
     if resume is not None:
-        on_env_error = take(rest, "--on-env-error")
-        going_on = {"on_env_error": on_env_error, "as_edited": take_switch(rest, "--as-edited")}
+        going_on = {
+            "steps": _steps(take(rest, "--steps")),
+            "on_env_error": take(rest, "--on-env-error"),
+            "as_edited": take_switch(rest, "--as-edited"),
+        }
         if rest:
             raise LangAgentError(
-                "--resume goes on as configured: it takes no other options than --as-edited "
-                "(where config.yaml was changed), --on-env-error and --trust."
+                "--resume goes on as configured: it takes no other options than --steps (to train "
+                "to that many in all), --as-edited (where config.yaml was changed), --on-env-error "
+                "and --trust."
             )
         _guarded(lambda: train(TrainConfig(), Path(resume), trust=trust, **going_on))
         return
@@ -359,6 +371,16 @@ def run(arguments: Sequence[str]) -> None:
         default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
     options = parse(kind, rest, f"lang-agent {name}", default)
     _guarded(lambda: command(options, trust=trust) if trains else command(options))
+
+
+def _steps(given: str | None) -> int | None:
+    """The number of steps to which a run is to go on."""
+    if given is not None and not given.isascii():
+        raise LangAgentError(f"--steps: {given!r} is not a whole number.")
+    try:
+        return None if given is None else TrainConfig(steps=int(given)).steps
+    except ValueError:
+        raise LangAgentError(f"--steps: {given!r} is not a whole number.") from None
 
 
 def _guarded(command: Callable[[], None]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from scipy.stats import binomtest
 
 from lang_agent.evaluation.records import Record, Spec
@@ -97,24 +95,31 @@ def cells(row: Evaluation) -> list[str]:
     ]
 
 
-def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
-    """The evaluations as a table for the terminal."""
-    table = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("task", no_wrap=True)
-    for column, width in COLUMNS:
-        table.add_column(column, justify="right", min_width=width)
+def as_table(evaluations: Sequence[Evaluation], title: str = "", width: int = 80) -> str:
+    """The evaluations as a table in ``width`` columns; a name that does not fit has a line of its
+    own, so that nothing is cut off."""
     failed = any(row.env_errors for row in evaluations)
-    if failed:
-        table.add_column("errors", justify="right")
+    columns = (*COLUMNS, ("errors", 6)) if failed else COLUMNS
+    rows: list[tuple[str, Sequence[str]]] = [("task", [name for name, _ in columns])]
     shown = ""
     for row in evaluations:
         env_id, _, task = row.task.partition(" ")
         if task and env_id != shown:  # an environment's tasks stand below it
-            table.add_row(env_id)
+            rows.append((env_id, ()))
             shown = env_id
         errors = [str(row.env_errors)] if failed else []
-        table.add_row(f"  {task}" if task else env_id, *cells(row), *errors)
-    return table
+        rows.append((f"  {task}" if task else env_id, [*cells(row), *errors]))
+    room = max(width - sum(size + 1 for _, size in columns), 4)
+    longest = max([len(name) for name, entries in rows if entries and len(name) <= room])
+    lines = [title] if title else []
+    for name, entries in rows:
+        if len(name) > longest:
+            lines.append(name)
+            name = ""
+        sizes = (size for _, size in columns)
+        line = "".join(f" {e:>{size}}" for e, size in zip(entries, sizes, strict=False))
+        lines += [f"{name:<{longest}}{line}".rstrip()] if name or line else []
+    return "\n".join(lines)
 
 
 def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, object]]:

@@ -12,6 +12,9 @@ from lang_agent.ranges import Range, check_ranges, refuse_unused, require
 from lang_agent.stepping import RULES as RULES_FOR_ERRORS
 from lang_agent.text_env.config import TextConfig
 
+TRACKS = ("tensorboard", "trackio", "wandb", "none")
+"""The trackers that go by a name."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -68,6 +71,9 @@ class TrainConfig:
     (it is left out and counted) or retry (it is played anew, three times at most)."""
     eval_episodes: Annotated[int, Range(0)] = 200
     """Held-out episodes played before and after training; 0 for none."""
+    track: tuple[str, ...] = ("tensorboard",)
+    """Where curves go beside metrics.jsonl: tensorboard (the run folder), trackio, wandb (offline
+    unless WANDB_MODE is set), none, or module:name of your own; several are told alike."""
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: Annotated[int | None, Range(1, 1024)] = None
@@ -80,6 +86,11 @@ class TrainConfig:
         check_ranges(self)
         if self.on_env_error not in RULES_FOR_ERRORS:
             raise unknown("on_env_error", self.on_env_error, RULES_FOR_ERRORS)
+        for name in self.track:
+            if name not in TRACKS and ":" not in name:
+                raise unknown("tracker", name, TRACKS)
+        if "none" in self.track and len(self.track) > 1:
+            raise LangAgentError(f"track={' '.join(self.track)}: none goes with no other.")
         if self.curriculum not in ("fixed", "learnable"):
             raise unknown("curriculum", self.curriculum, ("fixed", "learnable"))
         if self.curriculum == "learnable" and len(self.mixture) < 2:
