@@ -50,7 +50,7 @@ def test_every_option_is_told_of_in_a_sentence(name):
 def test_the_common_options_of_training_are_one_screen(name, capsys, monkeypatch):
     short = shown(capsys, monkeypatch, name, "--help")
     whole = shown(capsys, monkeypatch, name, "--help-all")
-    assert len(short.splitlines()) <= 44
+    assert len(short.splitlines()) <= 42
     for flag in ("--env ID", "--model MODEL", "--steps N", "--seed N", "--out DIR", "--resume RUN"):
         assert flag in short
     assert "--help-all shows" in short

@@ -132,7 +132,7 @@ def _sorted_by_use(
 ) -> dict[str, tuple[Option, ...]]:
     """A training run's options, the common ones of all groups first."""
     known = {option.name: option for options in groups.values() for option in options}
-    beside = [CONFIG.name, *(option.name for option in OF_RUNS)]
+    beside = [CONFIG.name, *(option.name for option in OF_RUNS if option.name != "as_edited")]
     common = [name for name in (*names, *beside) if name in known]
     rest = {
         heading or "further options of the run": tuple(o for o in options if o.name not in common)

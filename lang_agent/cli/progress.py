@@ -207,7 +207,7 @@ class Counting(Line):
         if not self.done:
             return [f"{self.title}: {counts}"]
         left = (time.monotonic() - self.began) / self.done * (self.episodes - self.done)
-        success = f"success {self.won / self.done:.2f}"
+        success = f"success so far {self.won / self.done:.2f}"
         return [f"{self.title}: {counts}", f"{clock(left)} left", success]
 
     def played(self, episode: Episode) -> None:
