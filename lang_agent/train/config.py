@@ -72,7 +72,8 @@ class TrainConfig:
     eval_episodes: Annotated[int, Range(0)] = 200
     """Held-out episodes played before and after training; 0 for none."""
     track: tuple[str, ...] = ("tensorboard",)
-    """Where curves go: tensorboard, trackio, wandb, none, or module:name of your own; or several."""
+    """Where curves go: tensorboard, trackio, wandb, none, or module:name of your own; or to
+    several."""
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: Annotated[int | None, Range(1, 1024)] = None

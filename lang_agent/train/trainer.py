@@ -88,6 +88,7 @@ class Trainer:
         self.config, self.folder, self.trust = config, folder, trust
         self.lock = lock or FolderLock(folder)
         self.learn = resolve(config.learn, new=_is_new(config, policy))
+        self.trackers = make_trackers(config, folder)
         self.envs = [self.make_env() for _ in range(config.envs)]
         if config.hindsight:
             watch_achieved(self.envs, config)
@@ -102,7 +103,6 @@ class Trainer:
         learn = self.learn
         self.collector = make_collector(config, learn, self.policy, self.envs)
         self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
-        self.trackers = make_trackers(config, folder)
         self._log: RunLog | None = None
         self.stop = False  # set it to end the run after the update under way
         self.learner = Learner(
