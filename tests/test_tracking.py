@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,45 +243,39 @@ def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
         start(replace(SHORT, track=("trackio",)), tmp_path / "run", make_policy(False))
 
 
-def test_wandb_is_offline_and_a_resumed_run_keeps_its_name(tmp_path):
+def run_and_go_on(folder: Path, tracker: str) -> str:
+    """Train with a tracker, and on from there; the name by which it knows the run."""
+    run = start(replace(SHORT, steps=30, track=(tracker,)), folder, make_policy(False))
+    with run.logging() as log:
+        log.evaluation(run.evaluate(2), 0)
+        run.run()
+    time.sleep(1)  # wandb's folders are called by the second
+    resume(folder, steps=60).run()
+    return json.loads((folder / "tracking.json").read_text())["id"]
+
+
+def test_wandb_is_offline_and_a_resumed_run_keeps_its_name(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
-
-    def run(*arguments: str) -> None:
-        command = [str(Path(sys.executable).with_name("lang-agent")), "train", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    run(*LINE, "--track", "tensorboard", "wandb", "--out", "run")
-    run("--resume", "run", "--steps", "60")
-    name = json.loads((tmp_path / "run" / "tracking.json").read_text())["id"]
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    name = run_and_go_on(tmp_path / "run", "wandb")
     first, second = sorted((tmp_path / "run" / "wandb").glob("offline-run-*"))
-    for folder in (first, second):
+    for folder, words in ((first, ("evaluation/success", "rollout/success")), (second, ())):
         (file,) = folder.glob("*.wandb")
         told = file.read_bytes()
-        for word in (name, "rollout/success", "evaluation/success", "learn/policy_loss"):
+        for word in (name, "learn/policy_loss", *words):
             assert word.encode() in told
 
 
 def test_trackio_keeps_the_curve_of_a_resumed_run_on_this_machine(tmp_path, monkeypatch):
-    pytest.importorskip("trackio")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    command = [str(Path(sys.executable).with_name("lang-agent")), "train"]
-    for arguments in (
-        [*LINE, "--track", "trackio", "--out", "run"],
-        ["--resume", "run", "--steps", "60"],
-    ):
-        done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    code = (
-        "import json, sys; from trackio.sqlite_storage import SQLiteStorage as store; "
-        "print(json.dumps(store.get_logs('lang_agent', sys.argv[1])))"
-    )
-    name = json.loads((tmp_path / "run" / "tracking.json").read_text())["id"]
-    shown = subprocess.run(
-        [sys.executable, "-c", code, name], capture_output=True, text=True, check=True
-    )
-    rows = [row for row in json.loads(shown.stdout) if "rollout/success" in row]
-    assert len(rows) == len(metrics_of(tmp_path / "run"))
+    pytest.importorskip("trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    name = run_and_go_on(tmp_path / "run", "trackio")
+    rows = SQLiteStorage.get_logs("lang_agent", name)
+    steps = [row["step"] for row in rows if "rollout/success" in row]
+    assert steps == [row["steps"] for row in metrics_of(tmp_path / "run")]
+    assert [row["step"] for row in rows if "evaluation/success" in row] == [0]
 
 
 # -- a run that is made longer ---------------------------------------------------------------------

@@ -25,6 +25,7 @@ from lang_agent.train.trainer import Trainer
 
 EVERY = 30.0  # seconds after which a line is printed anew off a terminal, at the latest
 FIRST = 5.0  # seconds until the first one
+TICK = 0.5  # seconds between two looks at what there is to show
 SPINNER = 2  # columns before the line
 SHOWN = (("entropy", "entropy {:.2f}"), ("approx_kl", "kl {:.4f}"), ("reference_kl", "ref {:.3f}"))
 
@@ -66,7 +67,7 @@ class Line:
 
     def _tick(self) -> None:
         with contextlib.suppress(BrokenPipeError):  # who prints the next line ends the program
-            while not self._over.wait(0.5):
+            while not self._over.wait(TICK):
                 self.changed(tell=time.monotonic() >= self._due)
 
 

@@ -137,7 +137,13 @@ class Trackio:
     def start(self, step: int) -> None:
         name, config = run_id(self.folder), dict(self.config)
         self._run = self.trackio.init(
-            project=PROJECT, name=name, config=config, resume="allow", embed=False
+            project=PROJECT,
+            name=name,
+            config=config,
+            resume="allow",
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
         )
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -148,7 +154,7 @@ class Trackio:
         self._run.log({name: self.trackio.Markdown(f"{fence}\n{text}\n{fence}")}, step=step)
 
     def close(self) -> None:
-        self._run.finish()
+        self.trackio.finish()
 
 
 TRACKERS = {"tensorboard": TensorBoard, "trackio": Trackio, "wandb": Wandb}
