@@ -18,7 +18,7 @@ from test_golden import BASE, make_policy
 
 from lang_agent.cli import main as cli
 from lang_agent.cli import progress
-from lang_agent.evaluation.summary import Evaluation, as_table
+from lang_agent.evaluation.summary import Evaluation, as_table, columned
 from lang_agent.train.trainer import resume, start
 
 LONG = "BabyAI-GoToImpUnlockWithAVeryLongNameIndeed-v0 task=goto num_dists=0"
@@ -191,3 +191,16 @@ def test_lines_in_a_pipe_are_few_and_the_first_is_early(tmp_path, monkeypatch, c
     assert len(updates) >= 25
     assert 10 <= len(lines) <= 22
     assert lines[0].startswith(f"{updates[0]['steps']}/")
+
+
+def test_a_comparison_keeps_every_column_and_every_name():
+    name = "runs/" + "a-very-long-name-" * 5
+    head = ["n", "progression", "95% CI"]
+    rows = [("agent", head), (name, ["20", "0.500", "0.1-0.9"]), ("b", ["20", "0.400", "0.0-0.8"])]
+    lines = columned(rows, width=40)
+    assert lines == [
+        "agent  n progression  95% CI",
+        name,
+        "      20       0.500 0.1-0.9",
+        "b     20       0.400 0.0-0.8",
+    ]

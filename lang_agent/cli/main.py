@@ -210,6 +210,7 @@ def envs(args: Envs) -> None:
 
 def prompt(args: ShowPrompt) -> None:
     """Show what an agent would read, with its token count."""
+    from lang_agent.language_env import language_env
     from lang_agent.models.gpt2 import SIZES
     from lang_agent.models.policy import LanguagePolicy
     from lang_agent.models.store import load_policy
@@ -231,7 +232,10 @@ def prompt(args: ShowPrompt) -> None:
         raise env_error(env, args.seed, 0, step, action, error) from error
     say(text)
     count = len(policy.encode_prompt(text))
-    say((f"{count} tokens of {args.model}, {len(text)} characters", "dim"))
+    made = " (a tokenizer made for this environment alone)" if args.model in SIZES else ""
+    say((f"{count} tokens of {args.model}{made}, {len(text)} characters", "dim"))
+    if legend := language_env(env).legend:
+        say((legend, "dim"))
 
 
 def bench(args: Bench) -> None:

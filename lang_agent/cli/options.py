@@ -251,7 +251,8 @@ class ShowPrompt:
     do: tuple[str, ...] = ()
     """Actions to take first."""
     model: str = "nano"
-    """Whose tokenizer counts: a size, a run or model folder, or a hub id."""
+    """Whose tokenizer counts: a size (the one that a new model of this environment alone would
+    get), a run or model folder, or a hub id."""
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
     anything."""
@@ -265,7 +266,8 @@ class Bench:
     """`bench`'s options."""
 
     quick: bool = False
-    """Shorter runs, under a minute in all."""
+    """Shorter runs and fewer of them: about a minute on two cores of a new machine, several on an
+    old or a busy one."""
     threads: Threads | None = None
     """Processor threads of torch; by default torch's own number."""
     device: str | None = None

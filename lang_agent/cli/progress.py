@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -21,7 +21,9 @@ from lang_agent.evaluation.evaluate import EvaluationError
 from lang_agent.evaluation.summary import Evaluation, as_json, as_table
 from lang_agent.files import write_whole
 from lang_agent.train.run_folder import EVALUATION_FILE, read_evaluations
-from lang_agent.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from lang_agent.train.trainer import Trainer
 
 EVERY = 30.0  # seconds after which a line is printed anew off a terminal, at the latest
 FIRST = 5.0  # seconds until the first one

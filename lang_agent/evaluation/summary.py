@@ -109,17 +109,33 @@ def as_table(evaluations: Sequence[Evaluation], title: str = "", width: int = 80
             shown = env_id
         errors = [str(row.env_errors)] if failed else []
         rows.append((f"  {task}" if task else env_id, [*cells(row), *errors]))
-    room = max(width - sum(size + 1 for _, size in columns), 4)
+    lines = columned(rows, [size for _, size in columns], width)
+    return "\n".join([title, *lines] if title else lines)
+
+
+def columned(
+    rows: Sequence[tuple[str, Sequence[str]]], sizes: Sequence[int] = (), width: int = 80
+) -> list[str]:
+    """Rows of a name and entries as lines of ``width`` columns: names to the left, entries to the
+    right. A name that does not fit has a line of its own, so that nothing is cut off.
+
+    Args:
+        sizes: the least width of each entry.
+    """
+    widest = max(len(entries) for _, entries in rows)
+    least = [*sizes, *(0 for _ in range(widest - len(sizes)))]
+    sizes = [max([least[at], *(len(e[at]) for _, e in rows if len(e) > at)])
+             for at in range(widest)]  # fmt: skip
+    room = max(width - sum(size + 1 for size in sizes), 4)
     longest = max([len(name) for name, entries in rows if entries and len(name) <= room])
-    lines = [title] if title else []
+    lines = []
     for name, entries in rows:
         if len(name) > longest:
             lines.append(name)
             name = ""
-        sizes = (size for _, size in columns)
         line = "".join(f" {e:>{size}}" for e, size in zip(entries, sizes, strict=False))
         lines += [f"{name:<{longest}}{line}".rstrip()] if name or line else []
-    return "\n".join(lines)
+    return lines
 
 
 def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, object]]:
