@@ -17,10 +17,11 @@ from test_golden import BASE, LEVEL, make_policy
 
 from lang_agent import LangAgentError
 from lang_agent.cli import main as cli
+from lang_agent.episode import Decision, Episode, Step, TextObservation
 from lang_agent.learn.config import ImitationConfig, LearnConfig
 from lang_agent.text_env.config import TextConfig
 from lang_agent.train.config import TrainConfig
-from lang_agent.train.run_log import part_metrics
+from lang_agent.train.run_log import part_metrics, world_metrics
 from lang_agent.train.tracking import grouped
 from lang_agent.train.trainer import resume, start
 
@@ -132,6 +133,14 @@ def test_a_worlds_own_metrics_and_a_callbacks_are_kept(tmp_path):
         assert row["mine"] == 0.5
     tags = board(tmp_path / "run").Tags()["scalars"]
     assert {"metric/steps so far", "learn/mine"} <= set(tags)
+
+
+@pytest.mark.parametrize("metrics", [3, {"a": "b"}, {"a": None}, ["a"]])
+def test_metrics_of_a_world_that_are_no_numbers_are_a_sentence(metrics):
+    seen = TextObservation("a", None)
+    episode = Episode(0, 0, [Step(seen, Decision("go"), 0.0, {"metrics": metrics})])
+    with pytest.raises(LangAgentError, match="where a dictionary of numbers is expected"):
+        world_metrics([episode])
 
 
 @pytest.mark.parametrize(

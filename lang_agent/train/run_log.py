@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lang_agent.episode import Episode
+from lang_agent.errors import LangAgentError, shown
 from lang_agent.evaluation.summary import ALL, Evaluation
 from lang_agent.files import writing
 from lang_agent.train.run_folder import METRICS_FILE
@@ -116,8 +117,15 @@ def world_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     said: dict[str, list[float]] = {}
     for episode in episodes:
         for step in episode.steps:
-            for name, value in step.info.get("metrics", {}).items():
-                said.setdefault(f"metric/{name}", []).append(float(value))
+            given = step.info.get("metrics", {})
+            try:
+                for name, value in given.items():
+                    said.setdefault(f"metric/{name}", []).append(float(value))
+            except (AttributeError, TypeError, ValueError):
+                raise LangAgentError(
+                    f"The world's info['metrics'] is {shown(given)}, where a dictionary of numbers "
+                    "is expected: put other things elsewhere in info."
+                ) from None
     return {name: statistics.fmean(values) for name, values in said.items()}
 
 
