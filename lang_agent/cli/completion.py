@@ -19,7 +19,7 @@ AGENTS, POLICIES, SIZES = (
 )
 """Names that are offered, told here so that nothing large is imported for them."""
 SHELLS = ("bash", "zsh", "fish")
-PATHS = ("DIR", "FILE", "PATH", "RUN", "TEMPLATE", "AGENT", "MODEL", "TASK")
+PATHS = ("DIR", "FILE", "OUT", "RUN", "SOURCE", "TEMPLATE", "AGENT", "MODEL", "TASK")
 """What may be a file or folder, by what help calls it."""
 
 

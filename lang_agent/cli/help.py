@@ -9,6 +9,7 @@ import argparse
 import ast
 import inspect
 import itertools
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
@@ -19,6 +20,7 @@ import tyro
 
 from lang_agent.train.config import TrainConfig
 
+FEW = 16  # options that are shown all together
 HELP = ("-h", "--help", "--help-all")
 COMMON = {
     "train": (
@@ -36,9 +38,10 @@ METAVARS = {
     "demonstrations": "FILE", "do": "PHRASE", "env": "ID", "env_args": "NAME=VALUE",
     "examples": "FILE", "file": "FILE", "folder": "DIR", "folders": "DIR", "gif": "FILE",
     "invalid_action": "RULE", "json": "FILE", "markdown": "FILE", "mixture": "PART",
-    "on_env_error": "RULE", "out": "DIR", "Demos.out": "FILE", "Convert.out": "PATH",
+    "on_env_error": "RULE", "out": "DIR", "Export.out": "OUT", "Demos.out": "FILE",
+    "Convert.out": "OUT",
     "prompt": "TEMPLATE", "Ask.prompt": "TEXT", "prompt_folder": "DIR", "prompts": "TEXT",
-    "record": "FILE", "reply_cache": "DIR", "run": "RUN", "search": "TEXT", "source": "PATH",
+    "record": "FILE", "reply_cache": "DIR", "run": "RUN", "search": "TEXT", "source": "SOURCE",
     "tasks": "TASK", "to": "FORMAT", "vocabulary_from": "ID", "wording": "FUNCTION",
     "track": "TRACKER",
 }  # fmt: skip
@@ -56,6 +59,7 @@ class Option:
     default: str = ""
     several: bool = False
     positional: bool = False
+    required: bool = False
 
     @property
     def flag(self) -> str:
@@ -100,18 +104,18 @@ def help_text(kind: Any, name: str, about: str, default: Any = None, whole: bool
     every = sum(map(len, groups.values()))
     if name in COMMON:
         groups = _sorted_by_use(groups, COMMON[name])
-    if not whole:
+    if not whole and every > FEW:
         first = next(iter(groups))
         groups = {first: groups[first]}
     left = every - sum(map(len, groups.values()))
     positional = [option for option in groups_of(kind)[""] if option.positional]
-    names = [f"[{o.metavar} ...]" if o.several else o.metavar for o in positional]
+    names = [_usage(option) for option in positional]
     parser = argparse.ArgumentParser(
         f"lang-agent {name}",
         usage=" ".join(["%(prog)s", *names, "[options]"]),
         description=about,
         epilog=f"--help-all shows {left} further options." if left else None,
-        formatter_class=partial(argparse.HelpFormatter, max_help_position=26),
+        formatter_class=partial(_Formatter, max_help_position=26),
         add_help=False,
     )
     for heading, options in groups.items():
@@ -125,6 +129,21 @@ def help_text(kind: Any, name: str, about: str, default: Any = None, whole: bool
         if heading in ("", "common options"):
             where.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
     return parser.format_help().rstrip()
+
+
+class _Formatter(argparse.HelpFormatter):
+    """argparse's, which would break names at their hyphens."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+
+def _usage(option: Option) -> str:
+    """A positional argument as the first line of help has it."""
+    name = option.metavar
+    if option.several:
+        return f"{name} [{name} ...]" if option.required else f"[{name} ...]"
+    return name if option.required else f"[{name}]"
 
 
 def _sorted_by_use(
@@ -171,6 +190,7 @@ def _options(kind: Any) -> Iterator[Option]:
             _shown(default),
             several=get_origin(wanted) is tuple,
             positional=tyro.conf.Positional in marks,
+            required=item.default is MISSING and item.default_factory is MISSING,
         )
 
 
