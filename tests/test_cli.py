@@ -317,6 +317,9 @@ def test_no_colour_where_none_is_wanted(folder):
         (["bench", "--device", "foo"], r"device='foo' cannot be used"),
         (["pretrain", "x.txt", "--threads", "0"], r"threads=0 must be"),
         (["completion", "csh"], r"csh"),
+        (["ask"], r"lang-agent ask needs AGENT and TEXT\. See"),
+        (["export", "run"], r"lang-agent export needs RUN and OUT\. See"),
+        (["play", "--temperature", "hot"], r"'hot' is no number"),
         (["train", "--track", "wandbb"], r"Did you mean 'wandb'"),
         (["train", "--resume", "nowhere", "--steps", "x"], r"'x' is not a whole number"),
         (["train", "--resume", "nowhere", "--seed", "1"], r"no other options than --steps"),
@@ -353,7 +356,7 @@ def test_tyros_own_errors_are_one_line_too(run_here, monkeypatch, encoding):
     for told, message in (
         (
             ["--episodes", "many"],
-            "Error parsing --episodes: invalid literal for int() with base 10: 'many'.",
+            "Error parsing --episodes: 'many' is no whole number.",
         ),
         (["--nope", "a" * 200], f"Unrecognized options: --nope, {'a' * 200}."),
     ):

@@ -15,6 +15,7 @@ from typing import Any
 
 import tyro
 
+from lang_agent.cli.help import groups_of
 from lang_agent.cli.options import Ask
 from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError
@@ -73,8 +74,25 @@ def parse(kind: Any, arguments: Sequence[str], prog: str, default: Any) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-        reason = LONG.sub(r"\1...", _reason(stop) or _unboxed(shown.getvalue()))
+        reason = LONG.sub(r"\1...", _reason(stop) or _told(_unboxed(shown.getvalue()), kind, prog))
     raise LangAgentError(f"{reason} See {prog} --help.")
+
+
+PYTHONS = (
+    (r"invalid literal for int\(\) with base 10: (.*)\.$", r"\1 is no whole number."),
+    (r"could not convert string to float: (.*)\.$", r"\1 is no number."),
+)
+"""What Python says of words where numbers are wanted, and what a person is told."""
+
+
+def _told(said: str, kind: Any, prog: str) -> str:
+    """tyro's sentence, in the words of help."""
+    if said.startswith("Missing from"):
+        needed = [o.metavar for o in groups_of(kind)[""] if o.positional and o.required]
+        return f"{prog} needs {' and '.join(needed)}."
+    for python, plain in PYTHONS:
+        said = re.sub(python, plain, said)
+    return said
 
 
 def _reason(error: BaseException) -> str | None:
