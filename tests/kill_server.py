@@ -227,7 +227,7 @@ def _serve(folder: Path) -> None:
     import torch
 
     import lang_agent.cli.progress
-    import lang_agent.evaluation.report  # noqa: F401
+    import lang_agent.evaluation.film  # noqa: F401
 
     torch.set_num_threads(1)
     _prepare(folder)

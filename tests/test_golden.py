@@ -47,6 +47,7 @@ BASE = TrainConfig(
     precision="fp32",
     threads=1,
     eval_episodes=0,
+    snapshot_every=0,
     learn=LearnConfig(optimizer="adamw", learning_rate=1e-3, minibatch_decisions=16),
 )
 WHOLE = replace(BASE, learn=replace(BASE.learn, minibatch_decisions=256))  # no minibatches

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as imageio
+import numpy as np
 import pytest
 from conftest import make_bandit
 from kill_server import Runs
 from lang_agent.envs.text_generation import TextGenerationEnv
+from PIL import Image, ImageSequence
 from test_golden import BASE, LEVEL, make_policy
 
 import lang_agent
@@ -20,8 +22,9 @@ from lang_agent import LangAgentError, files
 from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.cli import main as cli
-from lang_agent.episode import Agent
-from lang_agent.evaluation import report
+from lang_agent.episode import Agent, Decision
+from lang_agent.evaluation import film as films
+from lang_agent.evaluation import plots, run_records
 from lang_agent.files import (
     TellWarning,
     json_lines,
@@ -237,7 +240,7 @@ def test_outputs_of_a_killed_command_never_look_whole(runs, tmp_path, at):
     [
         ["evaluate", ROOM, "--episodes", "1000000", "--json"],
         ["play", ROOM, "--agent", "expert", "--episodes", "1000000", "--record"],
-        ["play", ROOM, "--agent", "expert", "--gif"],
+        ["play", ROOM, "--agent", "expert", "--film"],
         ["demos", ROOM, "--episodes", "1000000", "--out"],
         ["bench", "--json"],
     ],
@@ -245,7 +248,12 @@ def test_outputs_of_a_killed_command_never_look_whole(runs, tmp_path, at):
 def test_a_command_that_cannot_write_says_so_before_its_work(tmp_path, arguments):
     (tmp_path / "file").write_text("x")
     with pytest.raises(LangAgentError, match="Cannot write"):
-        cli.run([*arguments, str(tmp_path / "file" / "out.json")])
+        cli.run(
+            [
+                *arguments,
+                str(tmp_path / "file" / "out.gif"),
+            ]
+        )
 
 
 def test_pretrain_tries_its_place_first(tmp_path):
@@ -271,22 +279,59 @@ def test_pretraining_that_goes_wrong_saves_nothing(tmp_path):
 
 def test_a_film_makes_its_folder_and_a_world_without_pictures_is_refused_at_once(tmp_path):
     env = lang_agent.make(ROOM, prompt="minimal", render_mode="rgb_array", max_steps=2)
-    report.film(ConstantAgent("turn left"), env, 0, tmp_path / "new" / "a.gif")
+    films.film(ConstantAgent("turn left"), env, [0], tmp_path / "new" / "a.gif")
     assert len(imageio.imread(tmp_path / "new" / "a.gif", index=None)) == 3
     assert names(tmp_path / "new") == ["a.gif"]
 
+
+def test_a_film_has_several_episodes_and_worlds_of_text_alone(tmp_path):
+    env = lang_agent.make(ROOM, prompt="minimal", render_mode="rgb_array", max_steps=2)
+    played = films.film(ConstantAgent("turn left"), env, [4, 5], tmp_path / "a.gif", fps=4)
+    assert [(episode.seed, len(episode.steps)) for episode in played] == [(4, 2), (5, 2)]
+    with Image.open(tmp_path / "a.gif") as gif:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
+        assert durations == [250, 250, 750] * 2
+        width = gif.width
+    for number, env in enumerate((TextGenerationEnv(["x"]), make_bandit(), lang_agent.make(ROOM))):
+        films.film(ConstantAgent("turn left"), env, [0], tmp_path / f"{number}.gif")
+        with Image.open(tmp_path / f"{number}.gif") as gif:
+            assert gif.width < width  # the words alone
+
+
+def test_an_mp4_has_the_pictures_of_the_gif(tmp_path):
+    env = lang_agent.make(ROOM, prompt="minimal", render_mode="rgb_array", max_steps=2)
+    for name in ("a.gif", "a.mp4"):
+        films.film(ConstantAgent("turn left"), env, [4], tmp_path / name)
+    gif = imageio.imread(tmp_path / "a.gif", index=None)[..., :3].astype(int)
+    mp4 = imageio.imread(tmp_path / "a.mp4", plugin="pyav").astype(int)
+    assert mp4.shape == (5, *gif.shape[1:])  # the end stands three times as long
+    assert abs(mp4[:3] - gif).mean() < 8
+
+
+def test_a_film_is_refused_before_anything_is_played(tmp_path):
     class Never(Agent):
         def begin(self, slot, seed):
             raise AssertionError("nothing is to be played")
 
-    for env in (TextGenerationEnv(["x"]), lang_agent.make("TextGeneration-v0"), make_bandit(),
-                lang_agent.make(ROOM)):  # fmt: skip
-        with pytest.raises(LangAgentError, match="cannot be filmed"):
-            report.film(Never(), env, 0, tmp_path / "b.gif")
-    with pytest.raises(LangAgentError, match=r"cannot be filmed|Cannot make"):
-        cli.run(
-            ["play", "TextGeneration-v0", "--agent", "random", "--gif", str(tmp_path / "b.gif")]
-        )
+    with pytest.raises(LangAgentError, match=r"must end in \.gif or \.mp4"):
+        films.film(Never(), make_bandit(), [0], tmp_path / "b.avi")
+    with pytest.raises(LangAgentError, match="Cannot write"):
+        films.film(Never(), make_bandit(), [0], Path("/proc/b.gif"))
+
+
+def test_a_film_shows_what_might_have_been_said(tmp_path):
+    class Sure(Agent):
+        def act(self, slots, observations):
+            return [Decision("turn right", 1, probabilities=(0.0, 1.0, 0.0, 0.0, 0.0, 0.0))]
+
+    pictures = {}
+    for agent in (Sure(), ConstantAgent("turn right")):
+        env = lang_agent.make(ROOM, prompt="minimal", render_mode="rgb_array", max_steps=1)
+        films.film(agent, env, [0], tmp_path / "a.gif")
+        with Image.open(tmp_path / "a.gif") as gif:
+            pictures[type(agent)] = np.asarray(gif.convert("RGB")).astype(int)
+    red = [abs(picture - films.ACCENT).sum(2) < 30 for picture in pictures.values()]
+    assert red[0].sum() > red[1].sum() + 1000  # the bar of what was said
 
 
 def test_a_film_of_a_prompt_that_says_nothing_new_is_a_film(tmp_path):
@@ -298,7 +343,7 @@ def test_a_film_of_a_prompt_that_says_nothing_new_is_a_film(tmp_path):
             return ("", *rest)
 
     env = Silent(lang_agent.make(ROOM, render_mode="rgb_array", max_steps=3))
-    report.film(RandomAgent(), env, 0, tmp_path / "a.gif")
+    films.film(RandomAgent(), env, [0], tmp_path / "a.gif")
 
 
 def test_a_learning_curve_leaves_damaged_lines_out(tmp_path):
@@ -306,9 +351,9 @@ def test_a_learning_curve_leaves_damaged_lines_out(tmp_path):
     lines = [json.dumps(good), "{", json.dumps({**good, "updates": 2, "return": None}), '{"upd']
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     with pytest.warns(TellWarning, match="line 2, is left out"):
-        assert [record["updates"] for record in report.read_metrics(tmp_path)] == [1, 2]
+        assert [record["updates"] for record in run_records.read_metrics(tmp_path)] == [1, 2]
     with pytest.warns(TellWarning):
-        report.plot_learning([tmp_path], tmp_path / "plots" / "curve.png")
+        plots.plot_learning([tmp_path], tmp_path / "plots" / "curve.png")
     assert (tmp_path / "plots" / "curve.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "evaluation": {"text_env"},
     "learn": {"models"},
     "train": {"text_env", "models", "agents", "rewards", "evaluation", "learn"},
+    "report": {"evaluation"},
     "bridges": {"models", "evaluation", "learn"},
     "cli": {
         "text_env",
@@ -32,6 +33,7 @@ MAY_IMPORT = {
         "evaluation",
         "learn",
         "train",
+        "report",
         "bridges",
     },
     "envs": {"text_env", "rewards"},
@@ -43,6 +45,7 @@ FORBIDDEN = {
     "models": {"gymnasium", "minigrid"},
     "learn": {"gymnasium", "minigrid"},
     "evaluation": {"torch", "transformers"},
+    "report": {"torch", "transformers"},
 }
 """Packages of others that a room must do without."""
 

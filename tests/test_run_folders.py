@@ -21,13 +21,13 @@ from test_golden import BASE, make_policy
 
 from lang_agent import LangAgentError
 from lang_agent.cli import main as cli
+from lang_agent.evaluation.run_records import read_evaluations
 from lang_agent.files import TellWarning
 from lang_agent.lock import FolderLock
 from lang_agent.models import sealed
 from lang_agent.models.sealed import damage
 from lang_agent.models.store import list_checkpoints, load_policy, save_whole
 from lang_agent.train import run_log, trainer
-from lang_agent.train.run_folder import read_evaluations
 from lang_agent.train.trainer import resume, start
 
 CONFIG = replace(

@@ -247,7 +247,9 @@ def test_watch_the_bot_play_and_film_it(tmp_path):
     run = lang_agent("play", "BabyAI-GoToRedBallNoDists-v0", "--agent", "expert")
     assert "Done after" in run.stdout
     gif = tmp_path / "bot.gif"
-    run = lang_agent("play", "BabyAI-GoToRedBallNoDists-v0", "--agent", "expert", "--gif", str(gif))
+    run = lang_agent(
+        "play", "BabyAI-GoToRedBallNoDists-v0", "--agent", "expert", "--film", str(gif)
+    )
     assert run.returncode == 0, run.stderr
     assert gif.read_bytes()[:3] == b"GIF"
 

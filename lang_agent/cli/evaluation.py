@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import platform
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +22,33 @@ from lang_agent.cli.progress import SPINNER, clock, fit
 from lang_agent.config import from_dict, load_config
 from lang_agent.episode import TextObservation
 from lang_agent.errors import LangAgentError, SpentError
-from lang_agent.evaluation.records import Record, Spec, first_difference, read_results
+from lang_agent.evaluation.records import (
+    Record,
+    Spec,
+    first_difference,
+    read_results,
+    versions,
+)
 from lang_agent.evaluation.replay import Replayed
 from lang_agent.evaluation.replay import replay as play_again
 from lang_agent.evaluation.run import evaluate_panel
 from lang_agent.evaluation.summary import ALL, COLUMNS, Evaluation, cells, summarise_all, with_parts
-from lang_agent.evaluation.tasks import Suite, Task, load_suite, read_task, suite_names
+from lang_agent.evaluation.tasks import (
+    Suite,
+    Task,
+    into_tasks,
+    load_suite,
+    read_task,
+    suite_names,
+)
 from lang_agent.files import try_place, write_whole
 from lang_agent.language_env import PromptLimit
 from lang_agent.models.decide import DecideConfig
-from lang_agent.text_env.config import TextConfig
-from lang_agent.text_env.env import TEXT_OPTIONS
-from lang_agent.text_env.prompt import digest
+from lang_agent.text_env.config import TextConfig, describe
 from lang_agent.train.config import TrainConfig
 from lang_agent.trust import Source, names_from, names_in
-from lang_agent.yaml_data import read_yaml
 
 DEFAULT = "BabyAI-GoToLocal-v0"
-LIBRARIES = ("lang_agent", "gymnasium", "minigrid", "torch", "transformers", "tokenizers", "numpy")
 SHOWN = 4  # seeds that failed, of a task, where most did not
 EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
@@ -53,10 +60,11 @@ def evaluate(args: Evaluate) -> None:
         try_place(Path(args.json))
     file = trained_config(args.agent)
     trained = None if file is None else load_config(file, TrainConfig, trust=True)
-    text, suite = _into_tasks(_text(args, suite, trained), suite)
+    text, tasks = into_tasks(_text(args, suite, trained), suite.tasks)
+    suite = replace(suite, tasks=tasks)
     agent = agent_of(args, args.agent, args.slots)
     spec = Spec(
-        agent={**agent.about, "words": about_words(text)},
+        agent={**agent.about, "words": describe(text)},
         tasks=suite.tasks,
         first_seed=args.seed,
         episodes=args.episodes,
@@ -145,19 +153,6 @@ def _text(args: Evaluate, suite: Suite, trained: TrainConfig | None) -> TextConf
     return replace(args.text, env_args=(), source=source)
 
 
-def _into_tasks(text: TextConfig, suite: Suite) -> tuple[TextConfig, Suite]:
-    """Arguments for the world as arguments of every task that does not set them, so that they are
-    part of the panel: they change what is played. Those for the words stay the agent's."""
-    written = dict(argument.partition("=")[::2] for argument in text.env_args)
-    world = {name: value for name, value in written.items() if name not in TEXT_OPTIONS}
-    values = {name: read_yaml(value, f"The argument {name}") for name, value in world.items()}
-    if not all("=" in argument for argument in text.env_args) or not values:
-        return text, suite  # who makes the world says what is wrong with them
-    tasks = [replace(task, arguments={**values, **task.arguments}) for task in suite.tasks]
-    left = tuple(f"{name}={value}" for name, value in written.items() if name not in world)
-    return replace(text, env_args=left), replace(suite, tasks=tuple(tasks))
-
-
 def _notes(
     text: TextConfig, words: TextConfig, decide: DecideConfig, own_decide: DecideConfig
 ) -> list[str]:
@@ -171,31 +166,6 @@ def _notes(
                          f"not {own or 'the default'}")  # fmt: skip
     if decide != own_decide:
         found.append("deciding otherwise than it was trained to")
-    return found
-
-
-def about_words(text: TextConfig) -> dict[str, Any]:
-    """An agent's words, as results keep them: the template by the digest of its text."""
-    return {
-        "prompt": text.prompt,
-        "template": digest(text.prompt, text.prompt_folder),
-        "prompt_folder": text.prompt_folder,
-        "renderer": text.renderer,
-        "wording": text.wording,
-        "invalid_action": text.invalid_action,
-        "actions": list(text.actions),
-        "env_args": list(text.env_args),
-    }
-
-
-def versions() -> dict[str, str]:
-    """What takes part, and in which version."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -328,7 +298,7 @@ def replay(args: Replay) -> None:
             say(f"{where}: {one.difference}")
     say(f"{same} of {same + differing} episodes are the same again.")
     if differing:
-        now = {"words": about_words(text), "versions": versions()}
+        now = {"words": describe(text), "versions": versions()}
         before = {"words": results.spec.agent.get("words", {}), "versions": results.spec.versions}
         changed = first_difference(now, json.loads(json.dumps(before)))
         why = changed or "versions and words are the same, so the world is not"

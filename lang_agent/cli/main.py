@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from lang_agent.cli.options import (
     Export,
     Play,
     Replay,
+    Report,
     ShowPrompt,
     Suites,
     agent_of,
@@ -46,6 +48,8 @@ from lang_agent.files import CARRIED, try_place, write_whole
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
+    import gymnasium
+
     from lang_agent.train.run_log import RunLog
     from lang_agent.train.trainer import Trainer
 
@@ -76,12 +80,11 @@ def train(
 
 def _train(run: Trainer, log: RunLog) -> None:
     from lang_agent.cli import progress
-    from lang_agent.evaluation.report import check_drawn, film, plot_learning
+    from lang_agent.evaluation.film import film
+    from lang_agent.evaluation.plots import plot_learning
+    from lang_agent.evaluation.run_records import read_evaluations
     from lang_agent.seeding import EVALUATION_SEED
-    from lang_agent.train.run_folder import read_evaluations
 
-    if run.config.gif:
-        check_drawn(run.make_env(render_mode="rgb_array"))
     evaluated = "before" in read_evaluations(run.folder)
     if run.config.eval_episodes and not run.progress.updates and not evaluated:
         before = progress.evaluation(run, console, "Before training")
@@ -99,8 +102,7 @@ def _train(run: Trainer, log: RunLog) -> None:
         log.evaluation(after, run.progress.steps)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
     if run.config.gif:
-        env = run.make_env(render_mode="rgb_array")
-        film(run.agent(1), env, EVALUATION_SEED, run.folder / "episode.gif")
+        film(run.agent(1), drawing(run.make_env), [EVALUATION_SEED], run.folder / "episode.gif")
     say("\nThe run folder holds the model, metrics, learning curve and configuration:")
     say((str(run.folder), "bold"))
 
@@ -137,6 +139,13 @@ def compare(args: Compare) -> None:
     comparison.compare(args)
 
 
+def report(args: Report) -> None:
+    """One page to look at: results, curves, and every episode step by step."""
+    from lang_agent.cli import reporting
+
+    reporting.report(args)
+
+
 def replay(args: Replay) -> None:
     """Play an evaluation's stored actions again, and check prompts and rewards."""
     from lang_agent.cli import evaluation
@@ -165,17 +174,28 @@ def ask(args: Ask) -> None:
     evaluation.ask(args)
 
 
+def drawing(make: Callable[..., gymnasium.Env[str, str]]) -> gymnasium.Env[str, str]:
+    """The environment with pictures, or without where it draws none."""
+    try:
+        return make(render_mode="rgb_array")
+    except LangAgentError:
+        return make()
+
+
 def play(args: Play) -> None:
     """Play in words, or watch an agent play."""
     from lang_agent.cli.terminal import watch
 
-    if args.gif:
-        from lang_agent.evaluation.report import film
+    if args.film:
+        from lang_agent.evaluation.film import FPS, check_film, film
 
-        try_place(Path(args.gif))
-        env = args.text.make(args.env, render_mode="rgb_array")
-        episode = film(agent_of(args, args.agent, 1), env, args.seed, Path(args.gif))
-        say(f"{args.gif}: {len(episode.steps)} steps, success {episode.success}")
+        check_film(Path(args.film))
+        env = drawing(partial(args.text.make, args.env))
+        seeds = range(args.seed, args.seed + args.episodes)
+        agent = agent_of(args, args.agent, 1)
+        for episode in film(agent, env, seeds, Path(args.film), args.fps or FPS):
+            say(f"seed {episode.seed}: {len(episode.steps)} steps, success {episode.success}")
+        say((args.film, "bold"))
         return
     agent = agent_of(args, args.agent, 1)
     env, seeds = args.text.make(args.env), range(args.seed, args.seed + args.episodes)
@@ -301,6 +321,7 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "imitate": (TrainConfig, imitate),
     "evaluate": (Evaluate, evaluate),
     "compare": (Compare, compare),
+    "report": (Report, report),
     "replay": (Replay, replay),
     "convert": (Convert, convert),
     "suites": (Suites, suites),

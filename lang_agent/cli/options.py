@@ -91,8 +91,10 @@ class Play:
     trained, and for any other model where it has a template."""
     seed: Seed = 0
     """Of the first episode; the others follow it."""
-    gif: str | None = None
-    """Write the episode as a GIF instead of playing in the terminal."""
+    film: str | None = None
+    """Write the episodes to this .gif or .mp4 file (extra video) instead of showing them."""
+    fps: Annotated[float, Range(above=0, high=60)] | None = None
+    """Frames a second of the film."""
     record: str | None = None
     """Add the finished episodes to this file of demonstrations, for `lang-agent imitate`."""
     remote: ChatConfig = field(default_factory=ChatConfig)
@@ -173,6 +175,33 @@ class Replay:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """`report`'s options."""
+
+    folders: tyro.conf.Positional[tuple[str, ...]]
+    """Folders of results, run folders, or both."""
+    out: str = "report.html"
+    """The page, one file that needs nothing else."""
+    episodes: Count = 200
+    """How many tasks' seeds are shown step by step, of each panel: those in which an agent failed
+    first."""
+    explain: bool = False
+    """Where a choice was close or not the expert's, ask the agent again without each part of the
+    prompt: which of them moved it (200 steps at most)."""
+    watch: bool = False
+    """Make the page anew as runs and evaluations go on."""
+    trust: bool = False
+    """Import what the results name, wherever it lies: a stranger's can run anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.folders:
+            raise LangAgentError("A report needs a folder of results or of a run.")
+        if self.watch and self.explain:
+            raise LangAgentError("A report is either watched or explained, not both.")
 
 
 FORMATS = ("balrog", "demonstrations", "datasets", "minari")

@@ -18,9 +18,9 @@ from rich.text import Text
 from lang_agent.cli.console import say
 from lang_agent.episode import Episode
 from lang_agent.evaluation.evaluate import EvaluationError
+from lang_agent.evaluation.run_records import EVALUATION_FILE, read_evaluations
 from lang_agent.evaluation.summary import Evaluation, as_json, as_table
 from lang_agent.files import write_whole
-from lang_agent.train.run_folder import EVALUATION_FILE, read_evaluations
 
 if TYPE_CHECKING:
     from lang_agent.train.trainer import Trainer

@@ -12,8 +12,10 @@ both as they are.
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -28,6 +30,7 @@ SPEC_FILE, EPISODES_FILE = "spec.json", "episodes.jsonl"
 TRAJECTORIES_FILE, SUMMARY_FILE = "trajectories.jsonl", "summary.json"
 LARGEST = 2**31  # bytes of a file of episodes
 MOST_EPISODES = 10**9
+LIBRARIES = ("lang_agent", "gymnasium", "minigrid", "torch", "transformers", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,17 @@ class Results:
         good = {record.place for record in self.records if not record.error}
         wanted = [(task.name, seed) for task in self.spec.tasks for seed in self.spec.seeds]
         return [place for place in wanted if place not in good]
+
+
+def versions() -> dict[str, str]:
+    """What takes part, and in which version."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def write_spec(folder: Path, spec: Spec) -> None:

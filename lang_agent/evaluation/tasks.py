@@ -19,7 +19,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from typing import Any
 from lang_agent.config import from_dict
 from lang_agent.errors import LangAgentError, shown, unknown
 from lang_agent.files import read_text
+from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.env import TEXT_OPTIONS
 from lang_agent.yaml_data import read_yaml
 
 MOST = 2**20  # bytes of a suite's file
@@ -158,3 +160,16 @@ def panel(tasks: Sequence[Task], seeds: range) -> str:
     known = [[task.name, task.env, sorted(task.env_args)] for task in tasks]
     text = json.dumps([known, seeds.start, len(seeds)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def into_tasks(text: TextConfig, tasks: Sequence[Task]) -> tuple[TextConfig, tuple[Task, ...]]:
+    """Arguments for the world as arguments of every task that does not set them, so that they are
+    part of the panel: they change what is played. Those for the words stay the agent's."""
+    written = dict(argument.partition("=")[::2] for argument in text.env_args)
+    world = {name: value for name, value in written.items() if name not in TEXT_OPTIONS}
+    values = {name: read_yaml(value, f"The argument {name}") for name, value in world.items()}
+    if not all("=" in argument for argument in text.env_args) or not values:
+        return text, tuple(tasks)  # who makes the world says what is wrong with them
+    left = tuple(f"{name}={value}" for name, value in written.items() if name not in world)
+    changed = (replace(task, arguments={**values, **task.arguments}) for task in tasks)
+    return replace(text, env_args=left), tuple(changed)

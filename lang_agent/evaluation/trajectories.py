@@ -18,10 +18,12 @@ step has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation
+from lang_agent.errors import shown
 
 Cells = Mapping[str, Any] | None
 
@@ -96,6 +98,85 @@ def as_episode(trajectory: Mapping[str, Any], success: bool) -> Episode:
         episode.steps.append(Step(seen, Decision(str(step["action"])), float(step["reward"]), info))
     episode.steps[-1].info["success"] = success
     return episode
+
+
+def check(data: Any) -> None:
+    """Raise ValueError, with what is wrong, for data that is no episode as :func:`as_data` writes
+    it."""
+    _is(data, Mapping, "an episode")
+    _is(data.get("task"), str, "task")
+    _is(data.get("seed"), int, "seed")
+    steps = data.get("steps")
+    _is(steps, list, "steps")
+    for at, step in enumerate(steps):
+        try:
+            _check_step(step)
+            _check_cells(step.get("cells"))
+        except ValueError as error:
+            raise ValueError(f"step {at}: {error}") from None
+    _check_cells(data.get("end"))
+
+
+def _check_step(step: Any) -> None:
+    _is(step, Mapping, "a step")
+    _is(step.get("kept"), int, "kept")
+    if step["kept"] < 0:
+        raise ValueError(f"kept is {step['kept']}")
+    for name in ("new", "action", "reason"):
+        _is(step.get(name), str, name)
+    for name in ("verdict", "expert"):
+        _is(step.get(name), (str, type(None)), name)
+    _check_number(step.get("reward"), "reward")
+    if step.get("value") is not None:
+        _check_number(step["value"], "value")
+    phrases = step.get("actions")
+    _is(phrases, (list, type(None)), "actions")
+    for phrase in phrases or ():
+        _is(phrase, str, "a phrase")
+    _is(step.get("probabilities"), list, "probabilities")
+    for probability in step["probabilities"]:
+        _check_number(probability, "a probability")
+    if len(step["probabilities"]) not in (0, len(phrases or ())):
+        raise ValueError(f"{len(step['probabilities'])} probabilities of {len(phrases or ())}")
+    _is(step.get("written"), list, "written")
+    for token in step["written"]:
+        _is(token, Mapping, "a token")
+        _is(token.get("text"), str, "a token's text")
+        _check_number(token.get("log_prob"), "a token's log_prob")
+
+
+def _check_cells(cells: Any) -> None:
+    if cells is None:
+        return
+    _is(cells, Mapping, "cells")
+    carrying = cells.get("carrying")
+    lists = [(cells.get("agent"), 3), (carrying, 2)] if carrying else [(cells.get("agent"), 3)]
+    if "grid" in cells:
+        size = cells.get("size")
+        lists.append((size, 2))
+        _check_integers(size, 2)
+        lists.append((cells["grid"], 3 * size[0] * size[1]))
+    else:
+        _is(cells.get("changed"), list, "changed")
+        lists += [(change, 4) for change in cells["changed"]]
+    for numbers, length in lists:
+        _check_integers(numbers, length)
+
+
+def _check_integers(numbers: Any, length: int) -> None:
+    whole = isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)
+    if not whole or len(numbers) != length:
+        raise ValueError(f"the grid has {shown(numbers)}, and not {length} integers")
+
+
+def _check_number(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name} is {shown(value)}")
+
+
+def _is(value: Any, kind: type | tuple[type, ...], name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ValueError(f"{name} is {shown(value)}")
 
 
 def changes(cells: Sequence[Cells]) -> list[Cells]:

@@ -14,6 +14,7 @@ from lang_agent.config import value_as
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.files import CARRIED
 from lang_agent.text_env.env import TEXT_OPTIONS
+from lang_agent.text_env.prompt import digest
 from lang_agent.text_env.registry import make
 from lang_agent.trust import Source, names_from
 from lang_agent.yaml_data import read_yaml
@@ -82,3 +83,17 @@ def _argument(text: str) -> tuple[str, Any]:
     if name == "actions" and isinstance(value, Mapping):  # new wording -> the world's phrase
         return name, {str(new): str(own) for new, own in value.items()}
     return name, value_as(get_type_hints(TextConfig)[name], value, f"The world's argument {name}")
+
+
+def describe(text: TextConfig) -> dict[str, Any]:
+    """Text options as results keep them: the template by the digest of its text."""
+    return {
+        "prompt": text.prompt,
+        "template": digest(text.prompt, text.prompt_folder),
+        "prompt_folder": text.prompt_folder,
+        "renderer": text.renderer,
+        "wording": text.wording,
+        "invalid_action": text.invalid_action,
+        "actions": list(text.actions),
+        "env_args": list(text.env_args),
+    }

@@ -74,6 +74,11 @@ class TrainConfig:
     track: tuple[str, ...] = ("tensorboard",)
     """Where curves go: tensorboard, trackio, wandb, none, or module:name of your own; or to
     several."""
+    snapshot_every: Annotated[int, Range(0)] = 10
+    """Updates between two snapshots: held-out episodes of the policy as it stands, kept step by
+    step in the run folder for `lang-agent report`; 0 for none."""
+    snapshot_episodes: Annotated[int, Range(1, 1000)] = 4
+    """Episodes of a snapshot, on the same seeds each time."""
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: Annotated[int | None, Range(1, 1024)] = None

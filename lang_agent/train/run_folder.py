@@ -16,6 +16,7 @@ from typing import Any
 
 from lang_agent.config import as_data, from_dict, load_config, save_config
 from lang_agent.errors import LangAgentError
+from lang_agent.evaluation.run_records import EVALUATION_FILE, METRICS_FILE, read_evaluations
 from lang_agent.files import (
     CARRIED,
     aside_name,
@@ -23,7 +24,6 @@ from lang_agent.files import (
     json_lines,
     partials,
     remove,
-    set_aside,
     tell,
     whole,
     write_whole,
@@ -35,8 +35,6 @@ from lang_agent.models.store import CONFIG_FILE, FOLDER, list_checkpoints, read_
 from lang_agent.train.alarms import Watch
 from lang_agent.train.config import TrainConfig
 
-METRICS_FILE = "metrics.jsonl"
-EVALUATION_FILE = "evaluation.json"
 REFERENCE_FOLDER = "reference"
 BASE_FOLDER = "base"
 
@@ -214,22 +212,6 @@ def forget_after(log: Path, updates: int) -> None:
     new = "".join(f"{line}\n" for _, line in sorted(kept.items()))
     if damaged or new != text:
         write_whole(log, new)
-
-
-def read_evaluations(folder: Path) -> dict[str, Any]:
-    """The evaluations recorded so far, by name; a damaged file is set aside with a warning."""
-    file = folder / EVALUATION_FILE
-    if not file.is_file():
-        return {}
-    try:
-        known = json.loads(file.read_bytes())
-        if isinstance(known, dict):
-            return known
-    except (ValueError, RecursionError):
-        pass
-    aside = set_aside(file)
-    tell(f"'{file}' is damaged and begun anew; '{aside.name}' keeps it as it was.")
-    return {}
 
 
 def read_progress(checkpoint: Path) -> Progress:

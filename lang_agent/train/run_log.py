@@ -12,9 +12,9 @@ from typing import IO, Any
 
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError, shown
+from lang_agent.evaluation.run_records import METRICS_FILE
 from lang_agent.evaluation.summary import ALL, Evaluation
 from lang_agent.files import writing
-from lang_agent.train.run_folder import METRICS_FILE
 from lang_agent.train.tracking import Tracker, grouped
 
 

@@ -19,6 +19,7 @@ from lang_agent.config import as_data
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate
+from lang_agent.evaluation.run_records import METRICS_FILE
 from lang_agent.files import CARRIED, set_aside, tell
 from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, resolve
@@ -40,7 +41,6 @@ from lang_agent.train.collect import Rollout, make_collector
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.memory import release_unused_memory
 from lang_agent.train.run_folder import (
-    METRICS_FILE,
     REFERENCE_FOLDER,
     Progress,
     beginning,
@@ -59,6 +59,7 @@ from lang_agent.train.run_log import (
     world_metrics,
 )
 from lang_agent.train.run_parts import first_policy, make_env, watch_achieved
+from lang_agent.train.snapshots import forget_snapshots_after, take_snapshot
 from lang_agent.train.tracking import make_trackers
 
 NAMED_ERRORS = 3  # of an update's errors of environments: as many are shown in full
@@ -161,6 +162,7 @@ class Trainer:
             on_played: called with every episode as soon as it has been played.
         """
         with self.lock, self.logging() as log:
+            self._take_snapshot()
             due = time.monotonic() + 60 * self.config.checkpoint_minutes
             while self.progress.steps < self.config.steps and not self.stop:
                 metrics, first = self._iterate(on_episode, on_played)
@@ -168,6 +170,7 @@ class Trainer:
                 if on_update:
                     on_update(metrics)
                 log.write(metrics)
+                self._take_snapshot()
                 every = self.progress.updates % self.config.checkpoint_every == 0
                 if every or self.progress.updates == 1:
                     log.sample(first, self.progress.steps)
@@ -190,6 +193,11 @@ class Trainer:
                 yield self._log
             finally:
                 self._log = None
+
+    def _take_snapshot(self) -> None:
+        every, updates = self.config.snapshot_every, self.progress.updates
+        if every and updates % every == 0:
+            take_snapshot(self.folder, updates, self.policy, self.config, self.make_env)
 
     def save(self) -> Path:
         """Write a checkpoint of the last whole update."""
@@ -371,6 +379,7 @@ def resume(
         if checkpoint is None and (folder / METRICS_FILE).is_file():
             set_aside(folder / METRICS_FILE, "before")
         forget_after(folder / METRICS_FILE, run.progress.updates)
+        forget_snapshots_after(folder, run.progress.updates)
         return run
 
 

@@ -22,7 +22,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from lang_agent import evaluation
 from lang_agent.agents.make import make_agent
 from lang_agent.cli import main as cli
-from lang_agent.cli.evaluation import about_words
 from lang_agent.config import load_config, save_config
 from lang_agent.evaluation.records import Spec, read_results
 from lang_agent.evaluation.run import evaluate_panel
@@ -32,7 +31,7 @@ from lang_agent.learn.demonstrations import read_demonstrations, write_demonstra
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.store import load_policy
 from lang_agent.models.tokenizer import train_tokenizer
-from lang_agent.text_env.config import TextConfig
+from lang_agent.text_env.config import TextConfig, describe
 from lang_agent.text_env.prompt import Prompt, load_template
 from lang_agent.train import trainer
 from lang_agent.train.config import TrainConfig
@@ -88,7 +87,7 @@ def evaluated(folder: Path, agent: str = "random") -> None:
     def make_env(task: Task) -> Any:
         return text.with_args(task.env_args).make(task.env)
 
-    spec = Spec({**made.about, "words": about_words(text)}, (task,), 10**9, 2)
+    spec = Spec({**made.about, "words": describe(text)}, (task,), 10**9, 2)
     evaluate_panel(spec, folder, made, make_env, slots=2, keep_trajectories=True)
 
 
@@ -104,6 +103,7 @@ BASES: dict[str, list[str]] = {
     "evaluate": [*WORLD, "--episodes", "1"],
     "play": [*WORLD, "--agent", "random"],
     "compare": ["results", "results"],
+    "report": ["results", "--out", "r.html"],
     "replay": ["results"],
     "suites": [],
     "ask": ["model", "a dog", "--actions", "turn left", "go forward"],
@@ -132,7 +132,7 @@ WORK = [
     "workers",
     "epochs",
 ]
-PLACES = {"out", "json", "gif", "record"}
+PLACES = {"out", "json", "film", "record"}
 FOLDERS = ("model", "run", "results", "file.txt", "binary.yaml", "demos.jsonl")
 FLAGS = [
     "--help",
@@ -361,6 +361,7 @@ def results(folder: Path) -> Draw:
         name, use = draw.choice([
             ("compare", lambda: cli.run(["compare", str(broken), str(clean)])),
             ("replay", lambda: cli.run(["replay", str(broken)])),
+            ("report", lambda: cli.run(["report", str(broken), str(clean), "--out", "r.html"])),
             ("convert", lambda: cli.run(["convert", str(broken), "there", "--to", "balrog"])),
             ("go on", lambda: evaluated(broken)),
             ("read", lambda: read_results(broken)),
