@@ -114,15 +114,12 @@ def test_the_time_left_is_that_of_the_steps_that_will_be_trained(tmp_path):
 
 def test_what_will_be_trained_is_said_before_and_what_was_after(tmp_path):
     run = start(replace(BASE, steps=20, rollout_steps=48), tmp_path / "run", make_policy(False))
-    plan = progress.plan(run)
-    assert "one rollout" in plan
-    assert "about 48 steps in all rather than 20" in plan
+    assert "until 20 steps are reached: about 48 in all." in progress.plan(run)
     run.run()
     assert progress.trained(run).startswith(f"Trained {run.progress.steps} steps in one update")
     assert progress.plan(run) == "All 20 steps are trained already."
     more = resume(tmp_path / "run", steps=run.progress.steps + 96)
-    assert "rather" not in progress.plan(more)
-    assert f"about {more.config.steps} steps" in progress.plan(more)
+    assert f"about {more.config.steps} in all" in progress.plan(more)
 
 
 # -- tables ----------------------------------------------------------------------------------------

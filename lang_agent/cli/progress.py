@@ -101,12 +101,9 @@ def plan(run: Trainer) -> str:
     each, done, total = run.config.rollout_steps, run.progress.steps, run.config.steps
     if done >= total:
         return f"All {total} steps are trained already."
-    rollouts = math.ceil((total - done) / each)
-    many = f"{rollouts} rollouts" if rollouts > 1 else "one rollout"
-    instead = f" rather than {total}" if (total - done) % each else ""
     return (
-        f"Trains {many} of whole episodes, about {each} steps each: to about {expected(run)} steps "
-        f"in all{instead}."
+        f"Trains in rollouts of whole episodes, about {each} steps each, until {total} steps are "
+        f"reached: about {expected(run)} in all."
     )
 
 
