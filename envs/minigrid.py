@@ -171,6 +171,11 @@ ASCII_SYMBOLS = {"unseen": " ", "empty": ".", "wall": "#", "floor": "_", "key": 
 ASCII_DOORS = {"open": "/", "closed": "+", "locked": "L"}
 ASCII_COLORS = {"red": "r", "green": "g", "blue": "b", "purple": "p", "yellow": "y", "grey": "e"}
 ASCII_AGENT = "^"
+ASCII_LEGEND = (
+    "Two signs a cell, far to near: what is there (## wall, .. nothing, blank not seen, k key, "
+    "o ball, b box, / open door, + closed door, L locked door, g goal, ~ lava, @ another agent, "
+    "^^ you, who look up) and its colour (r red, g green, b blue, p purple, y yellow, e grey)."
+)
 
 
 def ascii_map(image: np.ndarray) -> list[str]:
@@ -253,6 +258,8 @@ class GridRenderer:
     """Puts what an agent sees of a grid into lines."""
 
     lines: Callable[[np.ndarray], list[str]]
+    legend: str = ""
+    """What its signs stand for, for people; no prompt has it."""
 
     def __call__(self, observation: Any, env: gymnasium.Env) -> dict[str, Any]:
         seen = observation if isinstance(observation, Mapping) else {"image": observation}
@@ -291,7 +298,7 @@ def _check(image: Any, env: gymnasium.Env) -> None:
 RENDERERS = {
     "babyai": GridRenderer(describe),
     "babyai_fr": GridRenderer(_in_french),
-    "ascii": GridRenderer(ascii_map),
+    "ascii": GridRenderer(ascii_map, ASCII_LEGEND),
     "json": GridRenderer(_as_json),
 }
 

@@ -58,6 +58,8 @@ class Decision:
     tokens: TokenTrace | None = None
     probabilities: Sequence[float] = ()
     """Of each admissible phrase, where they were weighed."""
+    by_expert: bool = False
+    """Whether it belongs to an episode that the world's expert plays, by imitation."""
     counted: Usage | None = None
     """What a remote model counted."""
     error: str = ""

@@ -55,6 +55,8 @@ class LanguageEnv(gymnasium.Env[str, str]):
 
     weights: Sequence[float] = ()
     """Of a mixture: how often each of its parts is drawn, relative to the others."""
+    legend: str = ""
+    """What the signs in its prompts stand for, where they are no words; for people."""
     drawn_weights: Sequence[float] | None = None
     """In their place, while a curriculum moves them."""
 

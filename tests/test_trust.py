@@ -178,6 +178,7 @@ RUNS = {
     "mixture's renderer": {"mixture": [f"{SMALL[0]} renderer=canary:sing"]},
     "vocabulary": {"vocabulary_from": ["canary:Canary-v0"]},
     "wording": {"text": {"wording": "canary:sing"}},
+    "tracker": {"track": ["tensorboard", "canary:sing"]},
     "nested": {
         "env": "TextGeneration-v0",
         "text": {"env_args": ["rewards={length: 1, 'canary:sing': {weight: 0}}"]},

@@ -10,6 +10,7 @@ policy takes a share of the steps, a mixture that the paper draws at every step 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lang_agent.agents.expert import follow_expert
 from lang_agent.agents.policy_agent import PolicyAgent
@@ -57,4 +58,6 @@ class DAggerAgent(PolicyAgent):
             if at not in decisions:
                 chosen = follow_expert(seen, self._draws[slot])
                 decisions[at] = self.record(slot, seen, chosen.action, chosen.choice)
-        return [decisions[at] for at in range(len(slots))]
+        return [
+            replace(decisions[at], by_expert=self._by_expert[slot]) for at, slot in enumerate(slots)
+        ]

@@ -25,6 +25,7 @@ from lang_agent.learn.learner import Learner
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import Sample, to_samples
 from lang_agent.learn.steps import gradient_step
+from lang_agent.models.device import find_device
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.precision import matmul_rate
 from lang_agent.models.tokenizer import default_texts
@@ -35,9 +36,11 @@ PHRASES = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
 ENV = "BabyAI-MixedLocal-v0"
 
 
-def bench(quick: bool, say: Callable[[str], None]) -> dict[str, float | str]:
+def bench(
+    quick: bool, say: Callable[[str], None], device_name: str | None = None
+) -> dict[str, float | str]:
     """Measure everything; returns one flat record. ``quick``: fewer rounds and shorter runs."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device(device_name)
     chosen = LanguagePolicy.from_scratch("nano", seed=0).to(device)
     chosen.set_precision("auto")
     record: dict[str, float | str] = {

@@ -9,9 +9,6 @@ from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-
 from lang_agent.cli.console import as_text, console, say
 from lang_agent.cli.options import Compare
 from lang_agent.errors import LangAgentError
@@ -26,6 +23,7 @@ from lang_agent.evaluation.compare import (
 )
 from lang_agent.evaluation.compare import compare as compare_two
 from lang_agent.evaluation.records import Results, read_results
+from lang_agent.evaluation.summary import columned
 from lang_agent.files import try_place, write_whole
 
 MOST = 12  # seeds on which two agents differ that are listed
@@ -49,7 +47,7 @@ def compare(args: Compare) -> None:
     standings += [of_submission(read_balrog(folder)) for folder in foreign]
     standings.sort(key=lambda row: -row.progression)
     say(f"panel {groups[0][0].spec.panel}")
-    console.print(_leaderboard(standings))
+    _print(_leaderboard(standings))
     for run in (run for group in groups for run in group):
         if run.missing:
             without = {task for task, _ in run.missing} & set(run.unplayed)
@@ -96,17 +94,23 @@ def _cells(row: Standing) -> list[str]:
     ]
 
 
-def _leaderboard(standings: Sequence[Standing]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    for column in COLUMNS:
-        agent = column == "agent"
-        table.add_column(column, justify="left" if agent else "right", no_wrap=not agent)
+def _leaderboard(standings: Sequence[Standing]) -> list[tuple[str, list[str]]]:
+    rows = [(COLUMNS[0], list(COLUMNS[1:]))]
     for row in standings:
-        table.add_row(*_cells(row))
+        name, *entries = _cells(row)
+        rows.append((name, entries))
         if row.interquartile is not None:
             between = f"{row.interquartile_low:.3f}-{row.interquartile_high:.3f}"
-            table.add_row("  interquartile mean", "", f"{row.interquartile:.3f}", between)
-    return table
+            rows.append(("  interquartile mean", ["", f"{row.interquartile:.3f}", between]))
+    return rows
+
+
+def _print(rows: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Print a table with its head set apart, as wide as it must be."""
+    head, *lines = columned(rows, width=console.width)
+    say((head, "bold"))
+    for line in lines:
+        say(line)
 
 
 def _markdown(standings: Sequence[Standing], of: Results) -> str:
@@ -134,13 +138,12 @@ def _show(comparison: Comparison, first: Results, second: Results, whole: bool) 
             say((f"in other words: {name} {one} and {other}", "yellow"))
     if comparison.missing:
         say(f"{comparison.missing} episodes are left out that one of them has not played.")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    for column in ("success of", "n", "first", "second", "less", "95% CI", "p", "Holm"):
-        table.add_column(column, justify="left" if column == "success of" else "right")
+    rows = [("success of", ["n", "first", "second", "less", "95% CI", "p", "Holm"])]
     for row in comparison.rows if whole else comparison.rows[:2]:
         if row.episodes >= FEWEST:
-            table.add_row(*_difference(row))
-    console.print(table)
+            what, *entries = _difference(row)
+            rows.append((what, entries))
+    _print(rows)
     if not whole or not comparison.apart:
         return
     several = f", of which the first {MOST}:" if len(comparison.apart) > MOST else ":"

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+from rich.text import Text
 
 from lang_agent.agents.make import make_agent
 from lang_agent.cli.console import as_text, console, say
 from lang_agent.cli.options import Ask, Evaluate, Replay, Suites, agent_of
 from lang_agent.cli.parse import trained_config
+from lang_agent.cli.progress import SPINNER, clock, fit
 from lang_agent.config import from_dict, load_config
 from lang_agent.episode import TextObservation
 from lang_agent.errors import LangAgentError, SpentError
@@ -206,7 +208,8 @@ class Table:
         self._failed: list[int] = []
         self._began = self._shown = time.monotonic()
         if left and console.is_terminal:
-            self._status = console.status(f"{task.name}: 0/{left}")
+            begun = fit([f"0/{left}", task.name], console.width - SPINNER)
+            self._status = console.status(Text(begun))
             self._status.start()
 
     def played(self, task: Task, record: Record) -> None:
@@ -219,12 +222,11 @@ class Table:
         left = max(self._left - self._done, 0)
         behind = self._done + min(self.slots, left) / 2  # those under way are half over
         rest = (now - self._began) / behind * (self._left - behind)
-        line = (
-            f"{task.name}: {self._done}/{self._left}, success so far "
-            f"{self._solved / self._done:.3f}, {_clock(rest)} left"
-        )
+        success = f"success so far {self._solved / self._done:.3f}"
+        line = f"{task.name}: {self._done}/{self._left}, {success}, {clock(rest)} left"
         if self._status is not None:
-            self._status.update(line)
+            parts = [f"{self._done}/{self._left}", f"{clock(rest)} left", success, task.name]
+            self._status.update(Text(fit(parts, console.width - SPINNER)))
         elif now - self._shown >= EVERY and not console.is_terminal:
             self._shown = now
             say(line)
@@ -248,11 +250,6 @@ class Table:
         if self._status is not None:
             self._status.stop()
             self._status = None
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02}"
 
 
 def suites(args: Suites) -> None:

@@ -34,6 +34,7 @@ IMITATE = TrainConfig(
 
 def demos(args: Demos) -> None:
     """Record demonstrations of the bot or another agent."""
+    from lang_agent.cli.progress import Counting
     from lang_agent.evaluation.evaluate import summarise_episodes
     from lang_agent.evaluation.summary import as_table
     from lang_agent.files import try_place
@@ -62,12 +63,14 @@ def demos(args: Demos) -> None:
     def noted() -> Iterator[Episode]:
         for episode in played:
             seen.append(episode)
+            counting.played(episode)
             yield episode
 
-    write_demonstrations(file, args.env, noted())
+    with Counting(console, args.agent, args.episodes) as counting:
+        write_demonstrations(file, args.env, noted())
     if seen:
         say(args.agent)
-        console.print(as_table([summarise_episodes(args.env, seen)]))
+        say(as_table([summarise_episodes(args.env, seen)], width=console.width))
     steps = sum(len(episode.steps) for episode in seen)
     say(f"{len(seen)} episodes, {steps} decisions: {file}")
 

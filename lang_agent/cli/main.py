@@ -9,8 +9,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lang_agent.cli.console import complain, console, say, set_up_streams
+from lang_agent.cli.help import HELP, help_text
 from lang_agent.cli.imitation import IMITATE, Demos, demos
 from lang_agent.cli.options import (
     Ask,
     Bench,
     Compare,
+    Completion,
     Convert,
     Envs,
     Evaluate,
@@ -42,6 +46,7 @@ from lang_agent.files import CARRIED, try_place, write_whole
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
+    from lang_agent.train.run_log import RunLog
     from lang_agent.train.trainer import Trainer
 
 
@@ -53,17 +58,23 @@ def train(
 
     if resume is not None:
         run = trainer.resume(resume, trust=trust, **going_on)
-        say(f"Going on from {run.progress.steps} steps in {resume}")
+        say(f"Going on from {run.progress.steps} steps in {resume}, to {run.config.steps}")
     else:
         # Of module:Env-v0 the last part: a colon in a folder's name means something to other tools.
         env = "mixture" if config.mixture else re.split("[/:]", config.env)[-1]
         name = f"{env}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
         run = trainer.start(config, Path(config.out or f"runs/{name}"), trust=trust)
-    with run.lock:
-        _train(run)
+    with run.lock, run.logging() as log:
+        try:
+            _train(run, log)
+        except KeyboardInterrupt:
+            more = " --trust" if run.trust or names_others(run.config) else ""
+            say(f"Stopped; saved as of {int(run.saved.name.rpartition('-')[2])} steps. Go on with:")
+            say(f"lang-agent train --resume {shlex.quote(str(run.folder))}{more}")
+            raise
 
 
-def _train(run: Trainer) -> None:
+def _train(run: Trainer, log: RunLog) -> None:
     from lang_agent.cli import progress
     from lang_agent.evaluation.film import drawing, film
     from lang_agent.evaluation.plots import plot_learning
@@ -74,16 +85,17 @@ def _train(run: Trainer) -> None:
     if run.config.eval_episodes and not run.progress.updates and not evaluated:
         before = progress.evaluation(run, console, "Before training")
         progress.write_evaluation(run.folder, "before", before)
+        log.evaluation(before, run.progress.steps)
+    say(progress.plan(run))
     with _stopped_by_signals(run):
         progress.training(run, console)
+    say(progress.trained(run))
     if run.stop:
-        say("Stopped and saved. Go on with:")
-        more = " --trust" if run.trust or names_others(run.config) else ""
-        say(f"lang-agent train --resume {shlex.quote(str(run.folder))}{more}")
         raise KeyboardInterrupt
     if run.config.eval_episodes:
         after = progress.evaluation(run, console, "After training")
         progress.write_evaluation(run.folder, "after", after)
+        log.evaluation(after, run.progress.steps)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
     if run.config.gif:
         film(run.agent(1), drawing(run.make_env), [EVALUATION_SEED], run.folder / "episode.gif")
@@ -99,7 +111,7 @@ def _stopped_by_signals(run: Trainer) -> Iterator[None]:
         if run.stop:
             raise KeyboardInterrupt
         run.stop = True
-        say("Stopping after this update; once more to stop at once, unsaved.")
+        say("Stopping after this update; once more to stop at once, as of the last checkpoint.")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -183,6 +195,7 @@ def envs(args: Envs) -> None:
 
 def prompt(args: ShowPrompt) -> None:
     """Show what an agent would read, with its token count."""
+    from lang_agent.language_env import language_env
     from lang_agent.models.gpt2 import SIZES
     from lang_agent.models.policy import LanguagePolicy
     from lang_agent.models.store import load_policy
@@ -204,7 +217,10 @@ def prompt(args: ShowPrompt) -> None:
         raise env_error(env, args.seed, 0, step, action, error) from error
     say(text)
     count = len(policy.encode_prompt(text))
-    say((f"{count} tokens of {args.model}, {len(text)} characters", "dim"))
+    made = " (a tokenizer made for this environment alone)" if args.model in SIZES else ""
+    say((f"{count} tokens of {args.model}{made}, {len(text)} characters", "dim"))
+    if legend := language_env(env).legend:
+        say((legend, "dim"))
 
 
 def bench(args: Bench) -> None:
@@ -217,7 +233,7 @@ def bench(args: Bench) -> None:
         torch.set_num_threads(args.threads)
     if args.json:
         try_place(Path(args.json))
-    record = bench.bench(args.quick, say)
+    record = bench.bench(args.quick, say, args.device)
     if args.json:
         write_whole(Path(args.json), json.dumps(record, indent=1) + "\n")
 
@@ -247,6 +263,16 @@ def export(args: Export) -> None:
     say(f"{folder}: {size / 2**20:.1f} MiB")
 
 
+def completion(args: Completion) -> None:
+    """Print a script that completes commands, flags and values in a shell."""
+    from lang_agent.cli.completion import AGENTS, POLICIES, SIZES, script
+    from lang_agent.text_env.registry import text_env_ids
+
+    ids = list(text_env_ids())
+    words = {"ID": ids, "TASK": ids, "AGENT": [*AGENTS, *POLICIES], "MODEL": [*SIZES, *POLICIES]}
+    say(script(args.shell, {name: kind for name, (kind, _) in COMMANDS.items()}, words).rstrip())
+
+
 def imitate(config: TrainConfig, *, trust: bool = False) -> None:
     """Learn to do as the bot, or a file of demonstrations, does."""
     if config.learn.algorithm != "imitation":
@@ -272,13 +298,18 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "pretrain": (Pretrain, pretrain),
     "export": (Export, export),
     "bench": (Bench, bench),
+    "completion": (Completion, completion),
 }
+
+
+BELOW: Any = {"subsequent_indent": 14 * " ", "break_long_words": False}
 
 
 def _usage() -> str:
     lines = ["usage: lang-agent <command> [options]", "", "commands:"]
     for name, (_, run) in COMMANDS.items():
-        lines.append(f"  {name:<10}{run.__doc__}")
+        line = f"  {name:<12}{str(run.__doc__).splitlines()[0]}"
+        lines.append(textwrap.fill(line, shutil.get_terminal_size().columns, **BELOW))
     return "\n".join([*lines, "", "`lang-agent <command> --help` tells a command's options."])
 
 
@@ -287,7 +318,6 @@ def run(arguments: Sequence[str]) -> None:
 
     Raises:
         LangAgentError: what cannot be done.
-        SystemExit: with status 0, after ``--help``.
         KeyboardInterrupt: a run that was stopped, after it was saved.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -302,16 +332,25 @@ def run(arguments: Sequence[str]) -> None:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     kind, command = COMMANDS[name]
+    if wanted := [argument for argument in rest if argument in HELP]:
+        default = IMITATE if name == "imitate" else None
+        about = str(command.__doc__).splitlines()[0]
+        say(help_text(kind, name, about, default, "--help-all" in wanted))
+        return
     trains = kind is TrainConfig
     resume = take(rest, "--resume") if trains else None
     trust = take_switch(rest, "--trust") if trains else "--trust" in rest
     if resume is not None:
-        on_env_error = take(rest, "--on-env-error")
-        going_on = {"on_env_error": on_env_error, "as_edited": take_switch(rest, "--as-edited")}
+        going_on = {
+            "steps": _steps(take(rest, "--steps")),
+            "on_env_error": take(rest, "--on-env-error"),
+            "as_edited": take_switch(rest, "--as-edited"),
+        }
         if rest:
             raise LangAgentError(
-                "--resume goes on as configured: it takes no other options than --as-edited "
-                "(where config.yaml was changed), --on-env-error and --trust."
+                "--resume goes on as configured: it takes no other options than --steps (to train "
+                "to that many in all), --as-edited (where config.yaml was changed), --on-env-error "
+                "and --trust."
             )
         _guarded(lambda: train(TrainConfig(), Path(resume), trust=trust, **going_on))
         return
@@ -320,14 +359,18 @@ def run(arguments: Sequence[str]) -> None:
         default = load_config(file, kind, trust=True)
     else:
         default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
-    about = f"{command.__doc__} --config FILE reads these options from YAML; flags win."
-    if trains:
-        about += (
-            " --resume RUN goes on from the last checkpoint of a run folder. --trust imports what "
-            "a run's or policy's configuration names, wherever it lies."
-        )
-    options = parse(kind, rest, f"lang-agent {name}", about, default)
+    options = parse(kind, rest, f"lang-agent {name}", default)
     _guarded(lambda: command(options, trust=trust) if trains else command(options))
+
+
+def _steps(given: str | None) -> int | None:
+    """The number of steps to which a run is to go on."""
+    if given is not None and not given.isascii():
+        raise LangAgentError(f"--steps: {given!r} is not a whole number.")
+    try:
+        return None if given is None else TrainConfig(steps=int(given)).steps
+    except ValueError:
+        raise LangAgentError(f"--steps: {given!r} is not a whole number.") from None
 
 
 def _guarded(command: Callable[[], None]) -> None:

@@ -90,6 +90,7 @@ class Play:
     """Whether prompts are messages in the tokenizer's chat template; by default as the policy was
     trained, and for any other model where it has a template."""
     seed: Seed = 0
+    """Of the first episode; the others follow it."""
     film: str | None = None
     """Write the episodes to this .gif or .mp4 file (extra video) instead of showing them."""
     fps: Annotated[float, Range(above=0, high=60)] | None = None
@@ -116,10 +117,12 @@ class Demos:
     """`demos`'s options."""
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    """An environment's id."""
     agent: str = "expert"
     """As of `lang-agent evaluate`; `lang-agent play --record` takes a person's."""
     text: TextConfig = field(default_factory=TextConfig)
     episodes: Count = 1000
+    """How many are recorded."""
     noise: Annotated[float, Range(0, 1)] = 0.0
     """The share of the expert's actions replaced by random ones; what it wanted is recorded too."""
     seed: Seed = 0
@@ -274,12 +277,15 @@ class ShowPrompt:
     """`prompt`'s options."""
 
     env: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    """An id, or in quotes an id and arguments for the world: 'ID name=value ...'."""
     text: TextConfig = field(default_factory=TextConfig)
     seed: Seed = 0
+    """Of the episode."""
     do: tuple[str, ...] = ()
     """Actions to take first."""
     model: str = "nano"
-    """Whose tokenizer counts: a size, a run or model folder, or a hub id."""
+    """Whose tokenizer counts: a size (the one that a new model of this environment alone would
+    get), a run or model folder, or a hub id."""
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
     anything."""
@@ -293,9 +299,12 @@ class Bench:
     """`bench`'s options."""
 
     quick: bool = False
-    """Shorter runs, under a minute in all."""
+    """Shorter runs and fewer of them: about a minute on two cores of a new machine, several on an
+    old or a busy one."""
     threads: Threads | None = None
-    """Processor threads of torch."""
+    """Processor threads of torch; by default torch's own number."""
+    device: str | None = None
+    """cpu or cuda; by default a GPU where there is one."""
     json: str | None = None
     """Also write the figures to this file."""
 
@@ -316,6 +325,14 @@ class Export:
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
     anything."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """`completion`'s options."""
+
+    shell: tyro.conf.Positional[str] = "bash"
+    """bash, zsh or fish."""
 
 
 def agent_of(args: Evaluate | Play | Demos | Ask, name: str, slots: int) -> Agent:

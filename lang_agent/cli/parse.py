@@ -15,6 +15,7 @@ from typing import Any
 
 import tyro
 
+from lang_agent.cli.help import groups_of
 from lang_agent.cli.options import Ask
 from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError
@@ -50,33 +51,48 @@ def take_switch(arguments: list[str], flag: str) -> bool:
     return found
 
 
-def parse(kind: Any, arguments: Sequence[str], prog: str, about: str, default: Any) -> Any:
+def parse(kind: Any, arguments: Sequence[str], prog: str, default: Any) -> Any:
     """The options of a command, ``default`` where the arguments do not tell.
 
     Raises:
         LangAgentError: arguments that are none, or that the options refuse.
-        SystemExit: with status 0, after ``--help``.
     """
     for argument in arguments:
         if argument.startswith("--tyro"):  # tyro's own, one of which writes to any file
             raise LangAgentError(f"Unrecognized option: {argument}.")
     shown = io.StringIO()
-    helps = any(argument in ("-h", "--help") for argument in arguments)
     try:
-        with redirect_stderr(shown), _as_wide_as_it_comes(not helps):
+        with redirect_stderr(shown), _as_wide_as_it_comes():
             return tyro.cli(
                 kind,
                 args=list(arguments),
                 prog=prog,
-                description=about,
+                add_help=False,
                 config=(tyro.conf.OmitArgPrefixes,),
                 **({} if default is None else {"default": default}),
             )
     except SystemExit as stop:
         if not stop.code:
             raise
-        reason = LONG.sub(r"\1...", _reason(stop) or _unboxed(shown.getvalue()))
+        reason = LONG.sub(r"\1...", _reason(stop) or _told(_unboxed(shown.getvalue()), kind, prog))
     raise LangAgentError(f"{reason} See {prog} --help.")
+
+
+PYTHONS = (
+    (r"invalid literal for int\(\) with base 10: (.*)\.$", r"\1 is no whole number."),
+    (r"could not convert string to float: (.*)\.$", r"\1 is no number."),
+)
+"""What Python says of words where numbers are wanted, and what a person is told."""
+
+
+def _told(said: str, kind: Any, prog: str) -> str:
+    """tyro's sentence, in the words of help."""
+    if said.startswith("Missing from"):
+        needed = [o.metavar for o in groups_of(kind)[""] if o.positional and o.required]
+        return f"{prog} needs {' and '.join(needed)}."
+    for python, plain in PYTHONS:
+        said = re.sub(python, plain, said)
+    return said
 
 
 def _reason(error: BaseException) -> str | None:
@@ -100,18 +116,16 @@ def _unboxed(shown: str) -> str:
 
 
 @contextmanager
-def _as_wide_as_it_comes(wanted: bool) -> Iterator[None]:
+def _as_wide_as_it_comes() -> Iterator[None]:
     """Errors are not wrapped, so that a path in them can be copied."""
     before = os.environ.get("COLUMNS")
-    if wanted:
-        os.environ["COLUMNS"] = "100000"
+    os.environ["COLUMNS"] = "100000"
     try:
         yield
     finally:
-        if wanted:
-            os.environ.pop("COLUMNS")
-            if before is not None:
-                os.environ["COLUMNS"] = before
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 AGENTS = ("--agent", "--model")
@@ -157,7 +171,7 @@ def trained_config(name: str) -> Path | None:
 def names_others(config: TrainConfig) -> bool:
     """Whether a run imports by name what a run folder's word alone does not."""
     text = config.text
-    given = [config.env, *config.mixture, *config.vocabulary_from, *text.env_args]
+    given = [config.env, *config.mixture, *config.vocabulary_from, *config.track, *text.env_args]
     names = names_in([*given, text.renderer or "", text.wording or ""])
     return not all(map(Source("").may_import, names))
 

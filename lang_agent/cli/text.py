@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from lang_agent.cli.console import as_text, say
-from lang_agent.cli.options import Count, Seed
+from lang_agent.cli.options import Count, Seed, Threads
 from lang_agent.errors import LangAgentError
 from lang_agent.ranges import Range, check_ranges
 
@@ -24,6 +24,7 @@ class Generate:
     count: Annotated[int, Range(1, 10_000)] = 1
     """Texts for each prompt."""
     max_new_tokens: Count = 32
+    """The most to write for one text."""
     temperature: Annotated[float, Range(0, 1000)] = 1.0
     """0.001 or more; 0 takes the most likely token each time (greedy)."""
     beams: Annotated[int, Range(1, 1000)] = 1
@@ -37,6 +38,11 @@ class Generate:
     repetition_penalty: Annotated[float, Range(0.01, 100)] = 1.0
     """Above 1: make tokens that were there before less likely."""
     seed: Seed = 0
+    """Of what is drawn."""
+    threads: Threads | None = None
+    """Processor threads of torch; by default one for a small model."""
+    device: str | None = None
+    """cpu or cuda; by default a GPU where there is one."""
     chat: bool | None = None
     """Whether a prompt is a message in the tokenizer's chat template; by default as the policy
     was trained, and for any other model where it has a template."""
@@ -73,7 +79,13 @@ class Pretrain:
     context: Annotated[int, Range(1, 1_000_000)] = 64
     """Tokens in a stretch."""
     learning_rate: Annotated[float, Range(high=1000, above=0)] = 2e-3
+    """At the beginning; it falls to 0."""
     seed: Seed = 0
+    """Of a new model's weights and of the stretches drawn."""
+    threads: Threads | None = None
+    """Processor threads of torch; by default one for a small model."""
+    device: str | None = None
+    """cpu or cuda; by default a GPU where there is one."""
     trust: bool = False
     """Import what the policy's configuration names, wherever it lies: a stranger's can run
     anything."""
@@ -94,9 +106,13 @@ def continuations(args: Generate, prompt: str) -> list[str]:
     """``count`` texts after a prompt, by transformers' own decoding."""
     import torch
 
+    from lang_agent.models.device import find_device
     from lang_agent.models.store import load_policy
+    from lang_agent.models.threads import use_threads
 
-    policy = load_policy(args.model, chat=args.chat, trust=args.trust)
+    where = str(find_device(args.device))
+    policy = load_policy(args.model, device=where, chat=args.chat, trust=args.trust)
+    use_threads(args.threads, policy, policy.device)
     row = policy.encode_prompt(prompt)
     if len(row) + args.max_new_tokens > policy.context:
         raise LangAgentError(

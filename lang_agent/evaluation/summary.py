@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from scipy.stats import binomtest
 
 from lang_agent.evaluation.records import Record, Spec
@@ -97,24 +95,47 @@ def cells(row: Evaluation) -> list[str]:
     ]
 
 
-def as_table(evaluations: Sequence[Evaluation], title: str = "") -> Table:
-    """The evaluations as a table for the terminal."""
-    table = Table(title=title or None, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("task", no_wrap=True)
-    for column, width in COLUMNS:
-        table.add_column(column, justify="right", min_width=width)
+def as_table(evaluations: Sequence[Evaluation], title: str = "", width: int = 80) -> str:
+    """The evaluations as a table in ``width`` columns; a name that does not fit has a line of its
+    own, so that nothing is cut off."""
     failed = any(row.env_errors for row in evaluations)
-    if failed:
-        table.add_column("errors", justify="right")
+    columns = (*COLUMNS, ("errors", 6)) if failed else COLUMNS
+    rows: list[tuple[str, Sequence[str]]] = [("task", [name for name, _ in columns])]
     shown = ""
     for row in evaluations:
         env_id, _, task = row.task.partition(" ")
         if task and env_id != shown:  # an environment's tasks stand below it
-            table.add_row(env_id)
+            rows.append((env_id, ()))
             shown = env_id
         errors = [str(row.env_errors)] if failed else []
-        table.add_row(f"  {task}" if task else env_id, *cells(row), *errors)
-    return table
+        rows.append((f"  {task}" if task else env_id, [*cells(row), *errors]))
+    lines = columned(rows, [size for _, size in columns], width)
+    return "\n".join([title, *lines] if title else lines)
+
+
+def columned(
+    rows: Sequence[tuple[str, Sequence[str]]], sizes: Sequence[int] = (), width: int = 80
+) -> list[str]:
+    """Rows of a name and entries as lines of ``width`` columns: names to the left, entries to the
+    right. A name that does not fit has a line of its own, so that nothing is cut off.
+
+    Args:
+        sizes: the least width of each entry.
+    """
+    widest = max(len(entries) for _, entries in rows)
+    least = [*sizes, *(0 for _ in range(widest - len(sizes)))]
+    sizes = [max([least[at], *(len(e[at]) for _, e in rows if len(e) > at)])
+             for at in range(widest)]  # fmt: skip
+    room = max(width - sum(size + 1 for size in sizes), 4)
+    longest = max([len(name) for name, entries in rows if entries and len(name) <= room])
+    lines = []
+    for name, entries in rows:
+        if len(name) > longest:
+            lines.append(name)
+            name = ""
+        line = "".join(f" {e:>{size}}" for e, size in zip(entries, sizes, strict=False))
+        lines += [f"{name:<{longest}}{line}".rstrip()] if name or line else []
+    return lines
 
 
 def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, object]]:

@@ -18,18 +18,20 @@ class LearnConfig:
     optimizer: str = "muon"
     """muon (with AdamW for embeddings, norms and heads) or adamw (for everything)."""
     learning_rate: Annotated[float | None, Range(above=0, high=1)] = None
-    """Unless told, 0.002 for a model from random weights (and for trpo, where it is the value
-    head's alone), and 0.0001 for one that was trained before, be it loaded or given in memory; for
-    muon and adamw alike, since muon's steps are scaled to the size of adamw's."""
+    """By default 0.002 for a model from random weights and for trpo (where it is the value head's
+    alone), 0.0001 for any other; for muon and adamw alike, since muon's steps are scaled."""
     lr_final: Annotated[float, Range(0, 1)] = 0.1
-    """The learning rate falls linearly, to this fraction of itself at the end of the run."""
+    """The learning rate falls linearly, to this fraction of itself at the end of the run. Where
+    `--resume RUN --steps N` moves the end, it falls to the new one: the rate rises where the run
+    goes on, to what a run of N steps has there."""
     discount: Annotated[float, Range(0, 1)] = 0.95
-    """Of the next decision's return."""
+    """What the next decision's return counts for."""
     gae_lambda: Annotated[float, Range(0, 1)] = 0.9
+    """Of generalised advantage estimation: 0 trusts the critic, 1 the returns."""
     credit: str = "turns"
     """turns, or tokens: with free text every token has an advantage of its own."""
     token_gae_lambda: Annotated[float, Range(0, 1)] = 1.0
-    """Inside a turn, for credit=tokens."""
+    """The same inside a turn, for credit=tokens."""
     baseline: str = "none"
     """reinforce's: none, moving (a mean of late returns) or value (a critic)."""
     normalise: str | None = None
@@ -40,10 +42,13 @@ class LearnConfig:
     drop_flat_groups: bool = False
     """Learn nothing from groups whose episodes all have the same return."""
     reward_scale: Annotated[float, Range(above=0)] = 1.0
+    """Rewards are multiplied by this."""
     reward_clip: Annotated[float | None, Range(above=0)] = None
     """Scaled rewards are kept between minus this and this."""
     clip_low: Annotated[float, Range(above=0, high=1)] = 0.2
+    """A decision's probability is not made smaller than 1 minus this, times what it was."""
     clip_high: Annotated[float, Range(above=0)] = 0.2
+    """Nor larger than 1 plus this, times what it was."""
     loss_aggregation: str = "token-mean"
     """How the tokens of a decision weigh, where it has several: token-mean (all tokens of a
     minibatch alike; DAPO), sequence-mean (all decisions alike, their tokens share one's weight;
@@ -51,6 +56,7 @@ class LearnConfig:
     epochs: Annotated[int, Range(1)] = 3
     """Passes over each rollout."""
     minibatch_decisions: Annotated[int, Range(1)] = 256
+    """Decisions in one optimizer step."""
     target_kl: Annotated[float | None, Range(above=0)] = 0.05
     """An update stops early once approx_kl passes this; trpo's steps are bounded by it."""
     fisher_fraction: Annotated[float, Range(above=0, high=1)] = 0.2
@@ -69,15 +75,18 @@ class LearnConfig:
     kl_horizon: Annotated[int, Range(1)] = 10_000
     """Decisions in which kl_coef may move by a fifth of its size."""
     entropy_coef: Annotated[float, Range(0)] = 0.02
+    """Weight of the entropy in the loss: more keeps the policy trying."""
     entropy_final: Annotated[float | None, Range(0)] = None
     """What entropy_coef becomes, linearly, by the end of the run."""
     value_coef: Annotated[float, Range(0)] = 0.5
+    """Weight of the critic's loss."""
     hindsight_coef: Annotated[float, Range(above=0)] = 1.0
     """What a relabelled decision weighs, where any other weighs 1."""
     max_grad_norm: Annotated[float, Range(above=0)] = 0.5
     """Longer gradients are cut to this length. muon and adamw divide a gradient's size out again:
     it is the learning rate that bounds a step, and this what one step adds to their averages."""
     weight_decay: Annotated[float, Range(0)] = 0.0
+    """The optimizer's, of the weight matrices."""
     batch_tokens: Annotated[int, Range(1)] = 8192
     """The most tokens in one forward pass; larger minibatches are accumulated."""
     recompute_activations: bool = False

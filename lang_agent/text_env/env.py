@@ -100,6 +100,7 @@ class TextEnv(LanguageEnv):
         self.render_mode = env.render_mode
         self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
         self._renderer = find_renderer(renderer, world)
+        self.legend = str(getattr(self._renderer, "legend", ""))
         self._wordings = load_function(wording) if isinstance(wording, str) else wording
         self._wording = Wording()
         self._own_phrases = _choose_actions(world, actions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -51,8 +51,15 @@ class Rollout:
 class Collector(Protocol):
     """Where rollouts come from."""
 
-    def collect(self, progress: Progress, done: float, errors: EnvErrors) -> Rollout:
-        """The rollout after ``progress``, when the part ``done`` of the run lies behind."""
+    def collect(
+        self,
+        progress: Progress,
+        done: float,
+        errors: EnvErrors,
+        on_played: Callable[[Episode], None] | None = None,
+    ) -> Rollout:
+        """The rollout after ``progress``, when the part ``done`` of the run lies behind;
+        ``on_played`` is called with each episode as it ends."""
 
 
 def make_collector(
@@ -74,7 +81,13 @@ class Reader:
     def __init__(self, demonstrations: Demonstrations, steps: int) -> None:
         self.demonstrations, self.steps = demonstrations, steps
 
-    def collect(self, progress: Progress, done: float, errors: EnvErrors) -> Rollout:
+    def collect(
+        self,
+        progress: Progress,
+        done: float,
+        errors: EnvErrors,
+        on_played: Callable[[Episode], None] | None = None,
+    ) -> Rollout:
         return Rollout(self.demonstrations.after(progress.episodes, self.steps))
 
 
@@ -90,7 +103,13 @@ class Player:
     ) -> None:
         self.config, self.learn, self.policy, self.envs = config, learn, policy, envs
 
-    def collect(self, progress: Progress, done: float, errors: EnvErrors) -> Rollout:
+    def collect(
+        self,
+        progress: Progress,
+        done: float,
+        errors: EnvErrors,
+        on_played: Callable[[Episode], None] | None = None,
+    ) -> Rollout:
         if self.config.curriculum == "learnable":
             outcomes = [(int(part), success) for success, _, part, _ in progress.recent]
             for env in map(language_env, self.envs):
@@ -100,14 +119,20 @@ class Player:
         while steps < ENOUGH * self.config.rollout_steps:
             size = self.learn.group_size or 1
             count = episodes_for(self.config.rollout_steps - steps, lengths, size)
-            self._play(rollout, first, count, done, errors)
+            self._play(rollout, first, count, done, errors, on_played)
             first += count
             played = [len(episode.steps) for episode in rollout.episodes]
             steps, lengths = sum(played), played or lengths
         return rollout
 
     def _play(
-        self, rollout: Rollout, first: int, count: int, done: float, errors: EnvErrors
+        self,
+        rollout: Rollout,
+        first: int,
+        count: int,
+        done: float,
+        errors: EnvErrors,
+        on_played: Callable[[Episode], None] | None,
     ) -> None:
         """Add the ``count`` episodes from the number ``first`` on to a rollout."""
         config, size = self.config, self.learn.group_size or 1
@@ -134,7 +159,12 @@ class Player:
             on_end=on_end if config.hindsight else None,
             errors=errors,
         )
-        episodes = sorted(played, key=lambda episode: episode.index)
+        episodes = []
+        for episode in played:
+            episodes.append(episode)
+            if on_played:
+                on_played(episode)
+        episodes.sort(key=lambda episode: episode.index)
         rollout.episodes += episodes
         if config.hindsight:  # of those that were not left out
             rollout.relabelled += [part for e in episodes for part in relabelled[e.index]]

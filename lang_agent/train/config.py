@@ -12,6 +12,9 @@ from lang_agent.ranges import Range, check_ranges, refuse_unused, require
 from lang_agent.stepping import RULES as RULES_FOR_ERRORS
 from lang_agent.text_env.config import TextConfig
 
+TRACKS = ("tensorboard", "trackio", "wandb", "none")
+"""The trackers that go by a name."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -56,6 +59,7 @@ class TrainConfig:
     envs: Annotated[int, Range(1, 100_000)] = 16
     """Episodes played at once; which ones are played does not depend on it."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    """Of the episodes, the draws and a new model's weights."""
     out: str | None = None
     """Run folder; runs/<env>-<seed>-<time> by default."""
     checkpoint_every: Annotated[int, Range(1)] = 20
@@ -67,6 +71,9 @@ class TrainConfig:
     (it is left out and counted) or retry (it is played anew, three times at most)."""
     eval_episodes: Annotated[int, Range(0)] = 200
     """Held-out episodes played before and after training; 0 for none."""
+    track: tuple[str, ...] = ("tensorboard",)
+    """Where curves go: tensorboard, trackio, wandb, none, or module:name of your own; or to
+    several."""
     snapshot_every: Annotated[int, Range(0)] = 10
     """Updates between two snapshots: held-out episodes of the policy as it stands, kept step by
     step in the run folder for `lang-agent report`; 0 for none."""
@@ -75,15 +82,20 @@ class TrainConfig:
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
     threads: Annotated[int | None, Range(1, 1024)] = None
-    """Processor threads of torch, in the whole process; by default one for a model below ten
-    million parameters on a processor, and torch's own number for others."""
+    """Processor threads of torch; by default one for a model below ten million parameters on a
+    processor, and torch's own number for others."""
     device: str | None = None
-    """cuda where there is one, else cpu."""
+    """cpu or cuda; by default a GPU where there is one."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.on_env_error not in RULES_FOR_ERRORS:
             raise unknown("on_env_error", self.on_env_error, RULES_FOR_ERRORS)
+        for name in self.track:
+            if name not in TRACKS and ":" not in name:
+                raise unknown("tracker", name, TRACKS)
+        if "none" in self.track and len(self.track) > 1:
+            raise LangAgentError(f"track={' '.join(self.track)}: none goes with no other.")
         if self.curriculum not in ("fixed", "learnable"):
             raise unknown("curriculum", self.curriculum, ("fixed", "learnable"))
         if self.curriculum == "learnable" and len(self.mixture) < 2:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from lang_agent.errors import LangAgentError
 from lang_agent.files import lines_of, read_text, try_place
 from lang_agent.learn.optimizer import Optimizer
+from lang_agent.models.device import find_device
 from lang_agent.models.gpt2 import SIZES
 from lang_agent.models.likelihood import language_loss
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.store import load_policy, save_whole
+from lang_agent.models.threads import use_threads
 from lang_agent.seeding import derive
 
 
@@ -30,6 +32,8 @@ def pretrain(
     learning_rate: float = 2e-3,
     seed: int = 0,
     say: Callable[[str], None] = print,
+    threads: int | None = None,
+    device: str | None = None,
     trust: bool = False,
 ) -> LanguagePolicy:
     """Learn to go on with the file's text, and save the model to the new folder ``out``.
@@ -41,8 +45,10 @@ def pretrain(
         model: a size of ``gpt2.SIZES`` (random weights), a run or model folder, or a hub id.
         trust: as in :func:`load_policy`.
         batch: stretches of text in a step, each of ``context`` tokens.
+        threads: processor threads of torch; None: one for a small model.
+        device: cpu, cuda; None: a GPU where there is one.
     """
-    out = Path(out)
+    out, where = Path(out), find_device(device)
     if out.exists() or out.is_symlink():
         raise LangAgentError(f"'{out}' is there already: choose another --out.")
     try_place(out)
@@ -54,7 +60,9 @@ def pretrain(
     if model in SIZES:
         policy = LanguagePolicy.from_scratch(model, seed=seed, texts=parts[0], prose=True)
     else:
-        policy = load_policy(model, chat=False, trust=trust)
+        policy = load_policy(model, device=str(where), chat=False, trust=trust)
+    policy.to(where)
+    use_threads(threads, policy, where)
     train, test = (_stream(policy, part) for part in parts)
     if min(len(train), len(test)) <= context:
         raise LangAgentError(

@@ -7,15 +7,16 @@ be resumed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lang_agent.config import as_data, from_dict, load_config, save_config
 from lang_agent.errors import LangAgentError
-from lang_agent.evaluation.run_records import EVALUATION_FILE, METRICS_FILE
+from lang_agent.evaluation.run_records import EVALUATION_FILE, METRICS_FILE, read_evaluations
 from lang_agent.files import (
     CARRIED,
     aside_name,
@@ -142,16 +143,27 @@ def reopen(folder: Path, *, trust: bool = False) -> TrainConfig:
 
 def refuse_edits(folder: Path, config: TrainConfig, checkpoint: Path) -> None:
     """Raise :class:`LangAgentError` where ``config.yaml`` is not what the checkpoint was made
-    with: the run would go on as another one."""
+    with: the run would go on as another one. Only ``steps`` may differ: :func:`extend` sets it."""
     saved = from_dict(TrainConfig, read_record(checkpoint)["config"], str(checkpoint))
     ours, theirs = _leaves(as_data(config)), _leaves(as_data(saved))
     changed = [f"{name} from {theirs[name]} to {ours[name]}" for name in ours
-               if ours[name] != theirs[name]]  # fmt: skip
+               if ours[name] != theirs[name] and name != "steps"]  # fmt: skip
     if changed:
         raise LangAgentError(
             f"'{folder / CONFIG_FILE}' has changed since the run was saved ({'; '.join(changed)}): "
             "change it back, or give --as-edited to go on so."
         )
+
+
+def extend(folder: Path, steps: int, done: int) -> None:
+    """Write the new number of steps into a run's ``config.yaml``, and keep the evaluation that the
+    run ended with, after ``done`` steps, under another name than the new end's."""
+    config = load_config(folder / CONFIG_FILE, TrainConfig, trust=True)
+    known = read_evaluations(folder)
+    if config.steps != steps and "after" in known:
+        known[f"after {done} steps"] = known.pop("after")
+        write_whole(folder / EVALUATION_FILE, json.dumps(known, indent=1) + "\n")
+    save_config(replace(config, steps=steps), folder / CONFIG_FILE)
 
 
 def _leaves(data: dict[str, Any], where: str = "") -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,23 @@ from lang_agent.train.run_folder import (
     REFERENCE_FOLDER,
     Progress,
     beginning,
+    extend,
     forget_after,
     read_progress,
     refuse_edits,
     refuse_overtaken,
     reopen,
 )
-from lang_agent.train.run_log import RunLog, reward_parts
+from lang_agent.train.run_log import (
+    RunLog,
+    expert_metrics,
+    part_metrics,
+    reward_parts,
+    world_metrics,
+)
 from lang_agent.train.run_parts import first_policy, make_env, watch_achieved
 from lang_agent.train.snapshots import forget_snapshots_after, take_snapshot
+from lang_agent.train.tracking import make_trackers
 
 NAMED_ERRORS = 3  # of an update's errors of environments: as many are shown in full
 RECENT = 200  # episodes over which success and return are averaged while training
@@ -80,6 +89,7 @@ class Trainer:
         self.config, self.folder, self.trust = config, folder, trust
         self.lock = lock or FolderLock(folder)
         self.learn = resolve(config.learn, new=_is_new(config, policy))
+        self.trackers = make_trackers(config, folder)
         self.envs = [self.make_env() for _ in range(config.envs)]
         if config.hindsight:
             watch_achieved(self.envs, config)
@@ -94,6 +104,7 @@ class Trainer:
         learn = self.learn
         self.collector = make_collector(config, learn, self.policy, self.envs)
         self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
+        self._log: RunLog | None = None
         self.stop = False  # set it to end the run after the update under way
         self.learner = Learner(
             self.policy,
@@ -137,6 +148,7 @@ class Trainer:
         self,
         on_update: Callable[[dict[str, Any]], None] | None = None,
         on_episode: Callable[[Episode], None] | None = None,
+        on_played: Callable[[Episode], None] | None = None,
     ) -> None:
         """Train until the configured number of steps, or until :attr:`stop`; then save.
 
@@ -147,26 +159,40 @@ class Trainer:
                 to them is logged as well.
             on_episode: called with every episode of a rollout, in their order, before it is
                 learned.
+            on_played: called with every episode as soon as it has been played.
         """
-        with self.lock:
-            refuse_overtaken(self.folder, self.saved)
+        with self.lock, self.logging() as log:
             self._take_snapshot()
-            with RunLog(self.folder, self.progress.steps) as log:
-                due = time.monotonic() + 60 * self.config.checkpoint_minutes
-                while self.progress.steps < self.config.steps and not self.stop:
-                    metrics = self._iterate(on_episode)
-                    release_unused_memory()
-                    if on_update:
-                        on_update(metrics)
-                    log.write(metrics)
-                    self._take_snapshot()
-                    every = self.progress.updates % self.config.checkpoint_every == 0
-                    if every or time.monotonic() >= due:
-                        log.flush()
-                        self.save()
-                        due = time.monotonic() + 60 * self.config.checkpoint_minutes
-                log.flush()
-                self.save()
+            due = time.monotonic() + 60 * self.config.checkpoint_minutes
+            while self.progress.steps < self.config.steps and not self.stop:
+                metrics, first = self._iterate(on_episode, on_played)
+                release_unused_memory()
+                if on_update:
+                    on_update(metrics)
+                log.write(metrics)
+                self._take_snapshot()
+                every = self.progress.updates % self.config.checkpoint_every == 0
+                if every or self.progress.updates == 1:
+                    log.sample(first, self.progress.steps)
+                if every or time.monotonic() >= due:
+                    log.flush()
+                    self.save()
+                    due = time.monotonic() + 60 * self.config.checkpoint_minutes
+            log.flush()
+            self.save()
+
+    @contextmanager
+    def logging(self) -> Iterator[RunLog]:
+        """The run's log, open: :meth:`run` opens it, or whoever has more to log before or after."""
+        if self._log is not None:
+            yield self._log
+            return
+        refuse_overtaken(self.folder, self.saved)
+        with RunLog(self.folder, self.progress.steps, self.trackers) as self._log:
+            try:
+                yield self._log
+            finally:
+                self._log = None
 
     def _take_snapshot(self) -> None:
         every, updates = self.config.snapshot_every, self.progress.updates
@@ -180,13 +206,17 @@ class Trainer:
             self.saved = save_checkpoint(self.folder, self.policy, self.learner.optimizer, record)
         return self.saved
 
-    def _iterate(self, on_episode: Callable[[Episode], None] | None = None) -> dict[str, Any]:
-        """One rollout and the update from it."""
+    def _iterate(
+        self,
+        on_episode: Callable[[Episode], None] | None,
+        on_played: Callable[[Episode], None] | None,
+    ) -> tuple[dict[str, Any], Episode]:
+        """One rollout and the update from it: its metrics, and its first episode."""
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
         started = time.perf_counter()
         errors = EnvErrors(config.on_env_error)
-        rollout = self._collected(done, errors)
+        rollout = self._collected(done, errors, on_played)
         episodes = rollout.episodes
         if on_episode:
             for episode in episodes:
@@ -225,17 +255,32 @@ class Trainer:
             "learning_rate": self.learner.learning_rate(done),
             **learned,
             **reward_parts(episodes),
+            **world_metrics(episodes),
+            **self._of_parts(recent),
         }
+        if ALGORITHMS[self.learn.algorithm].imitates and not config.imitation.demonstrations:
+            metrics |= expert_metrics(episodes)
         found = alarms(progress.watch, metrics)
         if errors.seen:
             metrics["env_errors"] = len(errors.seen)
             found += [str(error) for error in errors.seen[:NAMED_ERRORS]]
-        return {**metrics, "alarms": found} if found else metrics
+        return {**metrics, **({"alarms": found} if found else {})}, episodes[0]
 
-    def _collected(self, done: float, errors: EnvErrors) -> Rollout:
+    def _of_parts(self, recent: Sequence[Sequence[float]]) -> dict[str, float]:
+        """What is measured of each part of a mixture, with the weights of the last rollout."""
+        if not self.config.mixture:
+            return {}
+        mixture = language_env(self.envs[0])
+        words = [part.split() for part in self.config.mixture]
+        names = [" ".join(word for word in part if word[:7] != "weight=") for part in words]
+        return part_metrics(names, mixture.drawn_weights or mixture.weights, recent)
+
+    def _collected(
+        self, done: float, errors: EnvErrors, on_played: Callable[[Episode], None] | None
+    ) -> Rollout:
         """The next rollout; where it fails, the run is saved as it was before it."""
         try:
-            return self.collector.collect(self.progress, done, errors)
+            return self.collector.collect(self.progress, done, errors, on_played)
         except Exception as error:
             try:
                 self.save()
@@ -298,6 +343,7 @@ def start(
 def resume(
     folder: Path,
     *,
+    steps: int | None = None,
     as_edited: bool = False,
     on_env_error: str | None = None,
     trust: bool = False,
@@ -305,6 +351,8 @@ def resume(
     """The run in ``folder``, as of its newest checkpoint that is whole.
 
     Args:
+        steps: train to so many steps in all, instead of the configuration's; it is written there.
+            What depends on the part of the run that lies behind (the learning rate) follows.
         as_edited: go on with a ``config.yaml`` that has changed since the run was saved, which is
             refused otherwise.
         on_env_error: in place of the configuration's, from now on.
@@ -323,9 +371,23 @@ def resume(
             refuse_edits(folder, config, checkpoint)
         if on_env_error is not None:
             config = replace(config, on_env_error=on_env_error)
+        if steps is not None:
+            config = _extended(config, steps, checkpoint)
         run = Trainer(config, folder, checkpoint=checkpoint, lock=lock, trust=trust)
+        if steps is not None:
+            extend(folder, steps, run.progress.steps)
         if checkpoint is None and (folder / METRICS_FILE).is_file():
             set_aside(folder / METRICS_FILE, "before")
         forget_after(folder / METRICS_FILE, run.progress.updates)
         forget_snapshots_after(folder, run.progress.updates)
         return run
+
+
+def _extended(config: TrainConfig, steps: int, checkpoint: Path | None) -> TrainConfig:
+    done = 0 if checkpoint is None else read_progress(checkpoint).steps
+    if steps < done:
+        raise LangAgentError(
+            f"steps={steps} is less than the {done} that the run has trained already: it cannot "
+            "be made shorter."
+        )
+    return replace(config, steps=steps)
