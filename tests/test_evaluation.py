@@ -24,6 +24,7 @@ from lang_agent import Agent, Decision, LangAgentError, PolicyAgent
 from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.make import make_agent
 from lang_agent.agents.scripted import RandomAgent
+from lang_agent.cli import evaluation as evaluation_cli
 from lang_agent.cli import main as cli
 from lang_agent.cli.console import console
 from lang_agent.evaluation.records import Record, Spec, read_results
@@ -32,6 +33,7 @@ from lang_agent.evaluation.run import evaluate_panel
 from lang_agent.evaluation.tasks import Task, load_suite, panel, read_task, suite_names
 from lang_agent.evaluation.trajectories import changes, prompts
 from lang_agent.models.decide import DecideConfig
+from lang_agent.rollout import play
 from lang_agent.text_env.config import TextConfig
 
 LEVEL = "BabyAI-MixedLocal-v0"
@@ -669,3 +671,22 @@ def test_the_old_name_of_an_option_answers_with_the_new_one():
 def test_a_record_has_one_type_a_field():
     lines = [asdict(Record("a", 1)), asdict(Record("b", 2, expert_steps=3))]
     assert [type(value) for value in lines[0].values()][:4] == [str, int, bool, float]
+
+
+def test_a_stored_episode_is_filmed_with_the_probabilities_of_then(tmp_path, monkeypatch):
+    arguments = ["evaluate", "BabyAI-GoToObjS4-v0", "--agent", "untrained:nano", "--episodes", "2", "--env-args",
+                 "max_steps=3", "--trajectories", "--out", str(tmp_path / "r")]  # fmt: skip
+    cli.run(arguments)
+    filmed = []
+    monkeypatch.setattr(evaluation_cli, "film", lambda agent, env, seeds, file: filmed.extend(
+        play(agent, [env], seeds)))  # fmt: skip
+    cli.run(["replay", str(tmp_path / "r"), "--episode", "1", "--film", str(tmp_path / "a.gif")])
+    (episode,) = filmed
+    stored = [json.loads(line) for line in (tmp_path / "r/trajectories.jsonl").open()][1]
+    assert episode.seed == stored["seed"]
+    for step, before in zip(episode.steps, stored["steps"], strict=True):
+        assert step.decision.action == before["action"]
+        assert list(step.decision.probabilities) == before["probabilities"]
+        assert step.decision.tokens.value == before["value"]
+    with pytest.raises(LangAgentError, match="takes one episode"):
+        cli.run(["replay", str(tmp_path / "r"), "--film", str(tmp_path / "a.gif")])

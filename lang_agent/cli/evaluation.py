@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lang_agent.cli.progress import SPINNER, clock, fit
 from lang_agent.config import from_dict, load_config
 from lang_agent.episode import TextObservation
 from lang_agent.errors import LangAgentError, SpentError
+from lang_agent.evaluation.film import check_film, drawing, film
 from lang_agent.evaluation.records import (
     Record,
     Spec,
@@ -29,7 +31,7 @@ from lang_agent.evaluation.records import (
     read_results,
     versions,
 )
-from lang_agent.evaluation.replay import Replayed
+from lang_agent.evaluation.replay import Replayed, StoredAgent
 from lang_agent.evaluation.replay import replay as play_again
 from lang_agent.evaluation.run import evaluate_panel
 from lang_agent.evaluation.summary import ALL, COLUMNS, Evaluation, cells, summarise_all, with_parts
@@ -281,15 +283,22 @@ def replay(args: Replay) -> None:
     results = read_results(args.folder)
     text = _stored_words(results.spec, Path(args.folder))
 
-    def make_env(task: Task) -> gymnasium.Env[str, str]:
-        return text.with_args(task.env_args).make(task.env)
+    def make_env(task: Task, **drawn: str) -> gymnasium.Env[str, str]:
+        return text.with_args(task.env_args).make(task.env, **drawn)
 
+    if args.film:
+        check_film(Path(args.film))
+    tasks = {task.name: task for task in results.spec.tasks}
     same = differing = 0
     with names_from(None if args.trust else Source(str(Path(args.folder) / "spec.json"))):
         limit = _stored_limit(results.spec, args.trust)
         for one in play_again(results, make_env, limit, args.episode):
             if args.episode is not None:
                 _show(one)
+            if args.film and one.step is None:
+                env = drawing(partial(make_env, tasks[one.trajectory["task"]]))
+                film(StoredAgent(one.trajectory), env, [one.trajectory["seed"]], Path(args.film))
+                say((args.film, "bold"))
             if one.step is None:
                 same += 1
                 continue

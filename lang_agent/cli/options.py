@@ -174,11 +174,15 @@ class Replay:
     """A folder of results with trajectories."""
     episode: Annotated[int, Range(0, 10**9)] | None = None
     """Only this one, counted from 0 in the order of tasks and seeds; it is shown step by step."""
+    film: str | None = None
+    """Write the episode to this .gif or .mp4 file (extra video) as well."""
     trust: bool = False
     """Import what the results name, wherever it lies: a stranger's can run anything."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.film and self.episode is None:
+            raise LangAgentError("--film takes one episode: name it with --episode.")
 
 
 @dataclass(frozen=True)
