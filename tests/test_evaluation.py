@@ -674,9 +674,9 @@ def test_a_record_has_one_type_a_field():
 
 
 def test_a_stored_episode_is_filmed_with_the_probabilities_of_then(tmp_path, monkeypatch):
-    arguments = ["evaluate", "BabyAI-GoToObjS4-v0", "--agent", "untrained:nano", "--episodes", "2", "--env-args",
-                 "max_steps=3", "--trajectories", "--out", str(tmp_path / "r")]  # fmt: skip
-    cli.run(arguments)
+    level = ["BabyAI-GoToObjS4-v0", "--env-args", "max_steps=3"]
+    cli.run(["evaluate", *level, "--agent", "untrained:nano", "--episodes", "2", "--trajectories",
+             "--out", str(tmp_path / "r")])  # fmt: skip
     filmed = []
     monkeypatch.setattr(evaluation_cli, "film", lambda agent, env, seeds, file: filmed.extend(
         play(agent, [env], seeds)))  # fmt: skip
