@@ -14,7 +14,8 @@ import numpy as np
 from lang_agent.text_env.wording import Wording
 from lang_agent.words import slot
 
-from .minigrid import FRENCH, PHRASES
+from .minigrid import PHRASES
+from .minigrid_words import FRENCH
 
 NOUNS = ("ball", "box", "key")
 COLORS = ("red", "green", "blue", "purple", "yellow", "grey")

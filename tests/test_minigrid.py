@@ -12,15 +12,10 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from lang_agent.envs.minigrid import (
-    RENDERERS,
-    ascii_map,
-    describe,
-    minigrid_ids,
-    structured,
-    text_env,
-)
+from lang_agent.envs.minigrid import RENDERERS, minigrid_ids, text_env
+from lang_agent.envs.minigrid_renderers import ascii_map, structured
 from lang_agent.envs.minigrid_view import encode_view
+from lang_agent.envs.minigrid_words import describe
 from lang_agent.envs.mixed_local import HELD_OUT, TASKS
 from minigrid import wrappers
 from minigrid.core import constants

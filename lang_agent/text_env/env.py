@@ -22,7 +22,14 @@ from lang_agent.text_env.plain import plain
 from lang_agent.text_env.prompt import SUFFIX, Prompt, load_template
 from lang_agent.text_env.spaces import AnyText
 from lang_agent.text_env.wording import Wording, Wordings
-from lang_agent.text_env.world import Expert, GoalDetector, Renderer, World, find_renderer
+from lang_agent.text_env.world import (
+    NOTHING,
+    Expert,
+    GoalDetector,
+    Renderer,
+    World,
+    find_renderer,
+)
 from lang_agent.trust import load_function
 
 TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "actions", "wording")
@@ -100,6 +107,9 @@ class TextEnv(LanguageEnv):
         self.render_mode = env.render_mode
         self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
         self._renderer = find_renderer(renderer, world)
+        self._begin: Callable[[gymnasium.Env], object] | None = getattr(
+            self._renderer, "begin", None
+        )
         self.legend = str(getattr(self._renderer, "legend", ""))
         self._wordings = load_function(wording) if isinstance(wording, str) else wording
         self._wording = Wording()
@@ -166,6 +176,8 @@ class TextEnv(LanguageEnv):
         self._limit_prompt()
         observation, self._world_info = self.env.reset(seed=seed, options=options)
         self._retries = self._idle = self._steps = 0
+        if self._begin is not None:
+            self._begin(self.env)
         self._look(observation, feedback="")
         if self._watched and self.world.goal_detector is not None:
             self._goal_detector = self.world.goal_detector(self.env)
@@ -219,7 +231,10 @@ class TextEnv(LanguageEnv):
         """Render what is seen into fields; without a new observation the old ones stand."""
         fields: Mapping[str, Any] = self._fields
         if observation is not None:
-            rendered = self._wording.fields(self._renderer(observation, self.env))
+            rendered = self._renderer(observation, self.env)
+            if not self.prompt.reads_things:
+                rendered = {name: rendered[name] for name in rendered if name != "things"}
+            rendered = self._wording.fields(rendered)
             fields = {name: plain(value, name) for name, value in rendered.items()}
             if isinstance(fields.get("descriptions"), str):
                 name = _name(self._renderer)
@@ -232,6 +247,8 @@ class TextEnv(LanguageEnv):
         for phrase in fields.get("actions", ()):
             if phrase not in self._phrases:
                 raise unknown(f"action given by {_name(self._renderer)}", phrase, self._phrases)
+        if self.prompt.reads_things:
+            fields = {**fields, "things": _things(fields)}
         self._fields = {
             "mission": "",
             "actions": self.phrases,
@@ -321,6 +338,12 @@ def _choose_actions(
         if phrase not in world.actions:
             raise unknown("action", phrase, world.actions)
     return {wording: world.actions[phrase] for wording, phrase in actions.items()}
+
+
+def _things(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each line tells of; of a renderer that gives no things, the lines themselves."""
+    lines = ({"name": line, "said": line, "brief": line} for line in fields["descriptions"])
+    return [{**NOTHING, **thing} for thing in fields.get("things", lines)]
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -11,8 +11,9 @@ server are told it before all else.
 
 Fields a template can use: ``mission``, ``descriptions``, ``actions``, ``renamed_actions`` (whether
 any is not the world's own phrase), ``step`` (0 at the start), ``feedback`` (what was wrong with the
-last action text, else empty), ``history`` (windows only: the earlier turns' fields, each with its
-``action``), and whatever else the renderer returns, as plain data
+last action text, else empty), ``things`` (what each line of ``descriptions`` tells of:
+:data:`lang_agent.text_env.world.NOTHING`), ``history`` (windows only: the earlier turns' fields,
+each with its ``action``), and whatever else the renderer returns, as plain data
 (:mod:`lang_agent.text_env.plain`).
 
 A template may extend another, include it or import from it, its own neighbours and those that ship
@@ -27,6 +28,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +256,12 @@ def _reason(error: Exception) -> str:
     return str(error).strip().rstrip(".") or type(error).__name__
 
 
+@lru_cache(maxsize=256)
+def _reads_things(template: Template) -> bool:
+    """Whether the template, or one that it is made of, asks for ``things``: they take time."""
+    return any("things" in text for text in _pack(template)[1].values())
+
+
 class Prompt:
     """The prompt of one episode, from :meth:`reset` through every :meth:`step`.
 
@@ -265,6 +273,7 @@ class Prompt:
     def __init__(self, template: Template) -> None:
         self.template = template
         self.is_transcript = "turn" in _chain(template).blocks
+        self.reads_things = _reads_things(template)
         self._max_tokens: int | None = None
         self._count: Callable[[str], int] = len
         self._intro, self._intro_size = "", 0

@@ -8,7 +8,7 @@ never met tells whether it can.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class Wording:
     """New words for the world's own."""
 
     words: Mapping[str, str] = field(default_factory=dict)
-    """Whole words of the mission and the descriptions -> what is written instead."""
+    """Whole words of the mission, the descriptions and the things -> what is written instead."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """The world's phrases -> what is said instead; phrases not named stay."""
     mission: Callable[[str], str] | None = None
@@ -34,7 +34,7 @@ class Wording:
         if self.mission is not None:
             changed["mission"] = self.mission(changed["mission"])
         if self.words:
-            for name in ("mission", "descriptions"):
+            for name in ("mission", "descriptions", "things"):
                 if name in changed:
                     changed[name] = self._reword(changed[name])
         if "actions" in changed:
@@ -50,7 +50,11 @@ class Wording:
             )
         return renamed
 
-    def _reword(self, text: str | Sequence[str]) -> Any:
+    def _reword(self, text: Any) -> Any:
+        if isinstance(text, Mapping):
+            return {name: self._reword(value) for name, value in text.items()}
+        if not isinstance(text, (str, list, tuple)):
+            return text
         if not isinstance(text, str):
             return [self._reword(line) for line in text]
         return re.sub(r"\w+", lambda found: self.words.get(found[0], found[0]), text)

@@ -15,7 +15,14 @@ from lang_agent.trust import load_function
 
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 """(observation, environment) -> fields: ``descriptions`` (list of lines) at least, usually
-``mission``, and ``actions`` (list of phrases) where the admissible ones change with the state."""
+``mission``; ``actions`` (list of phrases) where the admissible ones change with the state; and
+``things``, what each line tells of, for templates that take it apart (:data:`NOTHING`). One that
+remembers something of an episode is a class: every environment makes its own, and its method
+``begin(environment)``, where it has one, is called whenever an episode has begun."""
+
+NOTHING: Mapping[str, Any] = {"name": "", "place": "", "state": "", "said": "", "brief": ""}
+"""What templates find in every thing: its name, its place and its state in words, the line without
+its verb (``said``) and also without the article (``brief``). A renderer may say more of it."""
 
 
 GoalDetector = Callable[[Any], Sequence[Achieved]]
@@ -41,8 +48,8 @@ class World:
 
     actions: Mapping[str, Any]
     """Phrase -> environment action, in the order in which prompts list them."""
-    renderers: Mapping[str, Renderer]
-    """By name; the first is the default."""
+    renderers: Mapping[str, Renderer | type[Any]]
+    """By name; the first is the default. Of a class every environment makes its own."""
     noop: Any = None
     """The environment action that changes nothing but the time; None where there is none."""
     success: Callable[[gymnasium.Env, float, bool], bool] = _rewarded
@@ -57,14 +64,15 @@ class World:
     """The grid as it stands (:attr:`LanguageEnv.cells`)."""
 
 
-def find_renderer(renderer: str | Renderer | None, world: World) -> Renderer:
+def find_renderer(renderer: str | Renderer | type[Any] | None, world: World) -> Renderer:
     """A renderer by name, as ``module:function``, or as it is; None is the world's default."""
-    if callable(renderer):
-        return renderer
+    found: Any = renderer
     if renderer is None:
-        return next(iter(world.renderers.values()))
-    if renderer in world.renderers:
-        return world.renderers[renderer]
-    if ":" in renderer:
-        return load_function(renderer)
-    raise unknown("renderer", renderer, [*world.renderers, "module:function"])
+        found = next(iter(world.renderers.values()))
+    elif isinstance(renderer, str) and renderer in world.renderers:
+        found = world.renderers[renderer]
+    elif isinstance(renderer, str) and ":" in renderer:
+        found = load_function(renderer)
+    elif isinstance(renderer, str):
+        raise unknown("renderer", renderer, [*world.renderers, "module:function"])
+    return found() if isinstance(found, type) else found
