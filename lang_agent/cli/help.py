@@ -38,11 +38,11 @@ METAVARS = {
     "demonstrations": "FILE", "do": "PHRASE", "env": "ID", "env_args": "NAME=VALUE",
     "examples": "FILE", "file": "FILE", "film": "FILE", "folder": "DIR", "folders": "DIR",
     "gif": "FILE", "invalid_action": "RULE", "json": "FILE", "markdown": "FILE", "mixture": "PART",
-    "on_env_error": "RULE", "out": "DIR", "Report.out": "FILE", "Export.out": "OUT",
+    "on": "ID", "on_env_error": "RULE", "out": "DIR", "Report.out": "FILE", "Export.out": "OUT",
     "Demos.out": "FILE", "Convert.out": "OUT", "prompt": "TEMPLATE", "Ask.prompt": "TEXT",
     "prompt_folder": "DIR", "prompts": "TEXT", "record": "FILE", "reply_cache": "DIR", "run": "RUN",
     "search": "TEXT", "source": "SOURCE", "tasks": "TASK", "to": "FORMAT", "track": "TRACKER",
-    "vocabulary_from": "ID", "wording": "FUNCTION",
+    "vocabulary_from": "ID", "what": "WHAT", "wording": "FUNCTION",
 }  # fmt: skip
 """What an option's value is called, where that is neither a number nor the option's own name."""
 

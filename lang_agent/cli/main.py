@@ -26,6 +26,7 @@ from lang_agent.cli.imitation import IMITATE, Demos, demos
 from lang_agent.cli.options import (
     Ask,
     Bench,
+    Check,
     Compare,
     Completion,
     Convert,
@@ -223,6 +224,13 @@ def prompt(args: ShowPrompt) -> None:
         say((legend, "dim"))
 
 
+def check(args: Check) -> None:
+    """Whether an environment, a template or a renderer is fit to learn in."""
+    from lang_agent.cli import checking
+
+    checking.check(args)
+
+
 def bench(args: Bench) -> None:
     """How fast the policy acts and learns, against straightforward loops."""
     import torch
@@ -294,6 +302,7 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "ask": (Ask, ask),
     "envs": (Envs, envs),
     "prompt": (ShowPrompt, prompt),
+    "check": (Check, check),
     "generate": (Generate, generate),
     "pretrain": (Pretrain, pretrain),
     "export": (Export, export),

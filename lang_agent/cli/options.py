@@ -299,6 +299,29 @@ class ShowPrompt:
 
 
 @dataclass(frozen=True)
+class Check:
+    """`check`'s options."""
+
+    what: tyro.conf.Positional[str] = "BabyAI-GoToLocal-v0"
+    """An environment's id, a prompt template (a name or a .jinja file), or a renderer (a name or
+    module:function)."""
+    on: str = "BabyAI-GoToLocal-v0"
+    """The environment that a template or a renderer is tried in."""
+    text: TextConfig = field(default_factory=TextConfig)
+    episodes: Annotated[int, Range(1, 10_000)] = 20
+    """Played at random, and as many by the expert where there is one."""
+    model: str = "nano"
+    """Whose tokens and context the prompts are measured by: a size, a run or model folder, or a hub
+    id."""
+    trust: bool = False
+    """Import what the model's configuration names, wherever it lies: a stranger's can run
+    anything."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True)
 class Bench:
     """`bench`'s options."""
 
