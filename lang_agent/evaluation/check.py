@@ -17,6 +17,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.language_env import language_env
+from lang_agent.stepping import describe
 from lang_agent.text_env.action_parser import parse_action
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
@@ -83,6 +84,12 @@ def check_env(
         yield _admissible(everything)
         yield _success(played, by_expert)
         yield _time(env)
+    except LangAgentError:
+        raise
+    except Exception as error:  # the environment's own: there is no going on
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{describe(error)} ({where.filename}, line {where.lineno})"
+        yield Finding("playing", BAD, said)
     finally:
         env.close()
 
