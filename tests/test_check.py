@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import gymnasium
 import pytest
@@ -179,3 +182,25 @@ def test_the_command_takes_a_world_a_template_or_a_renderer(tmp_path, monkeypatc
         cli.run(["check", "my_renderer:vague", "--prompt", "minimal", *few])
     with pytest.raises(LangAgentError, match="Unknown environment"):
         cli.run(["check", "BabyAI-GoToLocul-v0"])
+
+
+def test_a_new_world_can_be_played_checked_and_tested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    cli.run(["new-world", "my_tower"])
+    for command in (
+        ["-m", "lang_agent", "check", "my_tower:MyTower-v0", "--episodes", "5"],
+        ["-m", "lang_agent", "play", "my_tower:MyTower-v0", "--agent", "expert", "--plain"],
+        ["-m", "pytest", "-q", "test_my_tower.py"],
+    ):
+        done = subprocess.run(
+            [sys.executable, *command], env=env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "FAIL" not in done.stdout
+        assert "warn " not in done.stdout
+    with pytest.raises(LangAgentError, match="is there already"):
+        cli.run(["new-world", "my_tower"])
+    for name in ("my-tower", "class", "../x", "Tower"):
+        with pytest.raises(LangAgentError, match="cannot name a Python file"):
+            cli.run(["new-world", name])

@@ -33,6 +33,7 @@ from lang_agent.cli.options import (
     Envs,
     Evaluate,
     Export,
+    NewWorld,
     Play,
     Replay,
     Report,
@@ -231,6 +232,13 @@ def check(args: Check) -> None:
     checking.check(args)
 
 
+def new_world(args: NewWorld) -> None:
+    """Write a world to begin with, and its test, into the current folder."""
+    from lang_agent.cli import new_world
+
+    new_world.new_world(args)
+
+
 def bench(args: Bench) -> None:
     """How fast the policy acts and learns, against straightforward loops."""
     import torch
@@ -303,6 +311,7 @@ COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
     "envs": (Envs, envs),
     "prompt": (ShowPrompt, prompt),
     "check": (Check, check),
+    "new-world": (NewWorld, new_world),
     "generate": (Generate, generate),
     "pretrain": (Pretrain, pretrain),
     "export": (Export, export),

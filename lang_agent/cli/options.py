@@ -322,6 +322,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class NewWorld:
+    """`new-world`'s options."""
+
+    name: tyro.conf.Positional[str]
+    """Of the Python file, as in my_lake."""
+
+
+@dataclass(frozen=True)
 class Bench:
     """`bench`'s options."""
 

@@ -322,7 +322,7 @@ def _success(played: Sequence[Moment], by_expert: Sequence[Moment]) -> Finding:
     if by_expert:
         skilled, _ = _rate(by_expert)
         said = f"{skilled:.2f} by the expert, {at_random:.2f} at random"
-        return Finding(name, GOOD if skilled > max(at_random, 0.5) else WARNING, said)
+        return Finding(name, GOOD if skilled >= max(at_random, 0.5) else WARNING, said)
     if at_random:
         return Finding(name, GOOD, f"{at_random:.2f} at random; there is no expert")
     paid = any(moment.reward > 0 for moment in played)

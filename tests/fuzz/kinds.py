@@ -110,6 +110,7 @@ BASES: dict[str, list[str]] = {
     "convert": ["demos.jsonl", "new.jsonl"],
     "envs": [],
     "prompt": [ENV, "--model", "model"],
+    "new-world": [],
     "check": [ENV, "--episodes", "1", "--model", "model"],
     "generate": ["a dog", "--model", "model", "--max-new-tokens", "2"],
     "pretrain": ["file.txt", "--model", "model", "--steps", "1", "--batch", "1", "--context", "4"],

@@ -1,0 +1,34 @@
+"""The command ``lang-agent new-world``."""
+
+from __future__ import annotations
+
+import keyword
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from lang_agent.cli.console import as_text, say
+from lang_agent.cli.options import NewWorld
+from lang_agent.errors import LangAgentError, shown
+from lang_agent.files import write_whole
+
+
+def new_world(args: NewWorld) -> None:
+    """Write a world to begin with, and its test, into the current folder."""
+    name = as_text(args.name)
+    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
+        raise LangAgentError(
+            f"{shown(name)} cannot name a Python file that is imported: use small letters, digits "
+            "and underscores, as in my_lake."
+        )
+    title = "".join(part.capitalize() for part in name.split("_"))
+    values = {"module": name, "title": title, "id": f"{title}-v0"}
+    places = {"world.txt": Path(f"{name}.py"), "test.txt": Path(f"test_{name}.py")}
+    for place in places.values():
+        if place.exists() or place.is_symlink():
+            raise LangAgentError(f"'{place}' is there already: choose another name.")
+    for template, place in places.items():
+        text = (files("lang_agent.cli") / "starter" / template).read_text(encoding="utf-8")
+        write_whole(place, Template(text).substitute(values))
+        say((str(place), "bold"))
+    say(f"Try it: lang-agent play {name}:{title}-v0, then lang-agent check {name}:{title}-v0")
