@@ -1,0 +1,3 @@
+from typing import Any
+Part = Any
+def expert(env, wording): raise NotImplementedError
