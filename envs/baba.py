@@ -18,7 +18,7 @@ from lang_agent.errors import LangAgentError, unknown
 from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
 from lang_agent.text_env.world import World
 
-from .baba_levels import LEVELS, draw
+from .baba_levels import LEVELS, draw, size_of
 from .baba_rules import (
     ACTIONS,
     COLORS,
@@ -30,7 +30,7 @@ from .baba_rules import (
     board_of,
     play,
 )
-from .baba_search import Part, expert
+from .baba_search import ANY_WIN, Part, expert
 
 KINDS = ("empty", "border", "text", *OBJECTS)
 NAMES = ("", *COLORS, *OBJECTS, "is", *PROPERTIES)
@@ -70,21 +70,22 @@ class BabaEnv(gymnasium.Env[np.ndarray, int]):
         if cells is None:
             if width is not None or height is not None:
                 raise LangAgentError("width and height are those of the cells: give cells, too.")
-            level = "goto_win" if level is None else level
+            level = level or "goto_win"
             if level not in LEVELS:
                 raise unknown("Baba level", level, LEVELS)
-            self._given, (width, height) = None, size_of(level)
+            self._given: Board | None = None
+            width, height = size_of(level)
         else:
             if level is not None:
                 raise LangAgentError(f"Give level={level!r} or cells, not both.")
             self._given = _given_board(cells, width, height)
             width, height = self._given.width, self._given.height
-        self.level, self.max_steps, self.restart = level, max_steps, restart
-        self.plan: tuple[Part, ...] = ()
+        self.level, self.max_steps, self.restart = level or "", max_steps, restart
+        self.plan: tuple[Part, ...] = ANY_WIN
         self.steps = 0
         self.restarted = False
         self.observation_space = spaces.Box(0, len(NAMES), (height, width, 2), np.uint8)
-        self.action_space = spaces.Discrete(len(ACTIONS))
+        self.action_space = spaces.Discrete(len(ACTIONS))  # type: ignore[assignment]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -117,13 +118,12 @@ class BabaEnv(gymnasium.Env[np.ndarray, int]):
         return codes.reshape(self.observation_space.shape)
 
 
-def _given_board(
-    cells: Sequence[Sequence[Any]], width: int | None, height: int | None
-) -> Board:
+def _given_board(cells: Sequence[Sequence[Any]], width: int | None, height: int | None) -> Board:
     """The board of the caller's own cells; raises :class:`LangAgentError` for what is none."""
     if width is None or height is None or width < 3 or height < 3:
         raise LangAgentError(
-            f"Cells need a width and a height of 3 or more, border included, not {width} and {height}."
+            f"Cells need a width and a height of 3 or more, border included, not {width} and "
+            f"{height}."
         )
     things = []
     for cell in cells:
@@ -172,13 +172,17 @@ def describe_well(observation: Any, env: gymnasium.Env) -> dict[str, Any]:
     at, you = board.things("you")[0] if board.things("you") else (0, None)
     lines = [f"Rule: {rule}." for rule in board.rules]
     if you is not None:
-        x, y = at % board.width, at // board.width
+        x, y = _place(board, at)
         ways = {"up": y, "right": board.width - 1 - x, "down": board.height - 1 - y, "left": x}
         border = ", ".join(f"{_steps(far)} {way}" for way, far in ways.items())
         lines.append(f"You are the {you.name} {you.kind}; the border is {border}.")
     for thing, dx, dy in _seen(board):
         if thing.kind != "border":
-            what = f'the word "{thing.name}"' if thing.kind == "text" else f"a {thing.name} {thing.kind}"
+            what = (
+                f'the word "{thing.name}"'
+                if thing.kind == "text"
+                else f"a {thing.name} {thing.kind}"
+            )
             across = f"{_steps(abs(dx))} {'right' if dx > 0 else 'left'}"
             along = f"{_steps(abs(dy))} {'down' if dy > 0 else 'up'}"
             where = " and ".join([across] * (dx != 0) + [along] * (dy != 0))
@@ -210,10 +214,15 @@ def _seen(board: Board) -> Iterator[tuple[Thing, int, int]]:
     """What lies on top, and how far to the right and down of the first "you"; but not that."""
     yous = board.things("you")
     at, first = yous[0] if yous else (0, None)
-    for place, stack in enumerate(board.cells):
+    x, y = _place(board, at)
+    for other, stack in enumerate(board.cells):
         if stack and stack[-1] != first:
-            dx, dy = place % board.width - at % board.width, place // board.width - at // board.width
-            yield stack[-1], dx, dy
+            other_x, other_y = _place(board, other)
+            yield stack[-1], other_x - x, other_y - y
+
+
+def _place(board: Board, at: int) -> tuple[int, int]:
+    return at % board.width, at // board.width
 
 
 BABA = World(

@@ -1,6 +1,7 @@
 """Baba's 40 levels of BALROG, drawn by the recipe of Baba Is AI from a generator of their own.
 
-A name says what is drawn: the goal, and what distracts from it. Every board that is drawn can be won.
+A name says what is drawn: the goal, and what distracts from it. Every board that is drawn can be
+won.
 """
 
 from __future__ import annotations

@@ -61,11 +61,14 @@ class Board:
     def things(self, what: str) -> list[tuple[int, Thing]]:
         """All things of which the rules say so, in grid order, with their positions."""
         kinds = {rule.kind for rule in self.rules if rule.what == what}
+        if not kinds:
+            return []
         return [
             (at, thing)
             for at, stack in enumerate(self.cells)
+            if stack
             for thing in stack
-            if thing.kind in kinds and self.has(thing, what)
+            if thing[1] in kinds and self.has(thing, what)
         ]
 
     def top(self, at: int) -> Thing | None:

@@ -16,8 +16,8 @@ from lang_agent.text_env.world import Expert
 
 from .baba_rules import DOWN, LEFT, RIGHT, UP, Board, Rule, play
 
-MAX_BOARDS = 20_000  # looked at for one part of a plan
-MAX_BOARDS_UNPLANNED = 100_000  # looked at where there is no plan
+MAX_BOARDS = (2_000, 20_000)  # looked at for one part of a plan
+MAX_BOARDS_UNPLANNED = (100_000,)  # looked at where there is no plan
 MAX_WAYS = 4  # in which a part is done before the parts after it are given up
 
 
@@ -41,13 +41,25 @@ ANY_WIN = (Part("go", Rule("", "anything", "win")),)
 """The plan for want of one."""
 
 
-def solve(board: Board, plan: Sequence[Part], max_boards: int = MAX_BOARDS) -> list[int] | None:
+def solve(board: Board, plan: Sequence[Part]) -> list[int] | None:
     """The actions that do the parts of a plan one after the other, each in the fewest steps; None
-    where none were found."""
+    where none were found.
+
+    A way of doing a part may leave the next one hard or impossible: all ways are tried briefly
+    before any is searched long.
+    """
+    for max_boards in MAX_BOARDS if plan != ANY_WIN else MAX_BOARDS_UNPLANNED:
+        actions = _solve(board, plan, max_boards)
+        if actions is not None:
+            return actions
+    return None
+
+
+def _solve(board: Board, plan: Sequence[Part], max_boards: int) -> list[int] | None:
     if not plan:
         return []
     for end, actions in islice(_search(board, plan[0], max_boards), MAX_WAYS):
-        rest = solve(end, plan[1:], max_boards)
+        rest = _solve(end, plan[1:], max_boards)
         if rest is not None:
             return actions + rest
     return None
@@ -136,9 +148,9 @@ class SearchExpert:
     def __call__(self, last_action: Any) -> int:
         board: Board = self.world.board
         if key(board) not in self.known:
-            actions = solve(board, self.world.plan) if self.world.plan else None
-            if actions is None:
-                actions = solve(board, ANY_WIN, MAX_BOARDS_UNPLANNED)
+            actions = solve(board, self.world.plan)
+            if actions is None and self.world.plan != ANY_WIN:
+                actions = solve(board, ANY_WIN)
             if actions is None:
                 raise ExpertLostError("The search finds no way to win from this board.")
             for action in actions:
