@@ -87,7 +87,7 @@ def _search(board: Board, part: Part, max_boards: int) -> Iterator[tuple[Board, 
             seen.add(key(after))
             count += 1
             to_do = 0 if done else _at_least(after, part)
-            heappush(waiting, (len(way) + 1 + to_do, count, after, [*way, action], done))
+            heappush(waiting, (len(way) + 1 + to_do, -count, after, [*way, action], done))
 
 
 def key(board: Board) -> Hashable:
