@@ -14,7 +14,7 @@ IDLE, UP, RIGHT, DOWN, LEFT = range(5)
 
 
 class Thing(NamedTuple):
-    """What lies in a cell. Its number is its own, so that no two things are equal."""
+    """What lies in a cell. Its number is its own (the border has -1), so that no two are equal."""
 
     number: int
     kind: str
