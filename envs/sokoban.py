@@ -277,7 +277,8 @@ def as_ascii(observation: Any, env: gymnasium.Env) -> dict[str, Any]:
 def _fields(room: Room, mission: str, lines: list[str]) -> dict[str, Any]:
     """Admissible is what changes something; or anything, where nothing does."""
     useful = [phrase for action, phrase in enumerate(PHRASES) if room.after(action) is not room]
-    return {"mission": mission, "descriptions": lines, "actions": useful or list(PHRASES)}
+    known = [*lines, f"You can {', '.join(useful)}"] if useful else lines
+    return {"mission": mission, "descriptions": known, "actions": useful or list(PHRASES)}
 
 
 def cells(env: gymnasium.Env) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def render(state: int, env: Any) -> dict[str, Any]:
     world = env.unwrapped
     row, column, passenger, destination = world.decode(state)
     mask = world.action_mask(state)
+    useful = [phrase for phrase, action in PHRASES.items() if mask[action]]
     walls = [name for name, free in zip(WALLS, mask, strict=False) if not free]
     lines = [
         f"The taxi is {place(row, column)}",
@@ -39,11 +40,12 @@ def render(state: int, env: Any) -> dict[str, Any]:
         if passenger == IN_TAXI
         else f"The passenger waits at the {_stand(world, passenger)}",
         f"The passenger wants to go to the {_stand(world, destination)}",
+        f"You can {', '.join(useful)}",
     ]
     return {
         "mission": "take the passenger to where they want to go",
         "descriptions": lines,
-        "actions": [phrase for phrase, action in PHRASES.items() if mask[action]],
+        "actions": useful,
     }
 
 

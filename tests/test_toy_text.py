@@ -90,6 +90,7 @@ def test_a_taxi_reads_like_this():
         "There is a wall to the west",
         "The passenger sits in the taxi",
         "The passenger wants to go to the green stand in row 1, column 5",
+        "You can go north, drop off the passenger",
     )
 
 
