@@ -85,5 +85,5 @@ def test_the_status_can_stand_in_the_prompt():
 @pytest.mark.parametrize("steps", [0, "many", True])
 def test_a_mistaken_limit_is_one_sentence(steps):
     pytest.importorskip("crafter")
-    with pytest.raises(LangAgentError, match="max_steps=.* must be a whole number"):
+    with pytest.raises(LangAgentError, match=r"max_steps=.* must be a whole number"):
         lang_agent.make("Crafter-v0", max_steps=steps)
