@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 import sys
 
 import pytest
@@ -62,11 +63,27 @@ def test_a_seed_gives_an_episode_also_after_others(env):
     assert first[0] != first[1]
 
 
+ELSEWHERE = """
+import sys
+sys.path.insert(0, {tests!r})
+import lang_agent
+from test_crafter import play
+kept = [bytearray(48) for _ in range(9999)]  # so that creatures lie elsewhere in memory
+print(repr(play(lang_agent.make("Crafter-v0"), 11, 80)))
+"""
+
+
+def test_a_seed_gives_an_episode_wherever_things_lie_in_memory(env):
+    code = ELSEWHERE.format(tests=str(DATA.parent))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == repr(play(env, 11, 80))
+
+
 def test_looking_at_pictures_changes_nothing(env):
     drawn = lang_agent.make("Crafter-v0", render_mode="rgb_array")
     for one in (env, drawn):
         one.reset(seed=5)
-    for _ in range(230):  # into the night, which is drawn with noise
+    for _ in range(170):  # into the night, which is drawn with noise
         plain, seen = (one.step("Noop")[4] for one in (env, drawn))
         assert drawn.render().shape == (450, 450, 3)
         assert (seen["descriptions"], seen["status"]) == (plain["descriptions"], plain["status"])
