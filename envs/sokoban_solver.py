@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from lang_agent.language_env import ExpertLostError
 from lang_agent.text_env.wording import Wording
@@ -94,6 +93,8 @@ class Solver:
     def _estimate(self, boxes: frozenset[Cell]) -> float:
         """The pushes that it takes at least: each box to a target of its own, as if it were alone.
         Infinite where a box lies dead, where no push brings it to a target any more."""
+        from scipy.optimize import linear_sum_assignment  # late: it takes a third of a second
+
         if boxes not in self._estimates:
             far = np.array(
                 [[one.get(box, NEVER) for one in self._pushes] for box in sorted(boxes)], float
