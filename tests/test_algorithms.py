@@ -397,7 +397,7 @@ def test_a_run_killed_at_any_moment_ends_as_one_never_killed(tmp_path):
 def test_a_run_that_is_never_finite_keeps_its_last_checkpoint(tmp_path):
     config = replace(RUN, learn=LearnConfig(learning_rate=1e-3, epochs=4, minibatch_decisions=16))
     trainer = start(config, tmp_path / "run")
-    trainer._iterate()
+    trainer._iterate(None, None)
     saved = trainer.save()
     with torch.no_grad():
         trainer.policy.value_head.weight.fill_(float("nan"))

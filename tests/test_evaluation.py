@@ -377,6 +377,8 @@ def test_every_task_of_every_suite_can_be_played(name):
     for task in suite.tasks:
         if "sentiment" in str(task.arguments):
             pytest.importorskip("vaderSentiment")
+        if task.env.startswith("Crafter"):
+            pytest.importorskip("crafter")
         words = TextConfig() if name == "text" else WORDS
         env = words.with_args(task.env_args).make(task.env)
         prompt, info = env.reset(seed=10**9)

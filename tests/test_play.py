@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -381,9 +382,12 @@ def test_an_agent_plays_by_itself_and_pauses(monkeypatch):
 
 
 def test_a_slow_agent_is_waited_for():
+    decided = threading.Event()
+
     class Slow(ConstantAgent):
         def act(self, slots, observations):
-            time.sleep(0.8 if app.moments else 0)
+            if app.moments:
+                decided.wait(30)
             return super().act(slots, observations)
 
     app = watching(Slow("drop"), lang_agent.make(ROOM, max_steps=2))
@@ -392,6 +396,7 @@ def test_a_slow_agent_is_waited_for():
         await keys.pilot.press("n")
         await keys.until(lambda: "The agent is deciding." in keys.text())
         await keys.pilot.press("p", "t", "n")  # nothing of it is heard now
+        decided.set()
         await keys.asked()
         assert keys.moment.number == 1
         assert not keys.moment.by_person
