@@ -207,7 +207,7 @@ def test_a_run_is_a_curve_and_its_snapshots_are_episodes(tmp_path):
     agents, runs = read_sources([tmp_path / "run1", tmp_path / "run2"])
     updates = len(runs[0].metrics)
     assert [agent.label for agent in agents if agent.group == "run1"] == [
-        f"run1, update {at}" for at in range(0, updates + 1, 2)
+        f"run1, update {at}" for at in sorted({*range(0, updates + 1, 2), updates})
     ]
     assert [len(group) for _, group in recipes(runs)] == [2]  # they differ in the seed alone
     (panel,) = panels(agents)

@@ -76,7 +76,7 @@ class TrainConfig:
     several."""
     snapshot_every: Annotated[int, Range(0)] = 10
     """Updates between two snapshots: held-out episodes of the policy as it stands, kept step by
-    step in the run folder for `lang-agent report`; 0 for none."""
+    step in the run folder for `lang-agent report`, and one at the end; 0 for none."""
     snapshot_episodes: Annotated[int, Range(1, 1000)] = 4
     """Episodes of a snapshot, on the same seeds each time."""
     gif: bool = False

@@ -178,6 +178,7 @@ class Trainer:
                     log.flush()
                     self.save()
                     due = time.monotonic() + 60 * self.config.checkpoint_minutes
+            self._take_snapshot(last=not self.stop)
             log.flush()
             self.save()
 
@@ -194,9 +195,10 @@ class Trainer:
             finally:
                 self._log = None
 
-    def _take_snapshot(self) -> None:
+    def _take_snapshot(self, last: bool = False) -> None:
+        """Keep some episodes of the policy as it stands, where it is time for it."""
         every, updates = self.config.snapshot_every, self.progress.updates
-        if every and updates % every == 0:
+        if every and (last or updates % every == 0):
             take_snapshot(self.folder, updates, self.policy, self.config, self.make_env)
 
     def save(self) -> Path:
