@@ -130,6 +130,16 @@ def test_gymnasiums_own_checker_is_heard():
     assert found["playing"].verdict == "bad"  # there is no going on
 
 
+def test_chance_is_no_lack_of_words():
+    class Slippery(Line):
+        def step(self, action):
+            return super().step(action if self.np_random.random() < 0.5 else 1 - action)
+
+    world = World(actions={"left": 0, "right": 1}, renderers={"plain": render})
+    found = verdicts(lambda: TextEnv(Slippery(), world, prompt="minimal"))
+    assert found["completeness"].verdict == "good"  # 'right' pays in place 3, or does not
+
+
 def test_a_world_that_raises_is_a_failed_check():
     class Broken(Line):
         def step(self, action):
@@ -145,7 +155,9 @@ def test_a_world_that_raises_is_a_failed_check():
 
 SHIPPED = ("BabyAI-GoToLocal-v0", "BabyAI-MixedLocal-v0", "BabyAI-PutNextLocal-v0",
            "MiniGrid-DoorKey-5x5-v0", "MiniGrid-Fetch-5x5-N2-v0",
-           "MiniGrid-MemoryS7-v0", "TextGeneration-v0", "Dialogue-v0")  # fmt: skip
+           "MiniGrid-MemoryS7-v0", "TextGeneration-v0", "Dialogue-v0", "TextFrozenLake-v0",
+           "TextTaxi-v0", "TextCliffWalking-v0", "TextBlackjack-v0", "Sokoban-v0",
+           "Baba-v0")  # fmt: skip
 
 
 @pytest.mark.parametrize("env_id", SHIPPED)

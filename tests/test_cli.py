@@ -512,3 +512,8 @@ def test_options_of_a_file_are_those_of_its_command(tmp_path):
     file.write_text("count: 3")
     with pytest.raises(LangAgentError, match="prompts is missing"):
         load_config(file, cli.Generate)
+
+
+def test_the_old_name_of_a_film_answers_with_the_new_one():
+    with pytest.raises(LangAgentError, match="--gif is called --film now"):
+        cli.run(["play", "BabyAI-GoToLocal-v0", "--agent", "expert", "--gif", "a.gif"])

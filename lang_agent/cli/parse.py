@@ -140,6 +140,8 @@ def as_trained(kind: Any, arguments: Sequence[str], trust: bool) -> Any:
     names = {item.name for item in fields(kind)}
     if "policy" not in names and take(list(arguments), "--policy") is not None:
         raise LangAgentError("--policy is called --agent now, or --model where it writes.")
+    if "film" in names and take(list(arguments), "--gif") is not None:
+        raise LangAgentError("--gif is called --film now: it writes .gif and .mp4.")
     if not names & {"text", "decide"}:
         return None
     others = list(arguments)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from lang_agent.errors import LangAgentError, shown
@@ -77,7 +78,7 @@ def check_env(
         played = _some(env, episodes, by_expert=False)
         by_expert = _some(env, episodes, by_expert=True) if _has_expert(env) else []
         everything = [*played, *by_expert]
-        yield _completeness(everything)
+        yield _completeness(everything, chance=_has_chance(make))
         if count_tokens is not None:
             yield _lengths(everything, count_tokens, context)
         yield _told_apart(everything)
@@ -214,27 +215,48 @@ def _walk(env: gymnasium.Env[str, str], seed: int, *, by_expert: bool) -> Iterat
             return
 
 
-def _completeness(moments: Sequence[Moment]) -> Finding:
-    """Whether the prompt says all that the expert, or the reward, goes by."""
+def _has_chance(make: Callable[[], gymnasium.Env[str, str]]) -> bool:
+    """Whether the same actions can lead elsewhere: tried in a copy with other random numbers."""
+    env = make()
+    try:
+        env.reset(seed=7)
+        twin = copy.deepcopy(env)
+        inner: Any = twin
+        while inner is not None:
+            if getattr(inner, "_np_random", None) is not None:
+                inner._np_random = np.random.default_rng(1)
+            inner = getattr(inner, "env", None)
+        return _trace(env, None) != _trace(twin, None)
+    except Exception:  # it cannot be copied, which another check tells
+        return False
+    finally:
+        env.close()
+
+
+def _completeness(moments: Sequence[Moment], *, chance: bool) -> Finding:
+    """Whether the prompt says all that the expert, or the reward, goes by. What differs at the same
+    step counts; where the steps differ, the time that is left may be what the expert goes by."""
     name = "completeness"
     groups: dict[str, list[Moment]] = {}
+    at_once: dict[tuple[str, int], list[Moment]] = {}
     for moment in moments:
         groups.setdefault(moment.prompt, []).append(moment)
+        at_once.setdefault((moment.prompt, moment.number), []).append(moment)
     again = [group for group in groups.values() if len(group) > 1]
-    pairs = [pair for group in again if (pair := _differing(group)) is not None]
+    pairs = [pair for group in again if (pair := _differing(group, chance)) is not None]
     if not again:
         return Finding(name, GOOD, f"all {len(groups)} prompts read differently")
     if not pairs:
         return Finding(name, GOOD, f"{len(again)} of {len(groups)} prompts came again, alike")
-    share = len(pairs) / len(groups)
+    worse = {one[0].prompt for one in at_once.values() if _differing(one, chance) is not None}
     known = f"{len(pairs)} of {len(groups)} prompts ({len(again)} came again)"
-    lines = [f"{known} stand for states that differ", *pairs[:PAIRS]]
-    return Finding(name, BAD if share > MANY else WARNING, "\n".join(lines))
+    lines = [f"{known} stand for states that differ, {len(worse)} at the same step", *pairs[:PAIRS]]
+    return Finding(name, BAD if len(worse) / len(groups) > MANY else WARNING, "\n".join(lines))
 
 
-def _differing(group: Sequence[Moment]) -> str | None:
-    """Two states of one prompt of which the expert's phrase differs, or whether an action is paid
-    for: how much it pays often falls with the time, which few prompts tell."""
+def _differing(group: Sequence[Moment], chance: bool) -> str | None:
+    """Two states of one prompt of which the expert's phrase differs, or (unless by chance) whether
+    an action is paid for: how much it pays often falls with the time, which few prompts tell."""
     rewards: dict[str, Moment] = {}
     first = next((one for one in group if one.expert is not None), None)
     for one in group:
@@ -244,7 +266,7 @@ def _differing(group: Sequence[Moment]) -> str | None:
                 f"{one.expert!r} (seed {one.seed}, step {one.number}) to {_tail(one.prompt)}"
             )
         known = rewards.setdefault(one.action, one)
-        if _sign(known.reward) != _sign(one.reward):
+        if not chance and _sign(known.reward) != _sign(one.reward):
             return (
                 f"{one.action!r} pays {known.reward:g} (seed {known.seed}, step {known.number}) "
                 f"and {one.reward:g} (seed {one.seed}, step {one.number}) after {_tail(one.prompt)}"

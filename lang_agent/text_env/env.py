@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,6 +192,7 @@ class TextEnv(LanguageEnv):
         self._taken = None if stay else chosen
         if stay:
             observation, reward = None, 0.0
+            self._world_info = {name: copy(value) for name, value in self._world_info.items()}
             self._idle += 1
             terminated, truncated = self._invalid.kind == "end", self._idle >= MAX_IDLE
         else:
