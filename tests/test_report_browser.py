@@ -344,6 +344,26 @@ def test_a_run_shows_one_seed_from_update_to_update(view):
     assert page.locator("section .charts svg").count() == 2
 
 
+def test_a_page_of_nothing_and_one_of_two_hundred_episodes(browser, made):
+    play(made / "none", Reader(), episodes=1)
+    for name in ("episodes.jsonl", "trajectories.jsonl"):
+        (made / "none" / name).write_text("")
+    play(made / "many", Reader(), episodes=200)
+    page = browser.new_page(viewport=DESKTOP)
+    for name in ("none", "many"):
+        cli.run(["report", str(made / name), "--out", str(made / f"{name}.html")])
+        page.goto(f"file://{made}/{name}.html")
+        page.wait_for_selector("body[data-ready]")
+        if name == "none":
+            assert "There are no episodes to show" in page.text_content("#episodes")
+            assert page.locator("#filters").count() == 0
+    assert page.text_content("#count") == "200 episodes"
+    page.select_option("#list", index=199)
+    assert "seed" in page.text_content("#list option:checked")
+    assert position(page).startswith("step 1 ")
+    page.close()
+
+
 def test_a_page_made_anew_while_it_is_watched_keeps_its_step(browser, made):
     from lang_agent.report.page import write_report
     from lang_agent.report.sources import read_sources
