@@ -16,6 +16,7 @@ from test_golden import BASE
 
 from lang_agent import LangAgentError
 from lang_agent.cli import main as cli
+from lang_agent.cli import reporting
 from lang_agent.episode import Agent, Decision
 from lang_agent.evaluation import trajectories
 from lang_agent.evaluation.records import Spec, read_results
@@ -353,3 +354,24 @@ def test_two_hundred_long_episodes_are_a_small_page_soon(tmp_path):
     size = (tmp_path / "r.html").stat().st_size
     assert 10**6 < size < 5 * 2**20
     assert len(carried((tmp_path / "r.html").read_text())["episodes"]) == 200
+
+
+def test_a_watched_report_is_made_anew_and_at_the_end_stays(tmp_path, monkeypatch):
+    play(tmp_path / "a", Reader(), episodes=1)
+    out = tmp_path / "r.html"
+    seen = []
+
+    def look(seconds):
+        seen.append("data-refresh" in out.read_text(encoding="utf-8"))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        lines = (tmp_path / "a/episodes.jsonl").read_text()
+        (tmp_path / "a/episodes.jsonl").write_text(lines.replace('"steps": ', '"steps": 1'))
+
+    monkeypatch.setattr(reporting.time, "sleep", look)
+    with pytest.raises(KeyboardInterrupt):
+        cli.run(["report", str(tmp_path / "a"), "--watch", "--out", str(out)])
+    page = out.read_text(encoding="utf-8")
+    assert seen == [True, True]
+    assert "data-refresh" not in page
+    assert carried(page)["episodes"][0]["steps"] >= 10

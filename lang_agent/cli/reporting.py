@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.progress import Progress
@@ -12,7 +13,8 @@ from lang_agent.cli.console import as_text, console, say
 from lang_agent.cli.options import Report
 from lang_agent.config import from_dict
 from lang_agent.errors import LangAgentError
-from lang_agent.evaluation.run_records import METRICS_FILE
+from lang_agent.evaluation.records import EPISODES_FILE
+from lang_agent.evaluation.run_records import EVALUATION_FILE, METRICS_FILE, SNAPSHOTS
 from lang_agent.files import try_place
 from lang_agent.models.decide import DecideConfig
 from lang_agent.report.episodes import shown_places
@@ -74,9 +76,12 @@ def _watch(folders: Sequence[Path], out: Path, args: Report) -> None:
 
 def _state(folders: Sequence[Path]) -> list[tuple[str, int]]:
     """The sizes of the files that a report is made from."""
-    names = (METRICS_FILE, "evaluation.json", "episodes.jsonl", "snapshots/*/episodes.jsonl")
-    found = [path for folder in folders for name in names for path in sorted(folder.glob(name))]
-    return [(str(path), path.stat().st_size) for path in found]
+    names = (METRICS_FILE, EVALUATION_FILE, EPISODES_FILE, f"{SNAPSHOTS}/*/{EPISODES_FILE}")
+    found = []
+    for path in (path for folder in folders for name in names for path in folder.glob(name)):
+        with suppress(FileNotFoundError):  # a run that is resumed makes some anew
+            found.append((str(path), path.stat().st_size))
+    return sorted(found)
 
 
 def _explained(agents: Sequence[Agent], args: Report) -> dict[tuple[str, str, int, int], Explained]:
