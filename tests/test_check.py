@@ -215,3 +215,19 @@ def test_a_new_world_can_be_played_checked_and_tested(tmp_path, monkeypatch, cap
     for name in ("my-tower", "class", "../x", "Tower"):
         with pytest.raises(LangAgentError, match="cannot name a Python file"):
             cli.run(["new-world", name])
+
+
+def test_one_of_gymnasiums_environments_is_made_to_speak(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LangAgentError, match="lang-agent new-world my_world --wraps CartPole-v1"):
+        cli.run(["play", "CartPole-v1", "--agent", "random", "--plain"])
+    cli.run(["new-world", "my_pole", "--wraps", "CartPole-v1"])
+    cli.run(["play", "my_pole:MyPole-v0", "--agent", "constant:action 1", "--plain"])
+    assert "The state is" in capsys.readouterr().out
+    code = [line for line in (tmp_path / "my_pole.py").read_text().splitlines() if line.strip()]
+    assert len(code) < 20
+    with pytest.raises(LangAgentError, match="takes actions of Box"):
+        cli.run(["new-world", "my_hill", "--wraps", "MountainCarContinuous-v0"])
+    with pytest.raises(LangAgentError, match="Gymnasium cannot make 'Nothing-v0'"):
+        cli.run(["new-world", "my_nothing", "--wraps", "Nothing-v0"])

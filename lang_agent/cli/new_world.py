@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+import gymnasium
+
 from lang_agent.cli.console import as_text, say
 from lang_agent.cli.options import NewWorld
 from lang_agent.errors import LangAgentError, shown
@@ -23,7 +25,10 @@ def new_world(args: NewWorld) -> None:
         )
     title = "".join(part.capitalize() for part in name.split("_"))
     values = {"module": name, "title": title, "id": f"{title}-v0"}
-    places = {"world.txt": Path(f"{name}.py"), "test.txt": Path(f"test_{name}.py")}
+    begin = "world.txt"
+    if args.wraps:
+        begin, values = "wrapped.txt", {**values, **_wrapped(as_text(args.wraps))}
+    places = {begin: Path(f"{name}.py"), "test.txt": Path(f"test_{name}.py")}
     for place in places.values():
         if place.exists() or place.is_symlink():
             raise LangAgentError(f"'{place}' is there already: choose another name.")
@@ -32,3 +37,21 @@ def new_world(args: NewWorld) -> None:
         write_whole(place, Template(text).substitute(values))
         say((str(place), "bold"))
     say(f"Try it: lang-agent play {name}:{title}-v0, then lang-agent check {name}:{title}-v0")
+
+
+def _wrapped(env_id: str) -> dict[str, str]:
+    """What the starter of a world around one of Gymnasium's environments must know of it."""
+    try:
+        env = gymnasium.make(env_id)
+    except gymnasium.error.Error as error:
+        raise LangAgentError(f"Gymnasium cannot make {shown(env_id)}: {error}") from None
+    space = env.action_space
+    env.close()
+    if not isinstance(space, gymnasium.spaces.Discrete):
+        raise LangAgentError(
+            f"{env_id} takes actions of {space}, and phrases stand for one action each: wrap it "
+            "so that its actions are numbers from 0 on."
+        )
+    numbers = range(int(space.start), int(space.start + space.n))
+    actions = ", ".join(f'"action {number}": {number}' for number in numbers)
+    return {"env": env_id, "actions": actions}

@@ -327,6 +327,8 @@ class NewWorld:
 
     name: tyro.conf.Positional[str]
     """Of the Python file, as in my_lake."""
+    wraps: str | None = None
+    """One of Gymnasium's environments that is to speak; by default a small world of its own."""
 
 
 @dataclass(frozen=True)

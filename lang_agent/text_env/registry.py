@@ -112,7 +112,8 @@ def make(
     put = _in_words(env)
     if put is None:
         raise LangAgentError(
-            f"{env_id!r} does not speak text, and no world is known for it: give "
+            f"{env_id!r} does not speak text, and no world is known for it: `lang-agent new-world "
+            f"my_world --wraps {env_id}` writes the lines that make it speak; in Python give "
             "world=World(...), or renderer=<function> and actions={phrase: environment action}."
         )
     return put(env, given)
