@@ -35,7 +35,8 @@ class TextConfig:
     actions: tuple[str, ...] = ()
     """Only these of the world's phrases; all by default."""
     wording: str | None = None
-    """Other words for each episode, by module:function: lang_agent.envs.wordings:varied."""
+    """Other words for each episode, by module:function (lang_agent.envs.wordings:varied) or a YAML
+    file of them."""
     env_args: tuple[str, ...] = ()
     """For the world itself, as name=value: max_steps=64 task=goto. The options above can be given
     here too, so that each part of a mixture may have its own."""

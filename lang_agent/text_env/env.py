@@ -23,6 +23,7 @@ from lang_agent.text_env.plain import plain
 from lang_agent.text_env.prompt import SUFFIX, Prompt, load_template
 from lang_agent.text_env.spaces import AnyText
 from lang_agent.text_env.wording import Wording, Wordings
+from lang_agent.text_env.wording_file import is_wording_file, load_wording
 from lang_agent.text_env.world import (
     NOTHING,
     Expert,
@@ -88,7 +89,7 @@ class TextEnv(LanguageEnv):
     ``actions`` narrows the world's phrases to some of them, or renames them (new wording -> the
     world's phrase). ``wording`` draws other words for every episode
     (:mod:`lang_agent.text_env.wording`): a function of the environment's generator, or
-    ``module:function``.
+    ``module:function``, or a file (:mod:`lang_agent.text_env.wording_file`).
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class TextEnv(LanguageEnv):
             self._renderer, "begin", None
         )
         self.legend = str(getattr(self._renderer, "legend", ""))
-        self._wordings = load_function(wording) if isinstance(wording, str) else wording
+        self._wordings = _find_wordings(wording, world)
         self._wording = Wording()
         self._own_phrases = _choose_actions(world, actions)
         self._phrases = self._own_phrases  # in the wording of this episode
@@ -340,6 +341,19 @@ def _choose_actions(
         if phrase not in world.actions:
             raise unknown("action", phrase, world.actions)
     return {wording: world.actions[phrase] for wording, phrase in actions.items()}
+
+
+def _find_wordings(wording: str | Wordings | None, world: World) -> Wordings | None:
+    """As ``module:function``, a file, or as it is."""
+    if not isinstance(wording, str):
+        return wording
+    if not is_wording_file(wording):
+        return load_function(wording)
+    found = load_wording(wording)
+    for phrase in found.actions:
+        if phrase not in world.actions:
+            raise unknown(f"action in '{wording}'", phrase, world.actions)
+    return found
 
 
 def _things(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
