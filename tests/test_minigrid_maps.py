@@ -225,3 +225,13 @@ def test_prompts_that_do_not_ask_for_things_are_not_given_them():
     assert not env.prompt.reads_things
     with pytest.raises(LangAgentError, match="renderer"):
         lang_agent.make("BabyAI-GoToLocal-v0", renderer="remember")
+
+
+@pytest.mark.parametrize("things", ["a ball", ["a ball"], {"name": "ball"}, 3])
+def test_things_that_are_none_are_one_sentence(things):
+    def render(observation, env):
+        return {"mission": "m", "descriptions": ["one line"], "things": things}
+
+    env = lang_agent.make("BabyAI-GoToLocal-v0", prompt="minimal", renderer=render)
+    with pytest.raises(LangAgentError, match="must be a list of dictionaries"):
+        env.reset(seed=0)

@@ -238,7 +238,11 @@ class TextEnv(LanguageEnv):
             if not self.prompt.reads_things:
                 rendered = {name: rendered[name] for name in rendered if name != "things"}
             rendered = self._wording.fields(rendered)
-            fields = {name: plain(value, name) for name, value in rendered.items()}
+            fields = {
+                name: plain(value, name) for name, value in rendered.items() if name != "things"
+            }
+            if self.prompt.reads_things:
+                fields = {**fields, "things": _things(rendered, fields)}
             if isinstance(fields.get("descriptions"), str):
                 name = _name(self._renderer)
                 raise LangAgentError(f"{name} gives 'descriptions' as one text, not as lines.")
@@ -250,8 +254,6 @@ class TextEnv(LanguageEnv):
         for phrase in fields.get("actions", ()):
             if phrase not in self._phrases:
                 raise unknown(f"action given by {_name(self._renderer)}", phrase, self._phrases)
-        if self.prompt.reads_things:
-            fields = {**fields, "things": _things(fields)}
         self._fields = {
             "mission": "",
             "actions": self.phrases,
@@ -356,10 +358,26 @@ def _find_wordings(wording: str | Wordings | None, world: World) -> Wordings | N
     return found
 
 
-def _things(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _things(rendered: Mapping[str, Any], fields: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What each line tells of; of a renderer that gives no things, the lines themselves."""
-    lines = ({"name": line, "said": line, "brief": line} for line in fields["descriptions"])
-    return [{**NOTHING, **thing} for thing in fields.get("things", lines)]
+    things = rendered.get("things")
+    if things is None:
+        lines = fields.get("descriptions", ())
+        return [{**NOTHING, "name": line, "said": line, "brief": line} for line in lines]
+    if not isinstance(things, (list, tuple)) or not all(isinstance(t, Mapping) for t in things):
+        raise LangAgentError(f"'things' must be a list of dictionaries, not {shown(things)}.")
+    return [
+        thing if _is_whole(thing) else {**NOTHING, **plain(thing, "things")} for thing in things
+    ]
+
+
+def _is_whole(thing: Any) -> bool:
+    """Whether a thing is plain and has all that templates may ask for, so that it needs no copy."""
+    return (
+        type(thing) is dict
+        and NOTHING.keys() <= thing.keys()
+        and all(type(value) in (str, int, bool) for value in thing.values())
+    )
 
 
 def _name(function: Callable[..., Any]) -> str:
