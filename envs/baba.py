@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import register as register_env
 
 from lang_agent.errors import LangAgentError, unknown
-from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.env import TextEnv, take_text_options
 from lang_agent.text_env.world import World
 
 from .baba_levels import LEVELS, draw, size_of
@@ -235,7 +235,7 @@ BABA = World(
 
 def make(**kwargs: Any) -> TextEnv:
     """Baba in words; what is no text option goes to :class:`BabaEnv`."""
-    options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
+    options = take_text_options(kwargs)
     return TextEnv(BabaEnv(**kwargs), BABA, **options)
 
 

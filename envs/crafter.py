@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.envs.registration import register as register_env
 
 from lang_agent.errors import LangAgentError
-from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.env import TextEnv, take_text_options
 from lang_agent.text_env.world import World
 
 PHRASES = (
@@ -219,7 +219,7 @@ WORLD = World(
 
 def make(**arguments: Any) -> TextEnv:
     """Crafter in words; what is no text option goes to :class:`Crafter`."""
-    options = {name: arguments.pop(name) for name in TEXT_OPTIONS if name in arguments}
+    options = take_text_options(arguments)
     return TextEnv(Crafter(**arguments), WORLD, **options)
 
 

@@ -14,7 +14,7 @@ from gymnasium.envs.registration import register as register_env
 from minigrid.minigrid_env import MiniGridEnv
 
 from lang_agent.errors import unknown
-from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.env import TextEnv, take_text_options
 from lang_agent.text_env.world import IN_WORDS, Renderer, World
 
 from .minigrid_bot import expert
@@ -66,7 +66,7 @@ def text_env(env: gymnasium.Env, options: dict[str, Any], world: World | None = 
 
 def make(env_id: str, **kwargs: Any) -> TextEnv:
     """The minigrid environment ``env_id`` in words; what is no text option goes to minigrid."""
-    options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
+    options = take_text_options(kwargs)
     if env_id not in registry:  # gymnasium.spec would import the module of module:Env-v0
         raise unknown("minigrid environment", env_id, minigrid_ids())
     level: Any = load_env_creator(str(registry[env_id].entry_point))

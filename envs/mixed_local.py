@@ -32,7 +32,7 @@ from minigrid.envs.babyai.core.verifier import (
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.language_env import Achieved
-from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.env import TextEnv, take_text_options
 from lang_agent.text_env.world import GoalDetector
 
 from .minigrid import make_world, text_env
@@ -224,7 +224,7 @@ def _columns(task: str) -> int:
 
 def make(**kwargs: Any) -> TextEnv:
     """MixedLocal in words; what is no text option goes to :class:`MixedLocal`."""
-    options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
+    options = take_text_options(kwargs)
     check_numbers(MixedLocal, kwargs)
     level = MixedLocal(**kwargs)
     world = replace(make_world(level), goal_detector=partial(_detector_of, level))

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import register as register_env
 from minigrid.envs.babyai.core.roomgrid_level import RoomGridLevel
 from minigrid.envs.babyai.core.verifier import ObjDesc, PutNextInstr
 
-from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.env import TextEnv, take_text_options
 
 from .minigrid import text_env
 from .minigrid_bounds import check_numbers
@@ -37,7 +37,7 @@ class PutNextRooms(RoomGridLevel):
 
 def make(**kwargs: Any) -> TextEnv:
     """The level in words; what is no text option goes to :class:`PutNextRooms`."""
-    options = {name: kwargs.pop(name) for name in TEXT_OPTIONS if name in kwargs}
+    options = take_text_options(kwargs)
     check_numbers(PutNextRooms, kwargs)
     return text_env(PutNextRooms(**kwargs), options)
 

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import register as register_env
 
 from lang_agent.errors import LangAgentError
-from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.env import TextEnv, take_text_options
 from lang_agent.text_env.world import World
 
 from .sokoban_solver import MOVES, Cell, expert, moved, reach
@@ -313,7 +313,7 @@ WORLD = World(
 
 def make(**arguments: Any) -> TextEnv:
     """Sokoban in words; what is no text option goes to :class:`Sokoban`."""
-    options = {name: arguments.pop(name) for name in TEXT_OPTIONS if name in arguments}
+    options = take_text_options(arguments)
     return TextEnv(Sokoban(**arguments), WORLD, **options)
 
 

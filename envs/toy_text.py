@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import find_highest_version
 
 from lang_agent.errors import LangAgentError
-from lang_agent.text_env.env import TEXT_OPTIONS, TextEnv
+from lang_agent.text_env.env import TextEnv, take_text_options
 from lang_agent.text_env.wording import Wording
 from lang_agent.text_env.world import Expert, World
 
@@ -35,7 +35,7 @@ def toy_text(
     """The newest version that Gymnasium has of its environment ``name``, in words. What is no text
     option goes to it; ``max_steps`` is when an episode is cut off (``limit``, or else as Gymnasium
     has it, unless it is given)."""
-    options = {name: arguments.pop(name) for name in TEXT_OPTIONS if name in arguments}
+    options = take_text_options(arguments)
     steps = arguments.pop("max_steps", limit)
     if steps is not None and (type(steps) is not int or steps < 1):
         raise LangAgentError(f"max_steps={steps!r} must be a whole number of at least 1.")

@@ -40,6 +40,11 @@ TEXT_OPTIONS = ("renderer", "prompt", "prompt_folder", "invalid_action", "action
 MAX_IDLE = 100  # steps in a row in which an invalid action left the world where it was
 
 
+def take_text_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Remove what :class:`TextEnv` takes from the arguments of a world, and return it."""
+    return {name: arguments.pop(name) for name in TEXT_OPTIONS if name in arguments}
+
+
 @dataclass(frozen=True)
 class InvalidAction:
     """What is done with text that is no admissible phrase. It is counted and reported anyway.
