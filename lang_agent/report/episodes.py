@@ -65,8 +65,8 @@ def as_data(
             if trajectory is not None:
                 why = {
                     step: found
-                    for (label, task, seed, step), found in explained.items()
-                    if (label, task, seed) == (agent.label, *place)
+                    for step in range(len(trajectory["steps"]))
+                    if (found := explained.get((agent.label, *place, step))) is not None
                 }
                 episode["trajectory"] = _trajectory(trajectory, phrases, why)
             episodes.append(episode)

@@ -28,11 +28,12 @@ function firstCharacters(text, count) {
 // The prompt of every step, put together again: what it keeps of the one before, and what is new.
 function promptsOf(trajectory) {
   let before = "";
-  return trajectory.steps.map((step) => {
+  trajectory.prompts ??= trajectory.steps.map((step) => {
     const kept = firstCharacters(before, step.kept);
     before = kept + step.new;
     return { kept, text: before };
   });
+  return trajectory.prompts;
 }
 
 // The grid before step `at`, or after the last one, from the changes since the first.
