@@ -10,9 +10,9 @@ import gymnasium
 
 from lang_agent.episode import Agent, Decision, TextObservation, TokenTrace
 from lang_agent.errors import LangAgentError, shown
-from lang_agent.evaluation.records import TRAJECTORIES_FILE, Results, read_lines
+from lang_agent.evaluation.records import Results
 from lang_agent.evaluation.tasks import Task
-from lang_agent.evaluation.trajectories import check, prompts
+from lang_agent.evaluation.trajectories import prompts, read_trajectories
 from lang_agent.language_env import PromptLimit, language_env
 
 NEAR = 1e-9  # what rewards may differ by
@@ -55,26 +55,6 @@ class StoredAgent(Agent):
         return [Decision(step["action"], tokens=tokens, probabilities=step["probabilities"])]
 
 
-def stored_episodes(results: Results) -> list[Mapping[str, Any]]:
-    """The episodes that were kept step by step, in their order.
-
-    Raises :class:`LangAgentError` for results without any, and for a damaged one.
-    """
-    file = results.folder / TRAJECTORIES_FILE
-    stored = []
-    for number, data in read_lines(file):
-        try:
-            check(data)
-        except ValueError as error:
-            raise LangAgentError(f"'{file}' is damaged, line {number}: {error}.") from None
-        stored.append(data)
-    if not stored:
-        raise LangAgentError(
-            f"'{results.folder}' has no steps to play again: evaluate with --trajectories."
-        )
-    return stored
-
-
 def replay(
     results: Results,
     make_env: Callable[[Task], gymnasium.Env[str, str]],
@@ -91,7 +71,11 @@ def replay(
     Raises:
         LangAgentError: results without trajectories, or without this one.
     """
-    stored = stored_episodes(results)
+    stored = read_trajectories(results.folder)
+    if not stored:
+        raise LangAgentError(
+            f"'{results.folder}' has no steps to play again: evaluate with --trajectories."
+        )
     if only is not None and only >= len(stored):
         raise LangAgentError(
             f"There is no episode {only}: '{results.folder}' has {len(stored)}, from 0."

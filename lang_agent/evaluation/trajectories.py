@@ -20,10 +20,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation
 from lang_agent.errors import shown
+from lang_agent.evaluation.records import TRAJECTORIES_FILE, read_lines
+from lang_agent.files import tell
 
 Cells = Mapping[str, Any] | None
 
@@ -98,6 +101,19 @@ def as_episode(trajectory: Mapping[str, Any], success: bool) -> Episode:
         episode.steps.append(Step(seen, Decision(str(step["action"])), float(step["reward"]), info))
     episode.steps[-1].info["success"] = success
     return episode
+
+
+def read_trajectories(folder: Path) -> list[Mapping[str, Any]]:
+    """The episodes that a folder of results holds step by step; damaged ones are left out with a
+    warning."""
+    file, found = folder / TRAJECTORIES_FILE, []
+    for number, data in read_lines(file):
+        try:
+            check(data)
+            found.append(data)
+        except ValueError as error:
+            tell(f"'{file}', line {number}, is left out: {error}.")
+    return found
 
 
 def check(data: Any) -> None:

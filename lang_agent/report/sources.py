@@ -10,20 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from lang_agent.errors import LangAgentError
-from lang_agent.evaluation.records import (
-    SPEC_FILE,
-    TRAJECTORIES_FILE,
-    Results,
-    read_lines,
-    read_results,
-)
+from lang_agent.evaluation.records import SPEC_FILE, Results, read_results
 from lang_agent.evaluation.run_records import (
     EVALUATION_FILE,
     METRICS_FILE,
     SNAPSHOTS,
     read_metrics,
 )
-from lang_agent.evaluation.trajectories import check
+from lang_agent.evaluation.trajectories import read_trajectories
 from lang_agent.files import tell
 from lang_agent.yaml_data import read_yaml
 
@@ -84,13 +78,7 @@ def read_sources(folders: Sequence[Path]) -> tuple[list[Agent], list[Run]]:
 
 def _agent(folder: Path, label: str = "", group: str = "") -> Agent:
     results = read_results(folder)
-    found = {}
-    for number, data in read_lines(folder / TRAJECTORIES_FILE):
-        try:
-            check(data)
-            found[data["task"], data["seed"]] = data
-        except ValueError as error:
-            tell(f"'{folder / TRAJECTORIES_FILE}', line {number}, is left out: {error}.")
+    found = {(data["task"], data["seed"]): data for data in read_trajectories(folder)}
     return Agent(label or results.name, results, found, group)
 
 

@@ -243,11 +243,9 @@ class TextEnv(LanguageEnv):
             if not self.prompt.reads_things:
                 rendered = {name: rendered[name] for name in rendered if name != "things"}
             rendered = self._wording.fields(rendered)
-            fields = {
-                name: plain(value, name) for name, value in rendered.items() if name != "things"
-            }
+            fields = new = {n: plain(value, n) for n, value in rendered.items() if n != "things"}
             if self.prompt.reads_things:
-                fields = {**fields, "things": _things(rendered, fields)}
+                new["things"] = _things(rendered, fields)
             if isinstance(fields.get("descriptions"), str):
                 name = _name(self._renderer)
                 raise LangAgentError(f"{name} gives 'descriptions' as one text, not as lines.")
