@@ -148,13 +148,17 @@ FRENCH_MISSIONS = (  # in this order: the things first, then what is done with t
     (r"pick up ", "ramasser "),
     (r"open ", "ouvrir "),
 )  # fmt: skip
+FRENCH_TEMPLATE = {
+    "Goal:": "But :", "Actions:": "Actions :", "See:": "Vue :", "Action:": "Action :",
+}  # fmt: skip
 MASCULINE = {"verte": "vert", "bleue": "bleu", "violette": "violet", "grise": "gris"}
 
 
 def french(rng: np.random.Generator) -> Wording:
-    """Goal and phrases in French, of every level of minigrid and BabyAI; what is seen is said by
-    the renderer ``babyai_fr``."""
-    return Wording(actions=dict(zip(PHRASES, FRENCH_ACTIONS, strict=True)), mission=in_french)
+    """Goal, phrases and the prompt's own words in French, for every level of minigrid and BabyAI;
+    what is seen is said by the renderer ``babyai_fr``."""
+    actions = dict(zip(PHRASES, FRENCH_ACTIONS, strict=True))
+    return Wording(actions=actions, mission=in_french, translations=FRENCH_TEMPLATE)
 
 
 french.names = tuple(FRENCH[word] for word in (*NOUNS, *COLORS))  # type: ignore[attr-defined]

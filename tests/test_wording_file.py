@@ -70,3 +70,11 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path, text, reason):
         made(tmp_path, text).reset(seed=0)
     with pytest.raises(LangAgentError, match=r"nothing\.yaml"):
         lang_agent.make(LEVEL, wording=str(tmp_path / "nothing.yaml"))
+
+
+def test_a_file_translates_what_a_template_says_by_itself(tmp_path):
+    env = made(tmp_path, 'translations: {"Goal:": "Task:"}\n', prompt="minimal")
+    plain = lang_agent.make(LEVEL, prompt="minimal")
+    text, own = env.reset(seed=0)[0], plain.reset(seed=0)[0]
+    assert text.startswith("Task: go to ")
+    assert text.removeprefix("Task:") == own.removeprefix("Goal:")

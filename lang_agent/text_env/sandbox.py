@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import nodes, pass_context
 from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from jinja2.exceptions import TemplateRuntimeError
 from jinja2.loaders import BaseLoader
-from jinja2.runtime import StrictUndefined
+from jinja2.runtime import Context, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
@@ -52,7 +52,8 @@ FILTERS = frozenset(
     """
     abs batch capitalize center count d default dictsort first float format groupby indent int items
     join last length list lower map max min reject rejectattr replace reverse round select
-    selectattr slice sort string sum title tojson trim truncate unique upper wordcount wordwrap
+    selectattr slice sort string sum title tojson translate trim truncate unique upper wordcount
+    wordwrap
     """.split()  # noqa: SIM905
 )
 TEXTS = frozenset({"capitalize", "center", "indent", "lower", "string", "title", "tojson", "trim",
@@ -60,6 +61,12 @@ TEXTS = frozenset({"capitalize", "center", "indent", "lower", "string", "title",
 """Filters that write out what they are given, whatever is in it."""
 WIDTHS = frozenset({"batch", "center", "indent", "round", "slice", "truncate", "wordwrap"})
 """Filters whose result may grow with a number or a text that they are told."""
+
+
+@pass_context
+def translate(context: Context, text: str) -> str:
+    """The template's own words in the language of the episode, if its wording translates them."""
+    return context.get("translations", {}).get(text, text)
 
 
 class TooMuchError(TemplateRuntimeError):
@@ -94,8 +101,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.chains: dict[str, Any] = {}
         """What is known of templates and those that they extend, by name."""
         self.globals.pop("lipsum")  # draws from the global generator, as the filter random does
-        self.filters = {name: DEFAULT_FILTERS[name] for name in FILTERS}
-        self.filters["sum"] = self._sum
+        filters = {**DEFAULT_FILTERS, "sum": self._sum, "translate": translate}
+        self.filters = {name: filters[name] for name in FILTERS}
 
     def start(self) -> None:
         """A rendering begins."""

@@ -27,6 +27,8 @@ class Wording:
     """The world's phrases -> what is said instead; phrases not named stay."""
     mission: Callable[[str], str] | None = None
     """Applied to the mission before its words are replaced."""
+    translations: Mapping[str, str] = field(default_factory=dict)
+    """A template's own words, as in ``{{ "Goal:" | translate }}`` -> what is written instead."""
 
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """A renderer's fields in these words."""
@@ -39,6 +41,8 @@ class Wording:
                     changed[name] = self._reword(changed[name])
         if "actions" in changed:
             changed["actions"] = tuple(self.actions.get(name, name) for name in fields["actions"])
+        if self.translations:
+            changed["translations"] = dict(self.translations)
         return changed
 
     def phrases(self, phrases: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ A YAML file with any of::
     missions:                                    # the first that fits says it; * is any words
       - ["go to *", ["walk over to {1}", "find {1}"]]
       - ["put * next to *", ["bring {1} beside {2}"]]
+    translations: {"Goal:": "Task:"}             # what a template says by itself
 
 Of several ways to say a mission one is drawn for every episode. A mission that none fits stays.
 """
@@ -36,9 +37,10 @@ class WordingFile:
     words: dict = field(default_factory=dict)
     actions: dict = field(default_factory=dict)
     missions: list = field(default_factory=list)
+    translations: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("words", "actions"):
+        for name in ("words", "actions", "translations"):
             for key, value in getattr(self, name).items():
                 if not (isinstance(key, str) and isinstance(value, str) and value.strip()):
                     raise LangAgentError(
@@ -58,7 +60,7 @@ class WordingFile:
             (pattern, ways[int(generator.integers(len(ways)))]) for pattern, ways in self.missions
         )
         mission = Said(chosen) if chosen else None
-        return Wording(words=self.words, actions=self.actions, mission=mission)
+        return Wording(self.words, self.actions, mission, self.translations)
 
 
 @dataclass(frozen=True)
