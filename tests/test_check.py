@@ -371,4 +371,5 @@ def test_a_package_whose_environment_has_a_mask_and_a_dictionary(tmp_path, monke
         assert info["actions"] == (("action 4",) if place == 0 else ("action 3", "action 4"))
         actions.add(info["actions"])
     assert len(actions) == 2
-    assert lang_agent.make("my_mask:MyMask-v0", actions={"on": "action 4"}).phrases == ("on",)
+    env = lang_agent.make("my_mask:MyMask-v0", actions={"on": "action 4"})
+    assert env.reset(seed=0)[1]["actions"] == ("on",)
