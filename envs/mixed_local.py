@@ -35,16 +35,15 @@ from lang_agent.language_env import Achieved
 from lang_agent.text_env.env import TextEnv, take_text_options
 from lang_agent.text_env.world import GoalDetector
 
+from .held_out import COMPOSITION, PAIRS
 from .minigrid import make_world, text_env
 from .minigrid_bounds import check_numbers
 from .minigrid_goals import goal_detector
 
 TASKS = ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")
-NEW_COMPOSITION = "pick_up_seq_pick_up"  # never trained on: the test split alone has it
 SEQUENCE = "sequence"  # of two of goto, pickup and putnext, but never of two pickups
-HELD_OUT = (("yellow", "box"), ("red", "key"), ("red", "door"), ("green", "ball"), ("grey", "door"))
 TRAIN_DOORS = ["yellow", "green", "blue", "purple"]
-TEST_DOORS = [color for color, kind in HELD_OUT if kind == "door"]
+TEST_DOORS = [color for color, kind in PAIRS if kind == "door"]
 ROOM_SIZE = 8
 
 
@@ -56,7 +55,7 @@ class MixedLocal(LevelGen):
             level does not have, draws two of goto, pickup and putnext in a row, other than two
             pickups: what it takes to learn that sequences are sequences.
         num_dists: objects beside those that the task needs.
-        split: "train" never describes an object of ``HELD_OUT`` in its mission, "test" describes
+        split: "train" never describes an object of ``PAIRS`` in its mission, "test" describes
             no other; the test split also has the task ``pick_up_seq_pick_up``.
     """
 
@@ -65,7 +64,7 @@ class MixedLocal(LevelGen):
     ) -> None:
         if split not in ("train", "test"):
             raise unknown("split", split, ("train", "test"))
-        tasks = (*TASKS, SEQUENCE if split == "train" else NEW_COMPOSITION)
+        tasks = (*TASKS, SEQUENCE if split == "train" else COMPOSITION)
         if task is not None:
             task = task.replace(" ", "_")
             if task not in tasks:
@@ -135,7 +134,7 @@ class MixedLocal(LevelGen):
     def _pair_mission(self, first: ObjDesc, second: ObjDesc) -> Instr:
         if self.task == "putnext":
             return PutNextInstr(first, second)
-        then = PickupInstr if self.task == NEW_COMPOSITION else GoToInstr
+        then = PickupInstr if self.task == COMPOSITION else GoToInstr
         if self._rand_elem(["Before", "After"]) == "Before":
             return BeforeInstr(PickupInstr(first), then(second))
         return AfterInstr(then(second), PickupInstr(first))
@@ -164,7 +163,7 @@ class MixedLocal(LevelGen):
         (two different ones), before the distractors, and only they can be described."""
         if self.split == "train":
             return self.add_distractors(num_distractors=self.num_dists + needed, all_unique=False)
-        pairs = [pair for pair in HELD_OUT if pair[1] != "door"]
+        pairs = [pair for pair in PAIRS if pair[1] != "door"]
         objs = []
         for _ in range(needed):
             color, kind = pairs.pop(self._rand_int(0, len(pairs)))
@@ -214,7 +213,7 @@ class MixedLocal(LevelGen):
 
     def may_say(self, mission: str) -> bool:
         """Whether the split may have this mission."""
-        held_out = any(f"{color} {kind}" in mission for color, kind in HELD_OUT)
+        held_out = any(f"{color} {kind}" in mission for color, kind in PAIRS)
         return held_out == (self.split == "test")
 
 

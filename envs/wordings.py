@@ -1,6 +1,6 @@
 """Wordings of the BabyAI worlds: varied ones to train on, others to test with.
 
-No word of ``TESTED`` occurs in a training wording.
+No word of ``held_out.WORDS`` occurs in one for training.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from lang_agent.text_env.wording import Wording
 from lang_agent.words import slot
 
+from . import held_out
 from .minigrid import PHRASES
 from .minigrid_words import FRENCH
 
@@ -62,44 +63,25 @@ def phrased(rng: np.random.Generator) -> Wording:
 varied.names = phrased.names = (*NOUNS, *COLORS)  # type: ignore[attr-defined]
 
 
-NEW_NOUNS = ("table", "chair", "car")  # of NOUNS
-INVENTED_NOUNS = ("dax", "blicket", "wug")
-INVENTED_COLORS = ("zarn", "mipple", "flirn", "quon", "vleck", "squibbish")
-SYNONYMS = ("rotate left", "rotate right", "move ahead", "take", "release", "switch")
-TESTED = {
-    *NEW_NOUNS, *INVENTED_NOUNS, *INVENTED_COLORS, *(w for said in SYNONYMS for w in said.split()),
-}  # fmt: skip
-
-
 def new_nouns(rng: np.random.Generator) -> Wording:
     """For testing: nouns that were never trained on."""
-    return Wording(words=dict(zip(NOUNS, NEW_NOUNS, strict=True)))
+    return Wording(words=dict(zip(NOUNS, held_out.NOUNS, strict=True)))
 
 
 def invented(rng: np.random.Generator) -> Wording:
     """For testing: invented nouns and colours."""
-    nouns = dict(zip(NOUNS, INVENTED_NOUNS, strict=True))
-    return Wording(words=nouns | dict(zip(COLORS, INVENTED_COLORS, strict=True)))
+    nouns = dict(zip(NOUNS, held_out.INVENTED_NOUNS, strict=True))
+    return Wording(words=nouns | dict(zip(COLORS, held_out.INVENTED_COLORS, strict=True)))
 
 
 def synonyms(rng: np.random.Generator) -> Wording:
     """For testing: other words for every action."""
-    return Wording(actions=dict(zip(PHRASES, SYNONYMS, strict=True)))
-
-
-PARAPHRASES = (
-    (r"go to ", ("walk over to ", "get close to ", "find ")),
-    (r"pick up ", ("grab ", "lift ", "fetch ")),
-    (r"open ", ("unlock ", "get open ")),
-    (r"put (.*) next to (.*)", (r"bring \1 beside \2", r"set \1 down by \2")),
-    (r"(.*), then (.*)", (r"first \1 and afterwards \2", r"\1 before you \2")),
-    (r"(.*) after you (.*)", (r"\1 once you did this: \2", r"begin with this: \2; next, \1")),
-)
+    return Wording(actions=dict(zip(PHRASES, held_out.PHRASES, strict=True)))
 
 
 def paraphrased(rng: np.random.Generator) -> Wording:
     """For testing: the same goals, said otherwise."""
-    chosen = [(pattern, str(rng.choice(said))) for pattern, said in PARAPHRASES]
+    chosen = [(pattern, str(rng.choice(said))) for pattern, said in held_out.PARAPHRASES]
     return Wording(mission=Paraphrase(tuple(chosen)))
 
 
@@ -194,4 +176,4 @@ def _invented(rng: np.random.Generator) -> str:
         for _ in range(int(rng.integers(2, 4)))
         for part in (ONSETS, VOWELS, CODAS)
     )
-    return _invented(rng) if word in TESTED or word in TAKEN else word
+    return _invented(rng) if word in held_out.WORDS or word in TAKEN else word

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lang_agent.text_env.action_parser import ParsedAction, parse_action
     from lang_agent.text_env.config import TextConfig
     from lang_agent.text_env.env import TextEnv
+    from lang_agent.text_env.own_randomness import OwnRandomness
     from lang_agent.text_env.registry import make
     from lang_agent.text_env.world import World
     from lang_agent.train.config import TrainConfig
@@ -50,6 +51,7 @@ _HOMES = {
     "LearnConfig": "learn.config",
     "Learner": "learn.learner",
     "Optimizer": "learn.optimizer",
+    "OwnRandomness": "text_env.own_randomness",
     "ParsedAction": "text_env.action_parser",
     "PolicyAgent": "agents.policy_agent",
     "Recorder": "agents.recorder",
@@ -82,6 +84,7 @@ __all__ = [
     "LearnConfig",
     "Learner",
     "Optimizer",
+    "OwnRandomness",
     "ParsedAction",
     "PolicyAgent",
     "Recorder",

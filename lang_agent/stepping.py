@@ -69,7 +69,9 @@ def as_reward(value: Any) -> float:
             return float(number)
     except OverflowError:
         pass
-    raise RewardError(f"the reward is {_short(value)}, which is no finite number")
+    several = getattr(value, "ndim", 0) or isinstance(value, (list, tuple))
+    how = "; gymnasium.wrappers.TransformReward makes one number of several" if several else ""
+    raise RewardError(f"the reward is {_short(value)}, which is no finite number{how}")
 
 
 def describe(error: BaseException) -> str:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import gymnasium
+import numpy as np
 import pytest
 
 import lang_agent
-from lang_agent import LangAgentError, TextEnv, World
+from lang_agent import LangAgentError, OwnRandomness, TextEnv, World
 from lang_agent.cli import main as cli
 from lang_agent.evaluation.check import check_env
+from lang_agent.train.vocabulary import sample_texts
 
 
 class Line(gymnasium.Env):
@@ -140,6 +145,99 @@ def test_chance_is_no_lack_of_words():
     assert found["completeness"].verdict == "good"  # 'right' pays in place 3, or does not
 
 
+class Global(Line):
+    """Steps by chance, which does not come from the environment's own generator."""
+
+    def step(self, action):
+        return super().step(int(np.random.random() + random.random() < 1))
+
+
+def test_global_generators_are_told_and_can_be_made_the_environments_own():
+    world = World(actions={"left": 0, "right": 1}, renderers={"plain": render})
+    found = verdicts(lambda: TextEnv(Global(), world))
+    assert found["determinism"].verdict == "bad"
+    assert "lang_agent.OwnRandomness" in found["determinism"].said
+    outside = random.getstate(), np.random.get_state()[1].tolist()
+    found = verdicts(lambda: TextEnv(OwnRandomness(Global()), world))
+    assert found["determinism"].verdict == "good"
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == outside
+
+
+def test_environments_with_randomness_of_their_own_do_not_disturb_each_other():
+    def episode(env, beside=None):
+        places = [env.reset(seed=5)[0]]
+        for _ in range(20):
+            if beside is not None:
+                beside.step(1)
+            places.append(env.step(1)[0])
+        return places
+
+    one, other = OwnRandomness(Global("endless")), OwnRandomness(Global("endless"))
+    other.reset(seed=6)
+    alone = episode(one)
+    assert episode(one, beside=other) == alone
+    assert len(set(alone)) > 1
+    one.reset(seed=6)
+    assert [one.step(1)[0] for _ in range(20)] != alone[1:]
+
+
+def test_a_copy_that_is_made_anew_is_no_failure():
+    class Anew(Line, gymnasium.utils.EzPickle):
+        def __init__(self):
+            gymnasium.utils.EzPickle.__init__(self)
+            super().__init__()
+
+    world = World(actions={"left": 0, "right": 1}, renderers={"plain": render})
+    found = verdicts(lambda: TextEnv(Anew(), world))
+    assert found["determinism"].verdict == "warning"
+    assert "a copy of it cannot go on" in found["determinism"].said
+    assert "playing" not in found
+
+
+def test_success_by_default_is_doubted_where_every_step_pays():
+    class Paying(Line):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, 1.0, *rest
+
+    world = World(actions={"left": 0, "right": 1}, renderers={"plain": render})
+    found = verdicts(lambda: TextEnv(Paying(), world))
+    assert found["success"].verdict == "warning"
+    assert "say World(success=...)" in found["success"].said
+    there = replace(world, success=lambda env, reward, terminated: env.unwrapped.place == 4)
+    assert verdicts(lambda: TextEnv(Paying(), there))["success"].verdict == "good"
+
+
+@pytest.mark.parametrize(("told", "verdict"), [(False, "warning"), (True, "good")])
+def test_phrases_that_change_without_a_word_are_found(told, verdict):
+    def seen(observation, env):
+        can = ["right"] if observation == 0 else ["left", "right"]
+        lines = [f"place {observation}", *(["You can go " + ", ".join(can)] if told else [])]
+        return {"mission": "go right", "descriptions": lines, "actions": can}
+
+    world = World(actions={"left": 0, "right": 1}, renderers={"plain": seen})
+    found = verdicts(lambda: TextEnv(Line(), world))
+    assert found["admissible phrases"].verdict == verdict
+    if not told:
+        assert "the prompt does not say to which: 'left'" in found["admissible phrases"].said
+
+
+def test_a_slow_world_is_read_for_so_many_seconds():
+    reads = []
+
+    class Slow(Line):
+        def step(self, action):
+            reads.append(action)
+            until = time.process_time() + 0.01
+            while time.process_time() < until:
+                pass
+            return super().step(action)
+
+    world = World(actions={"left": 0, "right": 1}, renderers={"plain": render})
+    assert "\nplace 1" in sample_texts([TextEnv(Slow(), world)], seconds=0.2)
+    assert len(reads) < 60  # and 6000 without
+
+
 def test_a_world_that_raises_is_a_failed_check():
     class Broken(Line):
         def step(self, action):
@@ -226,8 +324,52 @@ def test_one_of_gymnasiums_environments_is_made_to_speak(tmp_path, monkeypatch, 
     cli.run(["play", "my_pole:MyPole-v0", "--agent", "constant:action 1", "--plain"])
     assert "The state is" in capsys.readouterr().out
     code = [line for line in (tmp_path / "my_pole.py").read_text().splitlines() if line.strip()]
-    assert len(code) < 20
+    assert len(code) < 28
+    assert "# An observation is of Box" in "\n".join(code)
     with pytest.raises(LangAgentError, match="takes actions of Box"):
         cli.run(["new-world", "my_hill", "--wraps", "MountainCarContinuous-v0"])
-    with pytest.raises(LangAgentError, match="Gymnasium cannot make 'Nothing-v0'"):
+    with pytest.raises(LangAgentError, match=r"cannot make 'Nothing-v0'.*its_module:TheirEnv-v0"):
         cli.run(["new-world", "my_nothing", "--wraps", "Nothing-v0"])
+
+
+class Masked(Line):
+    """Tells what is admissible as Gymnasium's environments do, and has no step limit of its own."""
+
+    def __init__(self, render_mode=None):
+        super().__init__()
+        self.render_mode = render_mode
+        self.observation_space = gymnasium.spaces.Dict({"place": gymnasium.spaces.Discrete(5)})
+        self.action_space = gymnasium.spaces.Discrete(2, start=3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"place": self.place}, self.mask()
+
+    def step(self, action):
+        _, *rest, _ = super().step(action - 3)
+        return {"place": self.place}, *rest, self.mask()
+
+    def mask(self):
+        return {"action_mask": np.array([self.place > 0, True], dtype=np.int8)}
+
+
+def test_a_package_whose_environment_has_a_mask_and_a_dictionary(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    if "Masked-v0" not in gymnasium.registry:
+        gymnasium.register("Masked-v0", entry_point=Masked)
+    cli.run(["new-world", "my_mask", "--wraps", "Masked-v0"])
+    code = (tmp_path / "my_mask.py").read_text()
+    assert "action_mask says which phrases are admissible" in code
+    assert "max_episode_steps=1000" in code
+    assert all(len(line) <= 100 for line in code.splitlines())
+    env = lang_agent.make("my_mask:MyMask-v0")
+    actions, place = set(), -1
+    for seed in range(4):
+        prompt, info = env.reset(seed=seed)
+        place = int(prompt.split("place is ")[1][0])
+        assert info["actions"] == (("action 4",) if place == 0 else ("action 3", "action 4"))
+        actions.add(info["actions"])
+    assert len(actions) == 2
+    env = lang_agent.make("my_mask:MyMask-v0", actions={"on": "action 4"})
+    assert env.reset(seed=0)[1]["actions"] == ("on",)

@@ -211,6 +211,9 @@ def test_scalars_of_any_library_are_rewards(reward):
         assert episode.total_reward == 0.5
         assert type(episode.steps[0].reward) is float
     assert (as_reward(True), as_reward(np.int64(3))) == (1.0, 3.0)
+    for several in (np.zeros(3), [-1, 0]):
+        with pytest.raises(LangAgentError, match="TransformReward makes one number of several"):
+            as_reward(several)
 
 
 # -- runs ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import gymnasium
 import pytest
 import torch
 from conftest import make_bandit
-from lang_agent.envs.mixed_local import HELD_OUT, TASKS
+from lang_agent.envs.mixed_local import PAIRS, TASKS
 
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import RandomAgent
@@ -123,7 +123,7 @@ def test_held_out_things_are_in_no_mission_told():
         random_episode(env, seed)
         said += [one.mission for one in env.achieved]
     assert len(said) > 100
-    assert not [m for m in said if any(f"{color} {kind}" in m for color, kind in HELD_OUT)]
+    assert not [m for m in said if any(f"{color} {kind}" in m for color, kind in PAIRS)]
 
 
 @pytest.mark.parametrize("prompt", ["minimal", "goal_last", "transcript", "recap", "glam"])

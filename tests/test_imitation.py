@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import BANDIT, Bandit, make_bandit
-from lang_agent.envs import wordings
+from lang_agent.envs import held_out, wordings
 
 import lang_agent
 from lang_agent.agents.dagger import DAggerAgent
@@ -133,7 +133,8 @@ def test_paraphrased_goals_name_the_same_things_in_other_words():
 def test_where_things_are_renamed_every_word_is_one_token_whether_known_or_not(tmp_path):
     env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt="recap")
     texts = sample_texts([env], steps=3000)
-    tested = sorted(wordings.TESTED - {"left", "right"})
+    said = (*held_out.NOUNS, *held_out.INVENTED_NOUNS, *held_out.INVENTED_COLORS, *held_out.PHRASES)
+    tested = sorted({*" ".join(said).split()} - {"left", "right"})
     policy = LanguagePolicy.from_scratch(
         "nano", seed=0, texts=texts, names=env.unwrapped.renamed_words
     )

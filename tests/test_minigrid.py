@@ -16,7 +16,7 @@ from lang_agent.envs.minigrid import RENDERERS, minigrid_ids, text_env
 from lang_agent.envs.minigrid_renderers import ascii_map, structured
 from lang_agent.envs.minigrid_view import encode_view
 from lang_agent.envs.minigrid_words import describe
-from lang_agent.envs.mixed_local import HELD_OUT, TASKS
+from lang_agent.envs.mixed_local import PAIRS, TASKS
 from minigrid import wrappers
 from minigrid.core import constants
 from minigrid.core.grid import Grid
@@ -62,7 +62,7 @@ def test_mixed_local_equals_the_recorded_traces(traces):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_held_out_pairs_are_in_the_test_split_alone(split):
-    pairs = [" ".join(pair) for pair in HELD_OUT]
+    pairs = [" ".join(pair) for pair in PAIRS]
     env = lang_agent.make("BabyAI-MixedLocal-v0", split=split, num_dists=2)
     tasks = set()
     for seed in range(60):

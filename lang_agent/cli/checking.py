@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -23,6 +24,12 @@ MARKS = {"good": ("ok  ", "green"), WARNING: ("warn", "yellow"), BAD: ("FAIL", "
 
 def check(args: Check) -> None:
     """Whether an environment, a template or a renderer is fit to learn in."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", UserWarning)  # an environment's own, which is made many times
+        _check(args)
+
+
+def _check(args: Check) -> None:
     env_id, text = _what(as_text(args.what), args)
     say(_told(env_id, text))
     count, context = _tokens(args.model, lambda: text.make(env_id), trust=args.trust)
@@ -87,7 +94,9 @@ def _tokens(
     from lang_agent.train.vocabulary import sample_texts
 
     if model in SIZES:
-        policy = LanguagePolicy.from_scratch(model, seed=0, texts=sample_texts([make()]))
+        policy = LanguagePolicy.from_scratch(
+            model, seed=0, texts=sample_texts([make()], seconds=10)
+        )
     else:
         policy = load_policy(model, trust=trust)
     return policy.count_tokens, policy.context

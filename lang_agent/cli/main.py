@@ -206,7 +206,7 @@ def prompt(args: ShowPrompt) -> None:
 
     env = args.text.make(args.env)
     if args.model in SIZES:
-        texts = sample_texts([args.text.make(args.env)])
+        texts = sample_texts([args.text.make(args.env)], seconds=10)
         policy = LanguagePolicy.from_scratch(args.model, seed=0, texts=texts)
     else:
         policy = load_policy(args.model, trust=args.trust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import textwrap
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -44,14 +45,33 @@ def _wrapped(env_id: str) -> dict[str, str]:
     try:
         env = gymnasium.make(env_id)
     except gymnasium.error.Error as error:
-        raise LangAgentError(f"Gymnasium cannot make {shown(env_id)}: {error}") from None
+        how = ""
+        if ":" not in env_id:
+            how = " A package's id has its module before it, as in its_module:TheirEnv-v0."
+        raise LangAgentError(f"Gymnasium cannot make {shown(env_id)}: {error}{how}") from None
     space = env.action_space
-    env.close()
     if not isinstance(space, gymnasium.spaces.Discrete):
         raise LangAgentError(
             f"{env_id} takes actions of {space}, and phrases stand for one action each: wrap it "
             "so that its actions are numbers from 0 on."
         )
+    _, info = env.reset(seed=0)
+    env.close()
     numbers = range(int(space.start), int(space.start + space.n))
-    actions = ", ".join(f'"action {number}": {number}' for number in numbers)
-    return {"env": env_id, "actions": actions}
+    lines = '[f"The state is {observation}"]'
+    if isinstance(env.observation_space, gymnasium.spaces.Dict):
+        lines = '[f"{name} is {value}" for name, value in observation.items()]'
+    mask = " Its action_mask says which phrases are admissible." if "action_mask" in info else ""
+    limited = env.spec is not None and env.spec.max_episode_steps
+    return {
+        "env": env_id,
+        "space": _comment(f"An observation is of {env.observation_space}."),
+        "info": _comment(f"Beside it, `info` has {', '.join(info) or 'nothing'}.{mask}"),
+        "actions": "\n".join(f'    "action {number}": {number},' for number in numbers),
+        "lines": lines,
+        "limit": "" if limited else ", max_episode_steps=1000",
+    }
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 98, initial_indent="# ", subsequent_indent="# ")

@@ -20,6 +20,8 @@ from lang_agent.errors import LangAgentError, shown
 from lang_agent.language_env import language_env
 from lang_agent.stepping import describe
 from lang_agent.text_env.action_parser import parse_action
+from lang_agent.text_env.env import TextEnv
+from lang_agent.text_env.world import rewarded_at_end
 
 GOOD, WARNING, BAD = "good", "warning", "bad"
 MANY = 0.05  # of the prompts: where so many say too little it is a failure
@@ -54,6 +56,8 @@ class Moment:
     info: Mapping[str, Any] = field(default_factory=dict)
     """That came with the step."""
     ended: bool = False
+    new: str = ""
+    """What the prompt says that the one before did not."""
 
 
 def check_env(
@@ -83,7 +87,7 @@ def check_env(
             yield _lengths(everything, count_tokens, context)
         yield _told_apart(everything)
         yield _admissible(everything)
-        yield _success(played, by_expert)
+        yield _success(played, by_expert, by_default=_succeeds_by_default(env))
         yield _time(env)
     except LangAgentError:
         raise
@@ -120,12 +124,35 @@ def _determinism(make: Callable[[], gymnasium.Env[str, str]]) -> Iterator[Findin
         for what, env in (("after other episodes", one), ("in a new environment", other)):
             again = _trace(env, 7)
             if again != first:
-                yield Finding(name, BAD, f"seed 7 plays otherwise {what}: {_apart(first, again)}")
+                said = f"seed 7 plays otherwise {what}: {_apart(first, again)}"
+                if _draws_globally(make):
+                    said += (
+                        "\nIt is the same once Python's and NumPy's global generators are seeded: "
+                        "draw from self.np_random, or put lang_agent.OwnRandomness around the world"
+                    )
+                yield Finding(name, BAD, said)
                 return
         yield _copied(one)
     finally:
         one.close()
         other.close()
+
+
+def _draws_globally(make: Callable[[], gymnasium.Env[str, str]]) -> bool:
+    """Whether a seed plays the same as soon as the global generators are seeded with it."""
+    env, outside = make(), (random.getstate(), np.random.get_state())
+    found = []
+    try:
+        for before in (8, 9):
+            _trace(env, before)
+            random.seed(0)
+            np.random.seed(0)
+            found.append(_trace(env, 7))
+    finally:
+        random.setstate(outside[0])
+        np.random.set_state(outside[1])
+        env.close()
+    return found[0] == found[1]
 
 
 def _copied(env: gymnasium.Env[str, str]) -> Finding:
@@ -137,7 +164,12 @@ def _copied(env: gymnasium.Env[str, str]) -> Finding:
     except Exception as error:
         said = f"the same seed plays the same; it cannot be copied ({error})"
         return Finding(name, WARNING, said)
-    one, two = _trace(env, None), _trace(twin, None)
+    one = _trace(env, None)
+    try:
+        two = _trace(twin, None)
+    except Exception as error:  # as of an EzPickle, which is made anew and not reset
+        said = f"the same seed plays the same; a copy of it cannot go on ({describe(error)})"
+        return Finding(name, WARNING, said)
     if one != two:
         return Finding(name, WARNING, f"a copy plays otherwise: {_apart(one, two)}")
     return Finding(name, GOOD, "the same seed plays the same, after other episodes and in a copy")
@@ -198,7 +230,7 @@ def _walk(env: gymnasium.Env[str, str], seed: int, *, by_expert: bool) -> Iterat
     draw = random.Random(seed)
     prompt, info = env.reset(seed=seed)
     said: str | None = None
-    lost = False
+    lost, before = False, ""
     for number in range(MOST_STEPS):
         expert = None
         try:
@@ -209,6 +241,7 @@ def _walk(env: gymnasium.Env[str, str], seed: int, *, by_expert: bool) -> Iterat
         said = expert if by_expert and expert else _any(moment.actions, draw)
         prompt, reward, terminated, truncated, info = env.step(said)
         moment.action, moment.reward, moment.info = said, float(reward), info
+        moment.new, before = moment.prompt.removeprefix(before), moment.prompt
         moment.ended = terminated or truncated
         yield moment
         if moment.ended:
@@ -331,16 +364,40 @@ def _admissible(moments: Sequence[Moment]) -> Finding:
                 f"{moment.action!r} was admissible and is refused (seed {moment.seed}, step "
                 f"{moment.number}): {moment.info.get('reason', '')}",
             )
+    changing = len({moment.actions for moment in tried}) > 1
+    for moment in tried if changing else ():
+        untold = [phrase for phrase in moment.actions or () if phrase not in moment.new]
+        if untold:
+            return Finding(
+                name,
+                WARNING,
+                f"they change, and the prompt does not say to which: {untold[0]!r} is one (seed "
+                f"{moment.seed}, step {moment.number}) that an agent which writes cannot know; add "
+                "a line, or a template that lists them",
+            )
     return Finding(name, GOOD, f"{len(tried)} were taken" if tried else "any text is an action")
 
 
-def _success(played: Sequence[Moment], by_expert: Sequence[Moment]) -> Finding:
+def _succeeds_by_default(env: gymnasium.Env[str, str]) -> bool:
+    inner = env.unwrapped
+    return isinstance(inner, TextEnv) and inner.world.success is rewarded_at_end
+
+
+def _success(played: Sequence[Moment], by_expert: Sequence[Moment], *, by_default: bool) -> Finding:
     name = "success"
     endless = sum(one.number == MOST_STEPS - 1 and not one.ended for one in played)
     if endless:
         said = f"{endless} random episodes go on after {MOST_STEPS} steps: give it a step limit"
         return Finding(name, WARNING, said)
     at_random, episodes = _rate(played)
+    before = [one for one in played if not one.ended]
+    paid_before = sum(one.reward > 0 for one in before)
+    if by_default and paid_before > MANY * len(before):
+        said = (
+            f"{at_random:.2f} at random, if a positive reward at the end is one; but {paid_before} "
+            f"of {len(before)} steps before the end pay, too: say World(success=...)"
+        )
+        return Finding(name, WARNING, said)
     if by_expert:
         skilled, _ = _rate(by_expert)
         said = f"{skilled:.2f} by the expert, {at_random:.2f} at random"

@@ -246,6 +246,8 @@ class TextEnv(LanguageEnv):
             fields = new = {n: plain(value, n) for n, value in rendered.items() if n != "things"}
             if self.prompt.reads_things:
                 new["things"] = _things(rendered, fields)
+            if "actions" not in fields and "action_mask" in self._world_info:
+                new["actions"] = self._unmasked(self._world_info["action_mask"])
             if isinstance(fields.get("descriptions"), str):
                 name = _name(self._renderer)
                 raise LangAgentError(f"{name} gives 'descriptions' as one text, not as lines.")
@@ -265,6 +267,15 @@ class TextEnv(LanguageEnv):
             "feedback": feedback,
             "step": self._steps,
         }
+
+    def _unmasked(self, mask: Any) -> tuple[str, ...]:
+        """The phrases that ``info["action_mask"]`` of a world with a Discrete space leaves; all of
+        them where it leaves none, as at the end of an episode, or is made otherwise."""
+        space = self.env.action_space
+        if not isinstance(space, gymnasium.spaces.Discrete) or len(mask) != space.n:
+            return self.phrases
+        left = [one for one, action in self._phrases.items() if mask[action - space.start]]
+        return tuple(left) or self.phrases
 
     def _info(self, parsed: ParsedAction | None, success: bool) -> dict[str, Any]:
         return {

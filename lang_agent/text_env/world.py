@@ -15,7 +15,8 @@ from lang_agent.trust import load_function
 
 Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 """(observation, environment) -> fields: ``descriptions`` (list of lines) at least, usually
-``mission``; ``actions`` (list of phrases) where the admissible ones change with the state; and
+``mission``; ``actions`` (list of phrases) where the admissible ones change with the state, unless
+``info["action_mask"]`` tells them (one entry for each number of a Discrete action space); and
 ``things``, what each line tells of, for templates that take it apart (:data:`NOTHING`). One that
 remembers something of an episode is a class: every environment makes its own, and its method
 ``begin(environment)``, where it has one, is called whenever an episode has begun."""
@@ -38,7 +39,8 @@ IN_WORDS: dict[type[gymnasium.Env], Callable[[gymnasium.Env, dict[str, Any]], gy
 world enters its own, so that environments that others derive from them speak too."""
 
 
-def _rewarded(env: gymnasium.Env, reward: float, terminated: bool) -> bool:
+def rewarded_at_end(env: gymnasium.Env, reward: float, terminated: bool) -> bool:
+    """Whether an episode succeeds, where its world does not say otherwise."""
     return terminated and reward > 0
 
 
@@ -52,8 +54,9 @@ class World:
     """By name; the first is the default. Of a class every environment makes its own."""
     noop: Any = None
     """The environment action that changes nothing but the time; None where there is none."""
-    success: Callable[[gymnasium.Env, float, bool], bool] = _rewarded
-    """(environment, reward, terminated) -> whether the task is done."""
+    success: Callable[[gymnasium.Env, float, bool], bool] = rewarded_at_end
+    """(environment, reward, terminated) -> whether the task is done. It is asked after every step;
+    the last one of an episode counts."""
     expert: Callable[[gymnasium.Env, Wording], Expert] | None = None
     """Makes an expert for the episode that the environment has just begun in these words."""
     goal_detector: Callable[[gymnasium.Env], GoalDetector] | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,7 +20,10 @@ RARE = 0.02  # of the episodes: what fewer have was invented for them
 
 
 def sample_texts(
-    envs: Sequence[gymnasium.Env[str, str]], steps: int = 6000, seed: int = 0
+    envs: Sequence[gymnasium.Env[str, str]],
+    steps: int = 6000,
+    seed: int = 0,
+    seconds: float = math.inf,
 ) -> list[str]:
     """What there is to read in some environments: every different line that random play meets.
 
@@ -27,7 +32,11 @@ def sample_texts(
     phrases, and lines that most episodes have (a fixed goal, the cue before a phrase), count
     often, so that they become a token each, or a few. Where a wording renames things, lines
     with a word that hardly an episode has are left out.
+
+    ``seconds`` bounds the processor time where the texts need not be the same again, since a slow
+    environment takes minutes for so many steps.
     """
+    until = time.process_time() + seconds
     draw = random.Random(derive(seed, "vocabulary"))
     lines: Counter[str] = Counter()  # in how many episodes
     words: Counter[str] = Counter()  # as well
@@ -35,7 +44,7 @@ def sample_texts(
     episodes = 0
     for env in envs:
         left = max(steps // len(envs), 1)
-        while left > 0:
+        while left > 0 and (not episodes or time.process_time() < until):
             text, info = env.reset(seed=draw.randrange(EVALUATION_SEED))
             if info["actions"] is None:
                 raise LangAgentError(
