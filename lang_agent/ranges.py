@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from lang_agent.errors import LangAgentError
@@ -53,10 +54,10 @@ class Range:
 
 def check_ranges(config: Any) -> None:
     """Raise :class:`LangAgentError` for a number of the dataclass ``config`` that is not in the
-    range that its type names; None is always in it."""
+    range that its type names; None and texts, where they may stand there, always are."""
     for name, allowed in _ranges(type(config)).items():
         value = getattr(config, name)
-        if value is not None and not allowed.holds(value):
+        if not isinstance(value, (str, NoneType)) and not allowed.holds(value):
             finite = isinstance(value, int) or math.isfinite(value)
             raise LangAgentError(
                 f"{name}={value} must be {allowed}{'' if finite else ', and finite'}."

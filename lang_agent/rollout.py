@@ -36,6 +36,7 @@ def play(
     group_size: int = 1,
     first_index: int = 0,
     draw_seed: int = 0,
+    share: tuple[int, int] = (0, 1),
     on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None = None,
     errors: EnvErrors | None = None,
 ) -> Iterator[Episode]:
@@ -50,6 +51,8 @@ def play(
     Args:
         first_index: the number of the first episode.
         draw_seed: another one has the agent draw other actions in the same episodes.
+        share: (k, n) plays, of every n seeds, only the k-th from 0, as one of n processes does that
+            share them out.
         on_end: called with every episode while its environment still stands as it ended.
         errors: what becomes of an episode whose environment raises, and the list of those that
             did; unless given, :class:`lang_agent.stepping.EnvError` is raised.
@@ -68,12 +71,35 @@ def play(
             "with as many slots, or give it fewer environments."
         )
     _note_other_words(agent, envs)
-    upcoming = enumerate((seed for seed in seeds for _ in range(group_size)), first_index)
+    upcoming = _numbered(seeds, group_size, first_index, share)
     playing = _Playing(agent, envs, upcoming, group_size, draw_seed, on_end, errors or EnvErrors())
     try:
         yield from playing.episodes()
     finally:
         playing.close()
+
+
+@dataclass(frozen=True)
+class _Upcoming:
+    """An episode to be played."""
+
+    index: int
+    seed: int
+    time: int  # that its seed is played
+
+
+def _numbered(
+    seeds: Iterable[int], group_size: int, first_index: int, share: tuple[int, int]
+) -> Iterator[_Upcoming]:
+    """The episodes of this share, numbered as those of all."""
+    times: Counter[int] = Counter()  # that a seed was played
+    mine, others = share
+    for group, seed in enumerate(seeds):
+        for member in range(group_size):
+            if group % others == mine:
+                index = first_index + group * group_size + member
+                yield _Upcoming(index, seed, times[seed])
+            times[seed] += 1
 
 
 def _note_other_words(agent: Agent, envs: Sequence[gymnasium.Env[str, str]]) -> None:
@@ -121,7 +147,7 @@ class _Playing:
         self,
         agent: Agent,
         envs: Sequence[gymnasium.Env[str, str]],
-        upcoming: Iterator[tuple[int, int]],
+        upcoming: Iterator[_Upcoming],
         group_size: int,
         draw_seed: int,
         on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None,
@@ -129,7 +155,6 @@ class _Playing:
     ) -> None:
         self.agent, self.envs, self.upcoming = agent, envs, upcoming
         self.group_size, self.draw_seed = group_size, draw_seed
-        self.times: Counter[int] = Counter()  # that a seed was played
         self.on_end, self.errors = on_end, errors
         self.begun = 0
         self.seats: dict[int, _Seat] = {}
@@ -176,14 +201,14 @@ class _Playing:
         """Begin the next episode in this slot, if there is to be one."""
         while True:
             self.seats.pop(slot, None)
-            index, seed = next(self.upcoming, (-1, -1))
-            if index < 0:
+            coming = next(self.upcoming, None)
+            if coming is None:
                 return
             group = self.begun // self.group_size
             self.begun += 1
             self.groups.setdefault(group, _Group())
-            self.seats[slot] = _Seat(self.envs[slot], Episode(index, seed), group, self.times[seed])
-            self.times[seed] += 1
+            episode = Episode(coming.index, coming.seed)
+            self.seats[slot] = _Seat(self.envs[slot], episode, group, coming.time)
             if self._reset(slot):
                 return
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import gymnasium
 
 from lang_agent.episode import Agent, Episode
+from lang_agent.evaluation.records import Record
 from lang_agent.evaluation.run import record_of
 from lang_agent.evaluation.summary import ALL, Evaluation, summarise
 from lang_agent.ranges import require
@@ -27,6 +29,8 @@ def evaluate(
     name: str = "",
     first_seed: int = EVALUATION_SEED,
     draw_seed: int = 0,
+    share: tuple[int, int] = (0, 1),
+    gather: Callable[[Any], list[Any]] | None = None,
     on_episode: Callable[[Episode], None] | None = None,
     on_env_error: str = "stop",
 ) -> list[Evaluation]:
@@ -35,26 +39,42 @@ def evaluate(
     Environments whose ``info`` names a ``task`` are summed up task by task and then all together.
 
     Args:
-        draw_seed: as of :func:`lang_agent.rollout.play`.
+        draw_seed, share: as of :func:`lang_agent.rollout.play`.
+        gather: gives, of what each process has that plays a share, the list of everybody's.
         on_env_error: stop, skip or retry, as of :class:`lang_agent.stepping.EnvErrors`.
 
     Raises:
         EvaluationError: an environment raised; it holds the sums of the episodes finished before.
     """
     require("episodes", episodes, episodes >= 1, "1 or more")
-    played: list[Episode] = []
+    played: list[Record] = []
     errors = EnvErrors(on_env_error)
+    failure: EnvError | None = None
     seeds = range(first_seed, first_seed + episodes)
     try:
-        for episode in play(agent, envs[:episodes], seeds, draw_seed=draw_seed, errors=errors):
-            played.append(episode)
+        for episode in play(
+            agent, envs[:episodes], seeds, draw_seed=draw_seed, share=share, errors=errors
+        ):
+            played.append(record_of(name, episode))
             if on_episode:
                 on_episode(episode)
     except EnvError as error:
-        raise EvaluationError(error, _by_task(name, played, errors)) from error.__cause__
-    if not played:
-        raise EvaluationError(errors.seen[-1], [])
-    return _by_task(name, played, errors)
+        failure = error
+    seen = [str(error) for error in errors.seen]
+    told = [(played, seen, str(failure or ""))]
+    if gather is not None:
+        told = gather(told[0])
+    everybodys = [record for records, _, _ in told for record in records]
+    seen = [text for _, texts, _ in told for text in texts]
+    rows = _by_task(name, everybodys, len(seen))
+    if failure is not None:
+        raise EvaluationError(failure, rows) from failure.__cause__
+    for _, _, said in told:
+        if said:
+            raise EvaluationError(EnvError(said), rows)
+    if not everybodys:
+        raise EvaluationError(EnvError(seen[-1]), [])
+    return rows
 
 
 class EvaluationError(EnvError):
@@ -70,12 +90,11 @@ def summarise_episodes(task: str, episodes: Sequence[Episode]) -> Evaluation:
     return summarise(task, [record_of(task, episode) for episode in episodes])
 
 
-def _by_task(name: str, played: Sequence[Episode], errors: EnvErrors) -> list[Evaluation]:
-    tasks: dict[str, list[Episode]] = {}
-    for episode in played:
-        task = episode.steps[-1].info.get("task", "")
-        tasks.setdefault(f"{name} {task}".strip(), []).append(episode)
-    rows = [summarise_episodes(task, group) for task, group in sorted(tasks.items())]
+def _by_task(name: str, played: Sequence[Record], errors: int) -> list[Evaluation]:
+    tasks: dict[str, list[Record]] = {}
+    for record in played:
+        tasks.setdefault(f"{name} {record.part}".strip(), []).append(record)
+    rows = [summarise(task, group) for task, group in sorted(tasks.items())]
     if len(rows) > 1:
-        rows.append(summarise_episodes(f"{name} {ALL}".strip(), played))
-    return [*rows[:-1], *(replace(row, env_errors=len(errors.seen)) for row in rows[-1:])]
+        rows.append(summarise(f"{name} {ALL}".strip(), played))
+    return [*rows[:-1], *(replace(row, env_errors=errors) for row in rows[-1:])]

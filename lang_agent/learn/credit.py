@@ -14,6 +14,7 @@ from lang_agent.learn.algorithms import discounted
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.reference import Reference, read_reference, read_token_values
 from lang_agent.learn.sequences import Sample, by_step, to_samples
+from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 
@@ -30,6 +31,7 @@ def compute_advantages(
     state: LearnState,
     reference: Reference | None,
     metrics: dict[str, float],
+    workers: Workers = ALONE,
 ) -> list[Sample]:
     """Episodes as samples, with an advantage for every decision or token.
 
@@ -38,7 +40,7 @@ def compute_advantages(
     rewards hardly differ the penalty's noise would become as large as any advantage. A critic
     learns the returns with the penalty taken off (Ziegler et al. 2019, arXiv 1909.08593, eq. 2).
     """
-    token_values, reference_log_probs = _read(policy, episodes, config, decide, reference)
+    token_values, reference_log_probs = _read(policy, episodes, config, decide, reference, workers)
     ratios = _log_ratios(episodes, reference_log_probs)
     if ratios:
         sums = [sum(ratio) for episode in ratios for ratio in episode]
@@ -79,19 +81,21 @@ def _read(
     config: LearnConfig,
     decide: DecideConfig,
     reference: Reference | None,
+    workers: Workers,
 ) -> tuple[TokenCredit, TokenCredit]:
     """The critic's value before each token of each decision, where tokens have credit, and the
     reference's log-probabilities of them, where there is one; else nothing."""
     if reference is None and config.credit != "tokens":
         return [], []
     blank = [[[0.0]] * len(episode.steps) for episode in episodes]
-    samples = to_samples(policy, episodes, blank, blank, decide.decide)
+    samples = workers.share(to_samples(policy, episodes, blank, blank, decide.decide))
     values: TokenCredit = []
     log_probs: TokenCredit = []
     if config.credit == "tokens":
-        values = by_step(episodes, read_token_values(policy, samples, config))
+        values = by_step(episodes, workers.merge(read_token_values(policy, samples, config)))
     if reference is not None:
-        log_probs = by_step(episodes, read_reference(policy, reference, samples, config, decide))
+        found = read_reference(policy, reference, samples, config, decide)
+        log_probs = by_step(episodes, workers.merge(found))
     return values, log_probs
 
 

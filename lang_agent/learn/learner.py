@@ -17,6 +17,7 @@ from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.reference import Reference, adapted
 from lang_agent.learn.sequences import Sample, to_samples
 from lang_agent.learn.steps import epochs_step
+from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.seeding import derive
@@ -34,6 +35,7 @@ class Learner:
         state: what was remembered from earlier updates.
         updates: how many there were.
         seed: of the minibatches.
+        workers: who learns together, each with all of the episodes.
 
     Raises:
         LangAgentError: an unknown algorithm, or an option that it has no use for.
@@ -50,6 +52,7 @@ class Learner:
         state: LearnState | None = None,
         updates: int = 0,
         seed: int = 0,
+        workers: Workers = ALONE,
     ) -> None:
         self.policy, self.decide = policy, decide or DecideConfig()
         self.resolved = resolve(config or LearnConfig())
@@ -61,7 +64,7 @@ class Learner:
         )
         self._own_rate = optimizer is not None
         self.reference, self.state = reference, state or LearnState()
-        self.seed, self.updates = seed, updates
+        self.seed, self.updates, self.workers = seed, updates, workers
         self.generator = torch.Generator()
         """Of the minibatches; seeded anew for every update."""
 
@@ -103,6 +106,7 @@ class Learner:
                 self.state,
                 self.reference,
                 metrics,
+                self.workers,
             )
         step = self.algorithm.step or epochs_step
         model = self.policy.model

@@ -32,7 +32,6 @@ from lang_agent.learn.sequences import (
     tokens_weight,
 )
 from lang_agent.learn.trust_region import trust_region_step
-from lang_agent.models.policy import LanguagePolicy
 
 if TYPE_CHECKING:
     from lang_agent.learn.learner import Learner
@@ -94,6 +93,7 @@ def natural_step(
         learner.config,
         learner.decide,
         learner.generator,
+        learner.workers,
     )
     _count(step, learner.state, counts)
     if step is None:
@@ -137,10 +137,11 @@ def gradient_step(
         decide=decide,
         token_weight=tokens_weight(minibatch),
     )
-    measured = _backward(policy, minibatch, config, loss, decisions)
+    measured = _backward(learner, minibatch, loss, decisions)
     if relabelled:
         hindsight = partial(hindsight_loss, policy, algorithm, config=config, decide=decide)
-        measured |= _backward(policy, relabelled, config, hindsight, decisions)
+        measured |= _backward(learner, relabelled, hindsight, decisions)
+    learner.workers.sum_gradients(policy.parameters())
     norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
     if not torch.isfinite(norm) or not all(map(math.isfinite, measured.values())):
         optimizer.zero_grad()
@@ -166,21 +167,23 @@ def _teaches(algorithm: Algorithm, minibatch: Sequence[Sample], config: LearnCon
 
 
 def _backward(
-    policy: LanguagePolicy,
+    learner: Learner,
     samples: Sequence[Sample],
-    config: LearnConfig,
     loss_of: Callable[[Batch], tuple[Tensor, Measured]],
     divisor: int,
 ) -> dict[str, float]:
-    """Add the gradient of the samples' summed loss over ``divisor``, accumulated over batches of at
-    most ``batch_tokens``; returns what was measured, by decision."""
+    """Add the gradient of the summed loss of this worker's share of the samples over ``divisor``,
+    accumulated over batches of at most ``batch_tokens``; returns what was measured of all samples,
+    by decision."""
     sums: dict[str, Tensor] = {}
-    for part in by_length(samples, config.batch_tokens):
-        loss, metrics = loss_of(collate(part, policy.device))
+    for part in by_length(learner.workers.share(samples), learner.config.batch_tokens):
+        loss, metrics = loss_of(collate(part, learner.policy.device))
         (loss / divisor).backward()
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu()
-    return {name: (value / decisions_of(samples)).item() for name, value in sums.items()}
+    decisions = decisions_of(samples)
+    means = {name: (value / decisions).item() for name, value in sums.items()}
+    return learner.workers.sum_numbers(means)
 
 
 def _fit_critic(learner: Learner, samples: Sequence[Sample]) -> dict[str, float]:
@@ -192,7 +195,7 @@ def _fit_critic(learner: Learner, samples: Sequence[Sample]) -> dict[str, float]
         for minibatch in minibatches(samples, config.minibatch_decisions, learner.generator):
             decisions = decisions_of(minibatch)
             optimizer.zero_grad()
-            for part in by_length(minibatch, config.batch_tokens):
+            for part in by_length(learner.workers.share(minibatch), config.batch_tokens):
                 batch = collate(part, policy.device)
                 with torch.no_grad():
                     states = policy.hidden_states(batch.layout)
@@ -201,5 +204,6 @@ def _fit_critic(learner: Learner, samples: Sequence[Sample]) -> dict[str, float]
                 loss = critic_part(values, batch, weight)
                 (loss / decisions).backward()
                 error += loss.item()
+            learner.workers.sum_gradients(policy.parameters())
             optimizer.step()
-    return {"value_loss": error / total}
+    return learner.workers.sum_numbers({"value_loss": error / total})

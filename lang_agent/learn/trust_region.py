@@ -21,6 +21,7 @@ from lang_agent.learn.sequences import (
     decisions_of,
     tokens_weight,
 )
+from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 
@@ -37,6 +38,7 @@ def trust_region_step(
     config: LearnConfig,
     decide: DecideConfig,
     generator: torch.Generator,
+    workers: Workers = ALONE,
 ) -> dict[str, float] | None:
     """One natural-gradient step on all samples (Schulman et al. 2015, arXiv 1502.05477, app. C).
 
@@ -61,23 +63,26 @@ def trust_region_step(
         means = {name: value / decisions for name, value in metrics.items()}
         return loss / decisions, means, log_policy(now)
 
-    before, gradient = torch.zeros(()), torch.zeros((), device=policy.device)
+    size = sum(parameter.numel() for parameter in parameters)
+    before, gradient = 0.0, torch.zeros(size, device=policy.device)
     measured: dict[str, float] = {}
-    batches = list(_batches(policy, samples, config))
+    batches = list(_batches(policy, workers.share(samples), config))
     acted: list[Tensor] = []  # the policy that acted, for each batch
     for batch in batches:
         loss, metrics, old = loss_of(batch)
-        before = before + loss.detach().cpu()
+        before += loss.item()
         acted.append(old.detach())
         grads = torch.autograd.grad(loss, parameters, allow_unused=True)
         gradient = gradient + _flat(grads, parameters)
         for name in ("policy_loss", "entropy"):
             measured[name] = measured.get(name, 0.0) + metrics[name].item()
+    workers.sum(gradient)
+    measured = workers.sum_numbers(measured)
     norm = float(gradient.norm())
     if not torch.isfinite(gradient).all():
         return None
     part = _subsample(samples, config.fisher_fraction, generator)
-    fisher = _fisher(policy, parameters, part, config, decide)
+    fisher = _fisher(policy, parameters, part, config, decide, workers)
     direction = conjugate_gradients(lambda v: fisher(v) + DAMPING * v, -gradient, ITERATIONS)
     curvature = float(direction @ (fisher(direction) + DAMPING * direction))
     if not curvature > 0:
@@ -93,7 +98,8 @@ def trust_region_step(
                 loss, _, new = loss_of(batch)
                 after += loss.item()
                 far += divergence(old, new, batch, weight).item() / decisions
-        fallen = float(before) - after
+        change = workers.sum_numbers({"fallen": before - after, "far": far})
+        fallen, far = change["fallen"], change["far"]
         if fallen >= ACCEPTED * promised * 0.5**tried and far <= config.target_kl:
             break
     else:
@@ -141,17 +147,18 @@ def _fisher(
     samples: Sequence[Sample],
     config: LearnConfig,
     decide: DecideConfig,
+    workers: Workers = ALONE,
 ) -> Callable[[Tensor], Tensor]:
     """Multiplies by the Fisher matrix of the decisions in ``samples``; graphs are built once."""
-    graphs, weight = [], tokens_weight(samples)
+    graphs, weight, decisions = [], tokens_weight(samples), decisions_of(samples)
     # Activations are kept also with recompute_activations: their recomputation would have to be
     # differentiated once more. The fused attention has no second derivative.
     training = policy.model.training
     policy.model.eval()
     with sdpa_kernel(SDPBackend.MATH):
-        for batch in _batches(policy, samples, config):
+        for batch in _batches(policy, workers.share(samples), config):
             new = log_policy(evaluate_actions(policy, batch, decide, learn_entropy=False))
-            far = divergence(new.detach(), new, batch, weight) / decisions_of(samples)
+            far = divergence(new.detach(), new, batch, weight) / decisions
             first = torch.autograd.grad(far, parameters, create_graph=True, allow_unused=True)
             graphs.append(_flat(first, parameters))
     policy.model.train(training)
@@ -163,7 +170,7 @@ def _fisher(
                 first @ vector, parameters, retain_graph=True, allow_unused=True
             )
             product += _flat(grads, parameters)
-        return product
+        return workers.sum(product)
 
     return times
 

@@ -16,13 +16,22 @@ from torch import nn
 SMALL = 10_000_000  # parameters: the sizes nano and micro are below
 
 
-def use_threads(threads: int | None, model: nn.Module, device: torch.device) -> None:
+def use_threads(
+    threads: int | None, model: nn.Module, device: torch.device, processes: int = 1
+) -> None:
     """Let torch compute with so many threads in this process.
 
-    None takes one for a small model on a processor, and leaves torch's number as it is otherwise.
+    None takes one for a small model on a processor, and otherwise torch's number, shared out among
+    so many processes.
     """
-    if threads is None and device.type == "cpu":
-        small = sum(parameter.numel() for parameter in model.parameters()) < SMALL
-        threads = 1 if small else None
+    if threads is None and device.type == "cpu" and is_small(model):
+        threads = 1
+    if threads is None and processes > 1:
+        threads = max(torch.get_num_threads() // processes, 1)
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def is_small(model: nn.Module) -> bool:
+    """Whether a second thread gains little."""
+    return sum(parameter.numel() for parameter in model.parameters()) < SMALL

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,15 +22,17 @@ import torch
 from lang_agent.agents.dagger import DAggerAgent
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.episode import Episode
+from lang_agent.errors import LangAgentError
 from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, uses_critic
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.demonstrations import Demonstrations
 from lang_agent.learn.hindsight import relabel
+from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.rollout import play
 from lang_agent.seeding import EVALUATION_SEED, derive
-from lang_agent.stepping import EnvErrors
+from lang_agent.stepping import EnvError, EnvErrors, describe
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.curriculum import learnable
 from lang_agent.train.run_folder import Progress
@@ -46,6 +50,10 @@ class Rollout:
     """In the order of their numbers."""
     relabelled: list[Episode] = field(default_factory=list)
     """Parts of them with goals that they reached (:mod:`lang_agent.learn.hindsight`)."""
+
+
+Played = tuple[Episode, list[Episode]]
+"""An episode, and parts of it with goals that they reached."""
 
 
 class Collector(Protocol):
@@ -67,16 +75,17 @@ def make_collector(
     learn: LearnConfig,
     policy: LanguagePolicy,
     envs: Sequence[gymnasium.Env[str, str]],
+    workers: Workers = ALONE,
 ) -> Collector:
     """What the configuration says: a file of demonstrations, or episodes that are played."""
     if ALGORITHMS[learn.algorithm].imitates and config.imitation.demonstrations:
         file = Path(config.imitation.demonstrations)
         return Reader(Demonstrations(file, policy, config.seed), config.rollout_steps)
-    return Player(config, learn, policy, envs)
+    return Player(config, learn, policy, envs, workers)
 
 
 class Reader:
-    """Reads demonstrations, pass after pass."""
+    """Reads demonstrations, pass after pass; each of several workers reads them all."""
 
     def __init__(self, demonstrations: Demonstrations, steps: int) -> None:
         self.demonstrations, self.steps = demonstrations, steps
@@ -92,7 +101,8 @@ class Reader:
 
 
 class Player:
-    """Plays episodes, as many at once as there are environments."""
+    """Plays episodes, as many at once as there are environments; of several workers each plays its
+    share, and all have the whole rollout."""
 
     def __init__(
         self,
@@ -100,8 +110,10 @@ class Player:
         learn: LearnConfig,
         policy: LanguagePolicy,
         envs: Sequence[gymnasium.Env[str, str]],
+        workers: Workers = ALONE,
     ) -> None:
         self.config, self.learn, self.policy, self.envs = config, learn, policy, envs
+        self.workers = workers
 
     def collect(
         self,
@@ -119,22 +131,24 @@ class Player:
         while steps < ENOUGH * self.config.rollout_steps:
             size = self.learn.group_size or 1
             count = episodes_for(self.config.rollout_steps - steps, lengths, size)
-            self._play(rollout, first, count, done, errors, on_played)
+            share = partial(self._share, first, count, done, on_played=on_played)
+            for episode, relabelled in all_played(self.workers, share, errors):
+                rollout.episodes.append(episode)
+                rollout.relabelled += relabelled
             first += count
             played = [len(episode.steps) for episode in rollout.episodes]
             steps, lengths = sum(played), played or lengths
         return rollout
 
-    def _play(
+    def _share(
         self,
-        rollout: Rollout,
         first: int,
         count: int,
         done: float,
         errors: EnvErrors,
         on_played: Callable[[Episode], None] | None,
-    ) -> None:
-        """Add the ``count`` episodes from the number ``first`` on to a rollout."""
+    ) -> list[Played]:
+        """This worker's share of the ``count`` episodes from the number ``first`` on, played."""
         config, size = self.config, self.learn.group_size or 1
         relabelled: dict[int, list[Episode]] = {}
 
@@ -156,6 +170,7 @@ class Player:
             seeds,
             group_size=size,
             first_index=first,
+            share=(self.workers.rank, self.workers.size),
             on_end=on_end if config.hindsight else None,
             errors=errors,
         )
@@ -164,10 +179,7 @@ class Player:
             episodes.append(episode)
             if on_played:
                 on_played(episode)
-        episodes.sort(key=lambda episode: episode.index)
-        rollout.episodes += episodes
-        if config.hindsight:  # of those that were not left out
-            rollout.relabelled += [part for e in episodes for part in relabelled[e.index]]
+        return [(episode, relabelled.get(episode.index, [])) for episode in episodes]
 
     def _agent(self, done: float) -> PolicyAgent:
         """Who plays when the part ``done`` of the run lies behind. By imitation the expert's share
@@ -182,6 +194,36 @@ class Player:
         share = imitation.expert_final + (1 - imitation.expert_final) * left
         noise = imitation.noise
         return DAggerAgent(self.policy, slots, config.decide, expert_share=share, noise=noise)
+
+
+def all_played(
+    workers: Workers, play_share: Callable[[EnvErrors], list[Played]], errors: EnvErrors
+) -> list[Played]:
+    """What all workers play, in the order of the episodes' numbers, with everybody's ``errors``.
+
+    Where one of them fails, all do, so that none waits for the others.
+    """
+    if workers.size == 1:
+        return sorted(play_share(errors), key=lambda played: played[0].index)
+    own = EnvErrors(errors.rule, in_a_row=errors.in_a_row)
+    failure, played, packed = None, [], b""
+    try:
+        played = play_share(own)
+        packed = pickle.dumps(played)
+    except Exception as error:
+        failure = error
+    said = "" if failure is None else describe(failure)
+    told = workers.gather((packed, [str(error) for error in own.seen], own.left_out, said))
+    if failure is not None:
+        raise failure
+    for rank, (packed, seen, left_out, said) in enumerate(told):
+        if said:
+            raise LangAgentError(f"Worker {rank + 1} of {workers.size} failed. {said}")
+        played = played + ([] if rank == workers.rank else pickle.loads(packed))
+        errors.seen += map(EnvError, seen)
+        errors.left_out += left_out
+    errors.in_a_row = own.in_a_row
+    return sorted(played, key=lambda played: played[0].index)
 
 
 def episodes_for(steps: int, lengths: Sequence[float], group_size: int) -> int:

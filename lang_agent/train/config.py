@@ -81,9 +81,12 @@ class TrainConfig:
     """Episodes of a snapshot, on the same seeds each time."""
     gif: bool = False
     """Film one held-out episode at the end: episode.gif in the run folder."""
+    workers: Annotated[int, Range(1, 1024)] | str = 1
+    """Processes that play and learn side by side: the same run, sooner. auto takes as many as pay
+    on this machine."""
     threads: Annotated[int | None, Range(1, 1024)] = None
-    """Processor threads of torch; by default one for a model below ten million parameters on a
-    processor, and torch's own number for others."""
+    """Processor threads of torch, of each worker; by default one for a model below ten million
+    parameters on a processor, and for others torch's own number, shared out among the workers."""
     device: str | None = None
     """cpu or cuda; by default a GPU where there is one."""
 
@@ -91,6 +94,8 @@ class TrainConfig:
         check_ranges(self)
         if self.on_env_error not in RULES_FOR_ERRORS:
             raise unknown("on_env_error", self.on_env_error, RULES_FOR_ERRORS)
+        if isinstance(self.workers, str) and self.workers != "auto":
+            raise LangAgentError(f"workers={self.workers} must be a number of processes, or auto.")
         for name in self.track:
             if name not in TRACKS and ":" not in name:
                 raise unknown("tracker", name, TRACKS)

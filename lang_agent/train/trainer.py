@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from lang_agent.language_env import language_env
 from lang_agent.learn.algorithms import ALGORITHMS, resolve
 from lang_agent.learn.learner import Learner
 from lang_agent.learn.reference import Reference
+from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.lock import FolderLock
 from lang_agent.models.device import find_device
 from lang_agent.models.gpt2 import SIZES
@@ -61,6 +63,7 @@ from lang_agent.train.run_log import (
 from lang_agent.train.run_parts import first_policy, make_env, watch_achieved
 from lang_agent.train.snapshots import forget_snapshots_after, take_snapshot
 from lang_agent.train.tracking import make_trackers
+from lang_agent.train.workers import working
 
 NAMED_ERRORS = 3  # of an update's errors of environments: as many are shown in full
 RECENT = 200  # episodes over which success and return are averaged while training
@@ -100,9 +103,8 @@ class Trainer:
         )
         self.policy.words, self.policy.config_file = as_data(config.text), None
         use_threads(config.threads, self.policy, device)
-        self._set_precision()
+        self._set_precision()  # which it measures
         learn = self.learn
-        self.collector = make_collector(config, learn, self.policy, self.envs)
         self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
         self._log: RunLog | None = None
         self.stop = False  # set it to end the run after the update under way
@@ -117,8 +119,31 @@ class Trainer:
         )
         if checkpoint is not None:
             restore(checkpoint, self.learner.optimizer)
+        self.join(ALONE)
         self.saved = checkpoint or self.save()
         """The newest checkpoint."""
+
+    def join(self, workers: Workers) -> None:
+        """Play and learn from now on as one of several workers, who all stand where this one does.
+
+        Each plays in its part of the environments.
+        """
+        self.workers = self.learner.workers = workers
+        """Who trains this run."""
+        envs = self.envs[: math.ceil(self.config.envs / workers.size)]
+        self.collector = make_collector(self.config, self.learn, self.policy, envs, workers)
+        use_threads(self.config.threads, self.policy, self.policy.device, workers.size)
+
+    def _have_others(self, do: str, *arguments: Any) -> None:
+        """Have the other workers do what this one is about to do."""
+        if self.workers.leads:
+            self.workers.say((do, *arguments))
+
+    def follow(self) -> None:
+        """As a worker that does not lead: do what the first one does, until it ends."""
+        while (what := self.workers.say()) is not None:
+            name, *arguments = what
+            getattr(self, name)(*arguments)
 
     def make_env(self, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """What the run is about: its environment, or its mixture of them."""
@@ -184,14 +209,16 @@ class Trainer:
 
     @contextmanager
     def logging(self) -> Iterator[RunLog]:
-        """The run's log, open: :meth:`run` opens it, or whoever has more to log before or after."""
+        """The run's log, open, and its workers at work: :meth:`run` opens it, or whoever has more
+        to log before or after."""
         if self._log is not None:
             yield self._log
             return
         refuse_overtaken(self.folder, self.saved)
         with RunLog(self.folder, self.progress.steps, self.trackers) as self._log:
             try:
-                yield self._log
+                with working(self):
+                    yield self._log
             finally:
                 self._log = None
 
@@ -210,10 +237,11 @@ class Trainer:
 
     def _iterate(
         self,
-        on_episode: Callable[[Episode], None] | None,
-        on_played: Callable[[Episode], None] | None,
+        on_episode: Callable[[Episode], None] | None = None,
+        on_played: Callable[[Episode], None] | None = None,
     ) -> tuple[dict[str, Any], Episode]:
         """One rollout and the update from it: its metrics, and its first episode."""
+        self._have_others("_iterate")
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
         started = time.perf_counter()
@@ -299,6 +327,7 @@ class Trainer:
         self, episodes: int, on_episode: Callable[[Episode], None] | None = None
     ) -> list[Evaluation]:
         """Play held-out episodes with sampled actions, as in training."""
+        self._have_others("evaluate", episodes)
         for env in map(language_env, self.envs):
             env.drawn_weights = None
         agent = self.agent(len(self.envs))
@@ -308,6 +337,8 @@ class Trainer:
             self.envs,
             episodes,
             name=name,
+            share=(self.workers.rank, self.workers.size),
+            gather=self.workers.gather,
             on_episode=on_episode,
             on_env_error=self.config.on_env_error,
         )

@@ -1,0 +1,141 @@
+"""A run's workers on one machine: processes beside this one that play and learn their share.
+
+The first worker is the process that the run was begun in. It alone writes, prints and is stopped;
+the others are started by it from its newest checkpoint, do what it does
+(:meth:`lang_agent.train.trainer.Trainer.follow`) and end with it, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+
+from lang_agent.config import as_data
+from lang_agent.errors import LangAgentError
+from lang_agent.learn.workers import ALONE, Workers
+from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.threads import is_small
+from lang_agent.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lang_agent.train.trainer import Trainer
+
+HOST = "127.0.0.1"
+PATIENCE = timedelta(days=30)
+"""Others wait so long while one evaluates or saves; of one that ended they hear at once."""
+SECONDS_TO_END = 20.0
+
+
+def worker_count(config: TrainConfig, policy: LanguagePolicy) -> int:
+    """How many workers a run has: on a processor, auto takes one for every core where a second
+    thread would gain little (:mod:`lang_agent.models.threads`), but no more than there are
+    environments.
+
+    Raises:
+        LangAgentError: several workers on a GPU.
+    """
+    on_gpu = policy.device.type != "cpu"
+    if isinstance(config.workers, int):
+        if on_gpu and config.workers > 1:
+            raise LangAgentError(
+                f"workers={config.workers} share out a processor's cores, and the model is on "
+                f"{policy.device}: set workers to 1, or device to cpu."
+            )
+        return config.workers
+    return 1 if on_gpu or not is_small(policy) else max(min(cores(), config.envs), 1)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def working(run: Trainer) -> Iterator[None]:
+    """Have the run's other workers play and learn with this process, as a context.
+
+    Raises:
+        LangAgentError: one of them ended before the run did.
+    """
+    size = worker_count(run.config, run.policy)
+    if size == 1:
+        yield
+        return
+    store = dist.TCPStore(HOST, 0, size, is_master=True, wait_for_workers=False)
+    others: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank in range(1, size):
+            others.append(_started(run, rank, size, store.port))
+        meet(store, 0, size)
+        run.join(Workers(0, size))
+        yield
+        run.workers.say(None)
+        for other in others:
+            other.wait(SECONDS_TO_END)
+    except RuntimeError as error:  # torch's, of a connection that is closed
+        if isinstance(error, LangAgentError) or not (lost := _ended(others)):
+            raise
+        rank, status = lost
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise LangAgentError(
+            f"Worker {rank + 1} of {size} {how}: what was learned since the last checkpoint is "
+            f"lost, and `lang-agent train --resume {run.folder}` goes on from there."
+        ) from None
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        run.join(ALONE)
+        with suppress(RuntimeError, AssertionError, ValueError):
+            dist.destroy_process_group()
+
+
+def meet(store: dist.TCPStore, rank: int, size: int) -> None:
+    """Join the process group, once all others have."""
+    if sys.platform == "linux":  # or a machine whose name nobody resolves is not found
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
+
+
+def _started(run: Trainer, rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+    """The process of a worker, which stands where the run does."""
+    about: dict[str, Any] = {
+        "config": as_data(run.config),
+        "folder": str(run.folder),
+        "checkpoint": str(run.saved),
+        "trust": run.trust,
+        "rank": rank,
+        "size": size,
+        "port": port,
+        "parent": os.getpid(),
+    }
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    other = subprocess.Popen(
+        [sys.executable, "-m", "lang_agent.train.follower"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=environment,
+    )
+    assert other.stdin is not None
+    other.stdin.write(json.dumps(about).encode())
+    other.stdin.close()
+    return other
+
+
+def _ended(others: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int] | None:
+    """The rank and the exit status of a worker that ended; None where all go on."""
+    for rank, other in enumerate(others, 1):
+        with suppress(subprocess.TimeoutExpired):
+            if (status := other.wait(1.0)) is not None:
+                return rank, status
+    return None
