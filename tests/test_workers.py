@@ -18,13 +18,16 @@ import torch.distributed as dist
 from test_golden import BASE, CASES, ROUNDED, make_policy
 
 from lang_agent import LangAgentError
+from lang_agent.config import load_config
+from lang_agent.evaluation.summary import as_json
 from lang_agent.learn.sequences import Sample
 from lang_agent.learn.workers import Workers
-from lang_agent.train.trainer import Trainer, start
+from lang_agent.train.config import TrainConfig
+from lang_agent.train.trainer import Trainer, resume, start
 from lang_agent.train.workers import HOST, cores, meet, worker_count
 
 TOLERANCE = 1e-5
-FEW = ("grpo", "trpo", "imitation", "hindsight", "kl-reward", "mixture", "generate-tokens")
+FEW = ("trpo", "hindsight", "kl-reward", "generate-tokens")
 
 
 def begin(name: str, folder: Path) -> Trainer:
@@ -117,7 +120,7 @@ def sample(tokens):
 def test_shares_are_a_partition_with_about_as_many_tokens_each():
     samples = [sample(length) for length in (100, 1, 90, 2, 80, 3, 70, 4, 60)]
     shares = [Workers(rank, 3).share(samples) for rank in range(3)]
-    assert sorted(map(id, sum(shares, []))) == sorted(map(id, samples))
+    assert sorted(id(one) for share in shares for one in share) == sorted(map(id, samples))
     sizes = [sum(len(one.token_ids) for one in share) for share in shares]
     assert max(sizes) - min(sizes) <= 60
     assert Workers().share(samples) == samples
@@ -162,7 +165,7 @@ def children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "it never came"
@@ -176,18 +179,20 @@ def has_learned(folder: Path):
 
 
 def test_the_command_trains_evaluates_and_ends_as_with_one(tmp_path):
-    alone, together = begun(tmp_path / "1"), begun(tmp_path / "2", "--workers", "2")
-    said = [process.communicate(timeout=120)[0] for process in (alone, together)]
-    assert alone.returncode == together.returncode == 0, said
+    together = begun(tmp_path, "--workers", "2")
+    alone = start(load_config(tmp_path / "run.yaml", TrainConfig, trust=True), tmp_path / "alone")
+    before = alone.evaluate(6)
+    theirs = []
+    alone.run(lambda metrics: theirs.append(dict(metrics)))
+    said, _ = together.communicate(timeout=300)
+    assert together.returncode == 0, said
     same = ("steps", "episodes", "updates", "success", "return")
-    ours, theirs = metrics(tmp_path / "1"), metrics(tmp_path / "2")
-    assert [[one[key] for key in same] for one in ours] == [
+    assert [[one[key] for key in same] for one in metrics(tmp_path)] == [
         [one[key] for key in same] for one in theirs
     ]
-    files = [tmp_path / name / "run" / "evaluation.json" for name in "12"]
-    rows = [json.loads(file.read_text()) for file in files]
-    assert rows[0]["before"][0]["mean_return"] == rows[1]["before"][0]["mean_return"]
-    assert rows[0]["after"][0]["episodes"] == rows[1]["after"][0]["episodes"] == 6
+    rows = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert rows["before"] == as_json(before)
+    assert rows["after"][0]["episodes"] == 6
 
 
 proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="it looks into /proc")
@@ -199,17 +204,21 @@ def test_a_killed_worker_ends_the_run_with_a_sentence_and_the_run_goes_on(tmp_pa
     wait_for(has_learned(tmp_path))
     (other,) = children(process.pid)
     os.kill(other, signal.SIGKILL)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     last = said.strip().splitlines()[-1]
     assert "Worker 2 of 2 was killed by signal 9" in last
     assert "Traceback" not in said
-    command = [sys.executable, "-m", "lang_agent", "train", "--resume", "run", "--steps"]
-    steps = str(metrics(tmp_path)[-1]["steps"] + 40)
-    subprocess.run([*command, steps], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    done = metrics(tmp_path)[-1]["steps"]
+    edit = (tmp_path / "run" / "config.yaml").read_text().replace("workers: 2", "workers: 1")
+    (tmp_path / "run" / "config.yaml").write_text(edit)
+    run = resume(tmp_path / "run", steps=done + 40)
+    run.run()
+    assert run.progress.steps >= done + 40
 
 
 @proc
+@pytest.mark.slow
 def test_a_killed_leader_leaves_nobody_behind(tmp_path):
     process = begun(tmp_path, "--workers", "2", "--steps", "100000")
     wait_for(has_learned(tmp_path))
@@ -225,7 +234,7 @@ def test_ctrl_c_ends_all_workers_after_the_update(tmp_path):
     wait_for(has_learned(tmp_path))
     (other,) = children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Go on with:" in said
     assert not Path(f"/proc/{other}").exists()

@@ -42,7 +42,7 @@ METAVARS = {
     "Demos.out": "FILE", "Convert.out": "OUT", "prompt": "TEMPLATE", "Ask.prompt": "TEXT",
     "prompt_folder": "DIR", "prompts": "TEXT", "record": "FILE", "reply_cache": "DIR", "run": "RUN",
     "search": "TEXT", "source": "SOURCE", "tasks": "TASK", "to": "FORMAT", "track": "TRACKER",
-    "vocabulary_from": "ID", "what": "WHAT", "wraps": "ID", "wording": "FUNCTION",
+    "vocabulary_from": "ID", "what": "WHAT", "workers": "N", "wraps": "ID", "wording": "FUNCTION",
 }  # fmt: skip
 """What an option's value is called, where that is neither a number nor the option's own name."""
 

@@ -143,11 +143,12 @@ def reopen(folder: Path, *, trust: bool = False) -> TrainConfig:
 
 def refuse_edits(folder: Path, config: TrainConfig, checkpoint: Path) -> None:
     """Raise :class:`LangAgentError` where ``config.yaml`` is not what the checkpoint was made
-    with: the run would go on as another one. Only ``steps`` may differ: :func:`extend` sets it."""
+    with: the run would go on as another one. ``steps``, which :func:`extend` sets, and ``workers``,
+    by whom it is the same run, may differ."""
     saved = from_dict(TrainConfig, read_record(checkpoint)["config"], str(checkpoint))
     ours, theirs = _leaves(as_data(config)), _leaves(as_data(saved))
     changed = [f"{name} from {theirs[name]} to {ours[name]}" for name in ours
-               if ours[name] != theirs[name] and name != "steps"]  # fmt: skip
+               if ours[name] != theirs[name] and name not in ("steps", "workers")]  # fmt: skip
     if changed:
         raise LangAgentError(
             f"'{folder / CONFIG_FILE}' has changed since the run was saved ({'; '.join(changed)}): "
