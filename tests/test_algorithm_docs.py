@@ -91,7 +91,7 @@ def test_a_loop_of_ones_own_is_short_needs_no_private_name_and_runs(
     if at == 1:
         log = (tmp_path / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
         assert len(log) >= 2
-        assert all(json.loads(line)["longest_prompt"] > 100 for line in log)
+        assert all(json.loads(line)["metric/longest_prompt"] > 100 for line in log)
 
 
 def test_the_agent_of_a_loop_of_ones_own_learns_what_it_is_rewarded_for():

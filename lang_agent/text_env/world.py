@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 
-from lang_agent.errors import unknown
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.extensions import check_takes
 from lang_agent.language_env import Achieved
 from lang_agent.text_env.wording import Wording
 from lang_agent.trust import load_function
@@ -62,6 +64,30 @@ class World:
     """What the mission is made of (:attr:`LanguageEnv.instruction`)."""
     cells: Callable[[gymnasium.Env], Mapping[str, Any]] | None = None
     """The grid as it stands (:attr:`LanguageEnv.cells`)."""
+
+    def __post_init__(self) -> None:
+        _check_success(self.success)
+
+
+SUCCESS = ("environment", "reward", "terminated")
+PLACES = {"env": 0, "environment": 0, "reward": 1, "terminated": 2, "done": 2}
+NOT_GIVEN = {"action", "info", "obs", "observation", "truncated"}
+
+
+def _check_success(success: Callable[..., Any]) -> None:
+    """Raise :class:`LangAgentError` for a function that takes other arguments, or these in another
+    order: it would never be true, or always."""
+    check_takes(success, "World(success=...)", SUCCESS)
+    try:
+        names = list(inspect.signature(success).parameters)
+    except (TypeError, ValueError):
+        return
+    for at, name in enumerate(names[: len(SUCCESS)]):
+        if name in NOT_GIVEN or PLACES.get(name, at) != at:
+            raise LangAgentError(
+                f"World(success=...) is called with ({', '.join(SUCCESS)}), and takes "
+                f"({', '.join(names)}): {name!r} would be the {SUCCESS[at]}."
+            )
 
 
 def find_renderer(renderer: str | Renderer | type[Any] | None, world: World) -> Renderer:
