@@ -347,3 +347,66 @@ def test_a_success_of_other_arguments_is_refused(success):
 )
 def test_a_success_of_these_arguments_is_taken(success):
     assert World(actions={"go": 0}, renderers={}, success=success).success(None, 1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("renderer", "said"),
+    [
+        (lambda cell, env: None, "returned None, where a dictionary with 'descriptions'"),
+        (lambda cell, env: "You stand", "returned 'You stand', where a dictionary"),
+        (lambda cell, env: {"descriptions": "one text"}, "as one text, not as lines"),
+        (lambda cell: {}, r"called with \(observation, env\), and takes \(cell\)"),
+    ],
+)
+def test_a_renderer_that_is_none_is_a_sentence(renderer, said):
+    world = World(actions={"go west": 0}, renderers={})
+    with pytest.raises(LangAgentError, match=said):
+        lang_agent.make("FrozenLake-v1", world=world, renderer=renderer).reset(seed=0)
+
+
+AGENTS = """
+from lang_agent import Agent, Decision
+
+class Silent(Agent):
+    pass
+
+class Few(Agent):
+    def act(self, slots, observations):
+        return []
+
+class Texts(Agent):
+    def act(self, slots, observations):
+        return ["turn left"] * len(slots)
+
+class Short(Agent):
+    def act(self, slots):
+        return []
+
+class Raises(Agent):
+    def act(self, slots, observations):
+        raise ValueError("no idea")
+
+class Needs(Agent):
+    def __init__(self, model):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Silent", r"has no act\(slots, observations\)"),
+        ("Few", "a lang_agent.Decision for each of the 1 observations, and returned \\[\\]"),
+        ("Texts", "returned .'turn left'"),
+        ("Short", r"called with \(slots, observations\), and takes \(slots\)"),
+        ("Raises", "The agent Raises failed: ValueError: no idea"),
+        ("Needs", "missing a required argument: 'model'"),
+        ("Absent", "There is no 'Absent'"),
+    ],
+)
+def test_an_agent_of_ones_own_that_is_wrong_is_a_sentence(folder, name, said):
+    Path("agents_of_mine.py").write_text(AGENTS)
+    sys.modules.pop("agents_of_mine", None)
+    with pytest.raises(LangAgentError, match=said):
+        cli.run(["evaluate", ENV, "--agent", f"agents_of_mine:{name}", "--episodes", "1",
+                 "--env-args", "max_steps=2", "--out", "results"])  # fmt: skip

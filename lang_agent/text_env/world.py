@@ -101,4 +101,7 @@ def find_renderer(renderer: str | Renderer | type[Any] | None, world: World) -> 
         found = load_function(renderer)
     elif isinstance(renderer, str):
         raise unknown("renderer", renderer, [*world.renderers, "module:function"])
-    return found() if isinstance(found, type) else found
+    made = found() if isinstance(found, type) else found
+    name = renderer if isinstance(renderer, str) else getattr(made, "__qualname__", "of this world")
+    check_takes(made, f"The renderer {name}", ("observation", "env"))
+    return made
