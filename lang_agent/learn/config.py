@@ -17,8 +17,7 @@ class LearnConfig:
     """How the policy is learned."""
 
     algorithm: str = "ppo"
-    """reinforce, a2c, ppo, grpo, rloo, trpo, imitation (which `lang-agent imitate` sets), or
-    module:name, a lang_agent.Algorithm of your own."""
+    """reinforce, a2c, ppo, grpo, rloo, trpo, imitation, or your own as module:name."""
     optimizer: str = "muon"
     """muon (with AdamW for embeddings, norms and heads), adamw (for everything), or module:name of
     another one of PyTorch's kind, such as torch.optim:RMSprop or your own."""
