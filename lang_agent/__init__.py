@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from lang_agent.agents.make import make_agent
     from lang_agent.agents.policy_agent import PolicyAgent
     from lang_agent.agents.recorder import Recorder
-    from lang_agent.episode import Agent, Decision, Episode, TextObservation
+    from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation, TokenTrace
     from lang_agent.errors import LangAgentError
     from lang_agent.evaluation.evaluate import evaluate
     from lang_agent.evaluation.records import read_results
     from lang_agent.language_env import Achieved, LanguageEnv
+    from lang_agent.learn.algorithm import Algorithm
     from lang_agent.learn.config import LearnConfig
     from lang_agent.learn.learner import Learner
     from lang_agent.learn.objective import evaluate_actions
@@ -42,6 +43,7 @@ __version__ = "0.2.0.dev0"
 _HOMES = {
     "Achieved": "language_env",
     "Agent": "episode",
+    "Algorithm": "learn.algorithm",
     "DecideConfig": "models.decide",
     "Decision": "episode",
     "Episode": "episode",
@@ -55,9 +57,11 @@ _HOMES = {
     "ParsedAction": "text_env.action_parser",
     "PolicyAgent": "agents.policy_agent",
     "Recorder": "agents.recorder",
+    "Step": "episode",
     "TextConfig": "text_env.config",
     "TextEnv": "text_env.env",
     "TextObservation": "episode",
+    "TokenTrace": "episode",
     "TrainConfig": "train.config",
     "Trainer": "train.trainer",
     "World": "text_env.world",
@@ -75,6 +79,7 @@ _HOMES = {
 __all__ = [
     "Achieved",
     "Agent",
+    "Algorithm",
     "DecideConfig",
     "Decision",
     "Episode",
@@ -88,9 +93,11 @@ __all__ = [
     "ParsedAction",
     "PolicyAgent",
     "Recorder",
+    "Step",
     "TextConfig",
     "TextEnv",
     "TextObservation",
+    "TokenTrace",
     "TrainConfig",
     "Trainer",
     "World",

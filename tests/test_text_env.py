@@ -340,15 +340,14 @@ def test_a_bug_inside_a_world_keeps_its_traceback(bug, options):
     assert f"in {bug.__name__}\n" in told
 
 
-def test_a_module_that_is_not_there_is_a_sentence_and_one_that_fails_is_a_traceback(
-    tmp_path, monkeypatch
-):
+def test_a_module_that_is_not_there_or_that_fails_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_broken_world.py").write_text("import no_such_thing_at_all")
     with pytest.raises(LangAgentError, match="'no_such_world'"):
         lang_agent.make("no_such_world:World-v0")
-    with pytest.raises(ModuleNotFoundError, match="no_such_thing_at_all"):
+    with pytest.raises(LangAgentError, match="no_such_thing_at_all") as failed:
         lang_agent.make("my_broken_world:World-v0")
+    assert isinstance(failed.value.__cause__, ModuleNotFoundError)  # with its author's traceback
 
 
 def test_one_broken_world_file_leaves_the_others(tmp_path):

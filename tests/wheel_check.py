@@ -1,8 +1,10 @@
 """Run outside the checkout against the installed wheel: what a new user would do first."""
 
+import shutil
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import distribution
 from pathlib import Path
 
 import lang_agent
@@ -17,6 +19,9 @@ for name in rooms:
     assert "site-packages" in str(Path(room.__file__)), room
 assert "torch" not in sys.modules, "the worlds must load without torch"
 assert (Path(lang_agent.__file__).parent / "py.typed").exists()
+shipped = [str(file) for file in distribution("lang_agent").files or ()]
+assert any(file.endswith("licenses/LICENSE") for file in shipped)
+assert not any(file.startswith(("tests", "docs")) for file in shipped)
 
 assert lang_agent.parse_action("trun left", ["turn left"]).verdict == "near"
 
@@ -52,4 +57,12 @@ for agent in ("random", "expert"):
     )  # fmt: skip
 assert "expert" in lang_agent_command("compare", "random", "expert")
 assert "14 of 14" in lang_agent_command("replay", "expert")
+
+# A program that uses the package is checked as strictly as its author likes.
+strict = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "typed_use.py"]
+subprocess.run(strict, check=True)
+if shutil.which("pyright"):
+    subprocess.run(["pyright", "--pythonpath", sys.executable, "typed_use.py"], check=True)
+else:
+    print("pyright is not installed here: typed_use.py was checked by mypy alone.")
 print("The wheel works outside the checkout.")

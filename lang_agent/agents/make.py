@@ -15,6 +15,7 @@ from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import ConstantAgent, RandomAgent
 from lang_agent.episode import Agent
 from lang_agent.errors import LangAgentError
+from lang_agent.extensions import check_takes, named_errors
 from lang_agent.models.decide import GENERATE, DecideConfig
 from lang_agent.models.device import find_device
 from lang_agent.models.gpt2 import SIZES
@@ -122,7 +123,11 @@ def _own(name: str) -> Agent:
     made = find(name)
     if made is None:
         raise LangAgentError(f"There is no {name.partition(':')[2]!r} in the module of {name!r}.")
-    agent = made if isinstance(made, Agent) else made() if callable(made) else made
+    agent = made
+    if callable(made) and not isinstance(made, Agent):
+        check_takes(made, f"The agent {name!r}", ())
+        with named_errors(f"The agent {name!r}"):
+            agent = made()
     if not isinstance(agent, Agent):
         raise LangAgentError(
             f"{name!r} makes a {type(agent).__name__}, which is no agent: derive its class from "

@@ -34,11 +34,13 @@ COMMON = {
 }  # fmt: skip
 """Of a training command's options, those that ``--help`` shows."""
 METAVARS = {
-    "actions": "PHRASE", "agent": "AGENT", "base_url": "URL", "decide": "WAY",
+    "actions": "PHRASE", "agent": "AGENT", "base_url": "URL", "callback": "FUNCTION",
+    "decide": "WAY",
     "demonstrations": "FILE", "do": "PHRASE", "env": "ID", "env_args": "NAME=VALUE",
     "examples": "FILE", "file": "FILE", "film": "FILE", "folder": "DIR", "folders": "DIR",
-    "gif": "FILE", "invalid_action": "RULE", "json": "FILE", "markdown": "FILE", "mixture": "PART",
-    "on": "ID", "on_env_error": "RULE", "out": "DIR", "Report.out": "FILE", "Export.out": "OUT",
+    "gif": "FILE", "invalid_action": "RULE", "json": "FILE", "markdown": "FILE",
+    "metrics": "FUNCTION", "mixture": "PART", "on": "ID", "on_env_error": "RULE", "out": "DIR",
+    "Report.out": "FILE", "Export.out": "OUT",
     "Demos.out": "FILE", "Convert.out": "OUT", "prompt": "TEMPLATE", "Ask.prompt": "TEXT",
     "prompt_folder": "DIR", "prompts": "TEXT", "record": "FILE", "reply_cache": "DIR", "run": "RUN",
     "search": "TEXT", "source": "SOURCE", "tasks": "TASK", "to": "FORMAT", "track": "TRACKER",

@@ -89,10 +89,10 @@ def _train(run: Trainer, log: RunLog) -> None:
         progress.write_evaluation(run.folder, "before", before)
         log.evaluation(before, run.progress.steps)
     say(progress.plan(run))
-    with _stopped_by_signals(run):
+    with _stopped_by_signals(run) as signals:
         progress.training(run, console)
     say(progress.trained(run))
-    if run.stop:
+    if signals:  # and not a callback that has had enough
         raise KeyboardInterrupt
     if run.config.eval_episodes:
         after = progress.evaluation(run, console, "After training")
@@ -106,18 +106,21 @@ def _train(run: Trainer, log: RunLog) -> None:
 
 
 @contextmanager
-def _stopped_by_signals(run: Trainer) -> Iterator[None]:
-    """Ctrl-C (or a cluster's SIGTERM) ends the run after its update; a second one at once."""
+def _stopped_by_signals(run: Trainer) -> Iterator[list[int]]:
+    """Ctrl-C (or a cluster's SIGTERM) ends the run after its update; a second one at once. The list
+    will have the signals that came."""
+    came: list[int] = []
 
     def stop(number: int, frame: object) -> None:
-        if run.stop:
+        if came:
             raise KeyboardInterrupt
+        came.append(number)
         run.stop = True
         say("Stopping after this update; once more to stop at once, as of the last checkpoint.")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -173,7 +173,9 @@ def trained_config(name: str) -> Path | None:
 def names_others(config: TrainConfig) -> bool:
     """Whether a run imports by name what a run folder's word alone does not."""
     text = config.text
-    given = [config.env, *config.mixture, *config.vocabulary_from, *config.track, *text.env_args]
+    own = [*config.track, *config.metrics, *config.callback]
+    own += [config.learn.algorithm, config.learn.optimizer]
+    given = [config.env, *config.mixture, *config.vocabulary_from, *text.env_args, *own]
     names = names_in([*given, text.renderer or "", text.wording or ""])
     return not all(map(Source("").may_import, names))
 

@@ -15,10 +15,13 @@ from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.learn import advantages, losses
 from lang_agent.learn.algorithm import Algorithm, Credit, LearnState
-from lang_agent.learn.config import LearnConfig
+from lang_agent.learn.config import OPTIMIZERS, LearnConfig
+from lang_agent.learn.optimizer import find_optimizer
+from lang_agent.learn.own import own_algorithm
 from lang_agent.learn.sequences import Batch
 from lang_agent.learn.steps import natural_step
 from lang_agent.ranges import refuse_unused
+from lang_agent.trust import names_from
 
 
 def gae_credit(
@@ -240,9 +243,22 @@ ALGORITHMS = {
 }
 
 
+def algorithm_of(config: LearnConfig) -> Algorithm:
+    """The row that the configuration names: one of the table, or a person's by ``module:name``.
+
+    Raises :class:`LangAgentError` for a name that names none, or that may not be imported.
+    """
+    name = config.algorithm
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    if ":" not in name:
+        raise unknown("algorithm", name, [*ALGORITHMS, "module:name"])
+    return own_algorithm(name, config.source)
+
+
 def uses_critic(config: LearnConfig) -> bool:
     """Whether a value head is learned."""
-    return ALGORITHMS[config.algorithm].learns_values(config)
+    return algorithm_of(config).learns_values(config)
 
 
 NEEDS: dict[str, tuple[str, Callable[[LearnConfig], bool]]] = {
@@ -270,14 +286,16 @@ NEW_RATE, TRAINED_RATE = 2e-3, 1e-4  # learning rates of random weights, and of 
 def resolve(config: LearnConfig, *, new: bool = True) -> LearnConfig:
     """The configuration with the algorithm's own choices where none were made.
 
-    Raises :class:`LangAgentError` for an unknown algorithm and for options that it has no use for.
+    Raises :class:`LangAgentError` for an unknown algorithm or optimizer, and for options that the
+    algorithm has no use for.
 
     Args:
         new: whether the model has random weights, for the learning rate.
     """
-    if config.algorithm not in ALGORITHMS:
-        raise unknown("algorithm", config.algorithm, ALGORITHMS)
-    row, name = ALGORITHMS[config.algorithm], config.algorithm
+    row, name = algorithm_of(config), config.algorithm
+    if config.optimizer not in OPTIMIZERS:
+        with names_from(config.source):
+            find_optimizer(config.optimizer)
     own = "none" if config.baseline == "moving" else row.normalise
     resolved_already = {"normalise"} if config.normalise == own else set()
     refuse_unused(config, {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
+
+import tyro
 
 from lang_agent.errors import unknown
 from lang_agent.ranges import Range, check_ranges
+from lang_agent.trust import Source
 
 
 @dataclass(frozen=True)
@@ -14,9 +17,10 @@ class LearnConfig:
     """How the policy is learned."""
 
     algorithm: str = "ppo"
-    """reinforce, a2c, ppo, grpo, rloo, trpo, or imitation (which `lang-agent imitate` sets)."""
+    """reinforce, a2c, ppo, grpo, rloo, trpo, imitation, or your own as module:name."""
     optimizer: str = "muon"
-    """muon (with AdamW for embeddings, norms and heads) or adamw (for everything)."""
+    """muon (with AdamW for embeddings, norms and heads), adamw (for everything), or module:name of
+    another one of PyTorch's kind, such as torch.optim:RMSprop or your own."""
     learning_rate: Annotated[float | None, Range(above=0, high=1)] = None
     """By default 0.002 for a model from random weights and for trpo (where it is the value head's
     alone), 0.0001 for any other; for muon and adamw alike, since muon's steps are scaled."""
@@ -92,15 +96,23 @@ class LearnConfig:
     recompute_activations: bool = False
     """Keep only each layer's input for the backward pass: less memory, a third more time."""
 
+    source: Annotated[Source | None, tyro.conf.Suppress, tyro.conf.Fixed] = field(
+        default=None, repr=False, compare=False
+    )
+    """Where the names come from that are to be imported; None: from the person. No file sets it."""
+
     def __post_init__(self) -> None:
         check_ranges(self)
+        if ":" not in self.optimizer and self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, [*OPTIMIZERS, "module:name"])
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown(name, str(getattr(self, name)), [c for c in choices if c])
 
 
+OPTIMIZERS = ("muon", "adamw")
+"""The optimizers that go by a name alone."""
 CHOICES: dict[str, tuple[str | None, ...]] = {
-    "optimizer": ("muon", "adamw"),
     "credit": ("turns", "tokens"),
     "baseline": ("none", "moving", "value"),
     "normalise": ("batch", "group", "none", None),

@@ -10,7 +10,7 @@ import torch
 from lang_agent.episode import Episode
 from lang_agent.learn.advantages import returns_to_go
 from lang_agent.learn.algorithm import LearnState
-from lang_agent.learn.algorithms import ALGORITHMS, at_progress, resolve
+from lang_agent.learn.algorithms import algorithm_of, at_progress, resolve
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import compute_advantages, flat_groups, scaled_reward
 from lang_agent.learn.optimizer import Optimizer
@@ -21,6 +21,7 @@ from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.seeding import derive
+from lang_agent.trust import names_from
 
 
 class Learner:
@@ -58,10 +59,10 @@ class Learner:
         self.resolved = resolve(config or LearnConfig())
         self.config = self.resolved
         """The settings of the update under way."""
-        self.algorithm = ALGORITHMS[self.resolved.algorithm]
-        self.optimizer = optimizer or Optimizer(
-            policy, self.resolved.optimizer, self.learning_rate(), self.resolved.weight_decay
-        )
+        self.algorithm = algorithm_of(self.resolved)
+        rate, decay = self.learning_rate(), self.resolved.weight_decay
+        with names_from(self.resolved.source):
+            self.optimizer = optimizer or Optimizer(policy, self.resolved.optimizer, rate, decay)
         self._own_rate = optimizer is not None
         self.reference, self.state = reference, state or LearnState()
         self.seed, self.updates, self.workers = seed, updates, workers

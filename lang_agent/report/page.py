@@ -21,6 +21,7 @@ from lang_agent.report.tables import confusion, panels
 
 SCRIPTS = ("data.js", "grid.js", "pane.js", "filters.js", "viewer.js", "main.js")
 CURVES = (("success", "success, last 200 episodes"), ("return", "return, last 200 episodes"))
+OWN = "metric/"  # before the names of a person's own metrics, and of a world's
 PARTS = (("success/", "success by part"), ("weight/", "weight by part"))
 
 
@@ -80,7 +81,9 @@ def _learning(runs: Sequence[Run]) -> list[_Charts]:
     """The charts of all recipes together, and for each that is a mixture those of its parts."""
     recipes = charts.recipes(runs)
     legend = [f"{label}: {_length(group[0])}" for label, group in recipes]
-    drawn = [(said, charts.curves(charts.by_recipe(runs, name), said)) for name, said in CURVES]
+    own = dict.fromkeys(name for run in runs for one in run.metrics[-1:] for name in one)
+    named = [*CURVES, *((name, name.removeprefix(OWN)) for name in own if name.startswith(OWN))]
+    drawn = [(said, charts.curves(charts.by_recipe(runs, name), said)) for name, said in named]
     found = [_Charts(legend, drawn)]
     for label, group in recipes:
         parts = {said: charts.by_part(group, prefix) for prefix, said in PARTS}

@@ -240,6 +240,11 @@ class TextEnv(LanguageEnv):
         fields: Mapping[str, Any] = self._fields
         if observation is not None:
             rendered = self._renderer(observation, self.env)
+            if not isinstance(rendered, Mapping):
+                raise LangAgentError(
+                    f"The renderer {_name(self._renderer)} returned {shown(rendered)}, where a "
+                    "dictionary with 'descriptions' (a list of lines) is expected."
+                )
             if not self.prompt.reads_things:
                 rendered = {name: rendered[name] for name in rendered if name != "things"}
             rendered = self._wording.fields(rendered)

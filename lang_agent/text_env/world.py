@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 
-from lang_agent.errors import unknown
+from lang_agent.errors import LangAgentError, unknown
+from lang_agent.extensions import check_takes
 from lang_agent.language_env import Achieved
 from lang_agent.text_env.wording import Wording
 from lang_agent.trust import load_function
@@ -66,6 +68,30 @@ class World:
     cells: Callable[[gymnasium.Env], Mapping[str, Any]] | None = None
     """The grid as it stands (:attr:`LanguageEnv.cells`)."""
 
+    def __post_init__(self) -> None:
+        _check_success(self.success)
+
+
+SUCCESS = ("environment", "reward", "terminated")
+PLACES = {"env": 0, "environment": 0, "reward": 1, "terminated": 2, "done": 2}
+NOT_GIVEN = {"action", "info", "obs", "observation", "truncated"}
+
+
+def _check_success(success: Callable[..., Any]) -> None:
+    """Raise :class:`LangAgentError` for a function that takes other arguments, or these in another
+    order: it would never be true, or always."""
+    check_takes(success, "World(success=...)", SUCCESS)
+    try:
+        names = list(inspect.signature(success).parameters)
+    except (TypeError, ValueError):
+        return
+    for at, name in enumerate(names[: len(SUCCESS)]):
+        if name in NOT_GIVEN or PLACES.get(name, at) != at:
+            raise LangAgentError(
+                f"World(success=...) is called with ({', '.join(SUCCESS)}), and takes "
+                f"({', '.join(names)}): {name!r} would be the {SUCCESS[at]}."
+            )
+
 
 def find_renderer(renderer: str | Renderer | type[Any] | None, world: World) -> Renderer:
     """A renderer by name, as ``module:function``, or as it is; None is the world's default."""
@@ -78,4 +104,7 @@ def find_renderer(renderer: str | Renderer | type[Any] | None, world: World) -> 
         found = load_function(renderer)
     elif isinstance(renderer, str):
         raise unknown("renderer", renderer, [*world.renderers, "module:function"])
-    return found() if isinstance(found, type) else found
+    made = found() if isinstance(found, type) else found
+    name = renderer if isinstance(renderer, str) else getattr(made, "__qualname__", "of this world")
+    check_takes(made, f"The renderer {name}", ("observation", "env"))
+    return made

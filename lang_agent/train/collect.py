@@ -24,7 +24,7 @@ from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.language_env import language_env
-from lang_agent.learn.algorithms import ALGORITHMS, uses_critic
+from lang_agent.learn.algorithms import algorithm_of, uses_critic
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.demonstrations import Demonstrations
 from lang_agent.learn.hindsight import relabel
@@ -78,7 +78,7 @@ def make_collector(
     workers: Workers = ALONE,
 ) -> Collector:
     """What the configuration says: a file of demonstrations, or episodes that are played."""
-    if ALGORITHMS[learn.algorithm].imitates and config.imitation.demonstrations:
+    if algorithm_of(learn).imitates and config.imitation.demonstrations:
         file = Path(config.imitation.demonstrations)
         return Reader(Demonstrations(file, policy, config.seed), config.rollout_steps)
     return Player(config, learn, policy, envs, workers)
@@ -186,7 +186,7 @@ class Player:
         of the episodes falls linearly from 1 to ``expert_final``, within the first ``hand_over`` of
         the run."""
         config, slots = self.config, len(self.envs)
-        if not ALGORITHMS[self.learn.algorithm].imitates:
+        if not algorithm_of(self.learn).imitates:
             critic = uses_critic(self.learn)
             return PolicyAgent(self.policy, slots, config.decide, critic=critic)
         imitation = config.imitation

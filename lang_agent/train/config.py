@@ -74,6 +74,12 @@ class TrainConfig:
     track: tuple[str, ...] = ("tensorboard",)
     """Where curves go: tensorboard, trackio, wandb, none, or module:name of your own; or to
     several."""
+    metrics: tuple[str, ...] = ()
+    """Functions of your own, by module:name, that are given an episode and return a number or
+    several by name: the means of each update's episodes are logged as metric/name."""
+    callback: tuple[str, ...] = ()
+    """Functions of your own, by module:name, called after each update with the run, its metrics
+    (what they add is logged) and its episodes."""
     snapshot_every: Annotated[int, Range(0)] = 10
     """Updates between two snapshots: held-out episodes of the policy as it stands, kept step by
     step in the run folder for `lang-agent report`, and one at the end; 0 for none."""
@@ -99,6 +105,9 @@ class TrainConfig:
         for name in self.track:
             if name not in TRACKS and ":" not in name:
                 raise unknown("tracker", name, TRACKS)
+        for kind in ("metrics", "callback"):
+            for name in getattr(self, kind):
+                require(kind, name, ":" in name, "the module:name of a function of your own")
         if "none" in self.track and len(self.track) > 1:
             raise LangAgentError(f"track={' '.join(self.track)}: none goes with no other.")
         if self.curriculum not in ("fixed", "learnable"):

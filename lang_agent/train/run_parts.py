@@ -10,7 +10,7 @@ import gymnasium
 
 from lang_agent.errors import LangAgentError
 from lang_agent.language_env import language_env
-from lang_agent.learn.algorithms import ALGORITHMS
+from lang_agent.learn.algorithms import ALGORITHMS, algorithm_of
 from lang_agent.models.architecture import freeze_layers
 from lang_agent.models.gpt2 import SIZES
 from lang_agent.models.lora import add_lora, base_of, has_lora
@@ -32,8 +32,9 @@ def make_env(config: TrainConfig, **env_kwargs: Any) -> gymnasium.Env[str, str]:
 
 def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig) -> None:
     """Have the worlds say what episodes fulfil, for hindsight."""
-    takes = [name for name, row in ALGORITHMS.items() if not row.trust_region | row.imitates]
-    if config.learn.algorithm not in takes:
+    ours = algorithm_of(config.learn)
+    if ours.trust_region or ours.imitates:
+        takes = [name for name, row in ALGORITHMS.items() if not row.trust_region | row.imitates]
         raise LangAgentError(
             f"{config.learn.algorithm} has no place for hindsight={config.hindsight}: set "
             f"it to 0, or choose one of {', '.join(takes)}."

@@ -21,9 +21,10 @@ from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.evaluate import Evaluation, evaluate
 from lang_agent.evaluation.run_records import METRICS_FILE
+from lang_agent.extensions import ExtensionError
 from lang_agent.files import CARRIED, set_aside, tell
 from lang_agent.language_env import language_env
-from lang_agent.learn.algorithms import ALGORITHMS, resolve
+from lang_agent.learn.algorithms import algorithm_of, resolve
 from lang_agent.learn.learner import Learner
 from lang_agent.learn.reference import Reference
 from lang_agent.learn.workers import ALONE, Workers
@@ -38,6 +39,7 @@ from lang_agent.models.threads import use_threads
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env.prompt import carry
 from lang_agent.train.alarms import alarms
+from lang_agent.train.callbacks import Callbacks, added
 from lang_agent.train.checkpoint import restore, save_checkpoint, usable_checkpoint
 from lang_agent.train.collect import Rollout, make_collector
 from lang_agent.train.config import TrainConfig
@@ -93,6 +95,7 @@ class Trainer:
         self.lock = lock or FolderLock(folder)
         self.learn = resolve(config.learn, new=_is_new(config, policy))
         self.trackers = make_trackers(config, folder)
+        self._callbacks = Callbacks(config)
         self.envs = [self.make_env() for _ in range(config.envs)]
         if config.hindsight:
             watch_achieved(self.envs, config)
@@ -164,7 +167,7 @@ class Trainer:
     def _set_precision(self) -> None:
         """As configured; what "auto" came to is kept, for a resumed run to go on in."""
         config = self.config
-        bounded = ALGORITHMS[self.learn.algorithm].trust_region and config.precision == "auto"
+        bounded = algorithm_of(self.learn).trust_region and config.precision == "auto"
         wanted = "fp32" if bounded else config.precision
         self.policy.set_precision(self.progress.precision or wanted)
         self.progress.precision = "fp32" if self.policy.precision == torch.float32 else "bf16"
@@ -181,7 +184,7 @@ class Trainer:
 
         Args:
             on_update: called with the metrics of every update, before they are logged; what it adds
-                to them is logged as well.
+                to them is logged as well, as ``metric/<name>``.
             on_episode: called with every episode of a rollout, in their order, before it is
                 learned.
             on_played: called with every episode as soon as it has been played.
@@ -190,15 +193,24 @@ class Trainer:
             self._take_snapshot()
             due = time.monotonic() + 60 * self.config.checkpoint_minutes
             while self.progress.steps < self.config.steps and not self.stop:
-                metrics, first = self._iterate(on_episode, on_played)
+                metrics, episodes = self._iterate(on_episode, on_played)
                 release_unused_memory()
-                if on_update:
-                    on_update(metrics)
+                try:
+                    self._callbacks(self, metrics, episodes)
+                    if on_update:
+                        given = dict(metrics)
+                        on_update(given)
+                        metrics |= added(metrics, given, "on_update")
+                except BaseException as error:
+                    log.write(metrics)
+                    log.flush()
+                    self._save_after(error)
+                    raise
                 log.write(metrics)
                 self._take_snapshot()
                 every = self.progress.updates % self.config.checkpoint_every == 0
                 if every or self.progress.updates == 1:
-                    log.sample(first, self.progress.steps)
+                    log.sample(episodes[0], self.progress.steps)
                 if every or time.monotonic() >= due:
                     log.flush()
                     self.save()
@@ -239,8 +251,8 @@ class Trainer:
         self,
         on_episode: Callable[[Episode], None] | None = None,
         on_played: Callable[[Episode], None] | None = None,
-    ) -> tuple[dict[str, Any], Episode]:
-        """One rollout and the update from it: its metrics, and its first episode."""
+    ) -> tuple[dict[str, Any], list[Episode]]:
+        """One rollout and the update from it: its metrics and its episodes."""
         self._have_others("_iterate")
         config, progress = self.config, self.progress
         done = min(progress.steps / config.steps, 1.0)
@@ -253,7 +265,7 @@ class Trainer:
                 on_episode(episode)
         acted = time.perf_counter()
         judged = [episode for episode in episodes if episode.judged]
-        learned = self.learner.update(judged, rollout.relabelled, done=done)
+        learned = self._learned(judged, rollout.relabelled, done)
         seconds = time.perf_counter() - started
         steps = sum(len(episode.steps) for episode in episodes)
         recent = deque(progress.recent, maxlen=RECENT)
@@ -288,13 +300,13 @@ class Trainer:
             **world_metrics(episodes),
             **self._of_parts(recent),
         }
-        if ALGORITHMS[self.learn.algorithm].imitates and not config.imitation.demonstrations:
+        if algorithm_of(self.learn).imitates and not config.imitation.demonstrations:
             metrics |= expert_metrics(episodes)
         found = alarms(progress.watch, metrics)
         if errors.seen:
             metrics["env_errors"] = len(errors.seen)
             found += [str(error) for error in errors.seen[:NAMED_ERRORS]]
-        return {**metrics, **({"alarms": found} if found else {})}, episodes[0]
+        return {**metrics, **({"alarms": found} if found else {})}, episodes
 
     def _of_parts(self, recent: Sequence[Sequence[float]]) -> dict[str, float]:
         """What is measured of each part of a mixture, with the weights of the last rollout."""
@@ -312,16 +324,42 @@ class Trainer:
         try:
             return self.collector.collect(self.progress, done, errors, on_played)
         except Exception as error:
-            try:
-                self.save()
-            except LangAgentError as another:
-                tell(str(another))
-            if isinstance(error, EnvError):
+            self._save_after(error)
+            raise
+
+    def _learned(
+        self, episodes: Sequence[Episode], relabelled: Sequence[Episode], done: float
+    ) -> dict[str, float]:
+        """One update; where somebody's own algorithm or optimizer fails before it has moved the
+        policy, the run is saved as it was before."""
+        version, state = self.policy.version, replace(self.learner.state)
+        try:
+            return self.learner.update(episodes, relabelled, done=done)
+        except ExtensionError as error:
+            if self.policy.version == version:
+                self.progress.learning = state
+                self._save_after(error)
+            else:
                 tell(
-                    f"Saved as of update {self.progress.updates}: `lang-agent train --resume "
-                    f"{self.folder} --on-env-error skip` goes on without such episodes."
+                    f"The update was not finished: `lang-agent train --resume {self.folder}` goes "
+                    f"on from {self.saved.name} and makes it again."
                 )
             raise
+
+    def _save_after(self, error: BaseException) -> None:
+        """Save the run as of its last whole update, and say so, when an error is to end it."""
+        try:
+            self.save()
+        except LangAgentError as another:
+            tell(str(another))
+            return
+        if isinstance(error, EnvError | ExtensionError):
+            skip = " --on-env-error skip" if isinstance(error, EnvError) else ""
+            what = "without such episodes" if skip else "once that is mended"
+            tell(
+                f"Saved as of update {self.progress.updates}: `lang-agent train --resume "
+                f"{self.folder}{skip}` goes on {what}."
+            )
 
     def evaluate(
         self, episodes: int, on_episode: Callable[[Episode], None] | None = None
