@@ -131,9 +131,11 @@ def _open(view: View) -> Iterator[dict[str, str]]:
             cell, steps = to, steps + 1
             to = (cell[0] + down, cell[1] + right)
         end = _end(view, to)
-        way = f"{steps} step{'s' * (steps > 1)}, then {end}" if steps else end
-        line = f"{name.capitalize()}: {way}"
-        yield _thing(line, end, f"{steps} {name}", f"{name}: {way}") | {"brief": f"{name} {way}"}
+        free = f"{steps} step{'s' * (steps > 1)}"
+        far = f" {free} then" if steps else ""
+        said = f"{name}: {free}, then {end}" if steps else f"{name}: {end}"
+        thing = _thing(said.capitalize(), end, f"{free} {name}" if steps else name, said)
+        yield thing | {"brief": f"{name}{far} {end}"}
 
 
 def _end(view: View, cell: Cell) -> str:

@@ -319,7 +319,7 @@ def test_the_words_tell_what_is_where(made):
     minimal = made(task="Room-5x5", prompt="minimal").reset(seed=0)[0]
     assert "See: " in minimal
     assert "staircase down 4 steps southeast, unexplored place 1 step east" in minimal
-    assert "north rock, east 4 steps, then dark" in minimal
+    assert "north rock, east 4 steps then dark," in minimal
 
 
 @needs_games
