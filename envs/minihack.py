@@ -11,6 +11,7 @@ dismissed unread but waits for an answer.
 from __future__ import annotations
 
 import random
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -252,7 +253,13 @@ class NetHack(gymnasium.Env):
         return [phrase for phrase in found if phrase in self.actions]
 
     def render(self) -> np.ndarray | None:
-        return None if self.render_mode is None else self.game.render().copy()
+        """NetHack's tiles of the map's 21 rows and of the 21 columns around the player."""
+        if self.render_mode is None:
+            return None
+        picture = self.game.render()
+        tile = picture.shape[0] // 21
+        left = min(max(self.view.player[1] - 10, 0), 79 - 21)
+        return picture[:, tile * left : tile * (left + 21)].copy()
 
     def close(self) -> None:
         self.game.close()
@@ -304,11 +311,12 @@ def _game(env_id: str, settings: Mapping[str, Any], render_mode: str | None) -> 
     return talking(**{**spec.kwargs, **settings, "render_mode": drawing, "fix_moon_phase": True})
 
 
-def tasks() -> list[str]:
-    """MiniHack's tasks by the short names that ``task`` takes."""
+def tasks() -> dict[str, str]:
+    """MiniHack's tasks: the short name that ``task`` takes -> the id of its latest version."""
     _package("MiniHack")
-    found = (name[9:-3] for name in gymnasium.registry if name.startswith("MiniHack-"))
-    return sorted(name for name in found if not name.endswith("Custom"))
+    found = (re.fullmatch(r"MiniHack-(.+)-v(\d+)", name) for name in gymnasium.registry)
+    known = sorted((one[1], int(one[2]), one[0]) for one in found if one)
+    return {name: env_id for name, _, env_id in known if not name.endswith("Custom")}
 
 
 def make_minihack(
@@ -332,7 +340,7 @@ def make_minihack(
     text_options = take_text_options(options)
     _refuse(options, "MiniHack-v0")
     known = tasks()
-    short = str(task).removeprefix("MiniHack-").removesuffix("-v0")
+    short = re.sub(r"^MiniHack-|-v\d+$", "", str(task))
     if short not in known:
         raise unknown("task of MiniHack", str(task), known)
     settings = {
@@ -345,7 +353,7 @@ def make_minihack(
     }
     try:
         with _levels_in(short, levels):
-            game = _game(f"MiniHack-{short}-v0", settings, render_mode)
+            game = _game(known[short], settings, render_mode)
     except LangAgentError:
         raise
     except Exception as error:

@@ -292,6 +292,7 @@ def test_only_the_keys_that_a_task_has_are_phrases(made):
     assert made(**MAZE).reset(seed=0)[1]["actions"] == (
         "north", "east", "south", "west", "northeast", "southeast", "southwest", "northwest",
     )  # fmt: skip
+    assert "pickup" in made(task="Sokoban1a").reset(seed=0)[1]["actions"]  # whose version is 1
     corridor = made(task="MiniHack-Corridor-R3-v0")
     assert corridor.reset(seed=0)[1]["actions"][8:] == ("open", "kick", "search")
     _, _, _, _, info = corridor.step("open")
@@ -320,6 +321,18 @@ def test_the_words_tell_what_is_where(made):
     assert "See: " in minimal
     assert "staircase down 4 steps southeast, unexplored place 1 step east" in minimal
     assert "north rock, east 4 steps then dark," in minimal
+
+
+@needs_games
+def test_pictures_show_what_is_around_the_player(made):
+    env = made(task="Room-5x5", render_mode="rgb_array")
+    env.reset(seed=0)
+    before = env.render()
+    assert before.shape == (336, 336, 3)
+    assert before.any()
+    env.step("southeast")
+    assert (env.render() != before).any()
+    assert made(task="Room-5x5").render() is None
 
 
 @needs_games
