@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MINIHACK_VENV ?= .venv-minihack
+SITE = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-minihack lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lang-agent train --config recipes/demo.yaml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -26,5 +28,17 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
 
+# nle asks for a Gymnasium of its own: an environment that sees the other one's packages, and before
+# them those in which it differs.
+test-minihack: $(MINIHACK_VENV)/.installed
+	$(MINIHACK_VENV)/bin/python -m pytest tests/test_minihack.py
+
+$(MINIHACK_VENV)/.installed: $(VENV)/.installed-test constraints-minihack.txt
+	test -x $(MINIHACK_VENV)/bin/python || $(PYTHON) -m venv $(MINIHACK_VENV)
+	echo "import site; site.addsitedir('$(call SITE,$(abspath $(VENV)))')" > $(call SITE,$(MINIHACK_VENV))/main.pth
+	$(MINIHACK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints-minihack.txt gymnasium minihack nle setuptools
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(MINIHACK_VENV) build dist *.egg-info

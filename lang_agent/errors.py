@@ -47,8 +47,10 @@ def _frames(error: BaseException, seen: set[int]) -> Iterator[tuple[str, int]]:
     while trace is not None:
         yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
         trace = trace.tb_next
-    if error.__cause__ is not None and id(error.__cause__) not in seen:
-        yield from _frames(error.__cause__, seen)
+    # Gymnasium before 1.3 raises a TypeError of an environment anew, with the first as its context.
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if behind is not None and id(behind) not in seen:
+        yield from _frames(behind, seen)
 
 
 def _is_installed(file: str) -> bool:

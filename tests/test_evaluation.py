@@ -379,6 +379,8 @@ def test_every_task_of_every_suite_can_be_played(name):
             pytest.importorskip("vaderSentiment")
         if task.env.startswith("Crafter"):
             pytest.importorskip("crafter")
+        if task.env in ("MiniHack-v0", "NetHack-v0"):
+            pytest.importorskip("minihack")
         words = TextConfig() if name == "text" else WORDS
         env = words.with_args(task.env_args).make(task.env)
         prompt, info = env.reset(seed=10**9)
