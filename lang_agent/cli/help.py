@@ -36,7 +36,8 @@ COMMON = {
 METAVARS = {
     "actions": "PHRASE", "agent": "AGENT", "base_url": "URL", "decide": "WAY",
     "demonstrations": "FILE", "do": "PHRASE", "env": "ID", "env_args": "NAME=VALUE",
-    "examples": "FILE", "file": "FILE", "film": "FILE", "folder": "DIR", "folders": "DIR",
+    "evaluation": "DIR", "examples": "FILE", "file": "FILE", "film": "FILE", "folder": "DIR",
+    "folders": "DIR", "format": "FORMAT",
     "gif": "FILE", "invalid_action": "RULE", "json": "FILE", "markdown": "FILE", "mixture": "PART",
     "on": "ID", "on_env_error": "RULE", "out": "DIR", "Report.out": "FILE", "Export.out": "OUT",
     "Demos.out": "FILE", "Convert.out": "OUT", "prompt": "TEMPLATE", "Ask.prompt": "TEXT",
