@@ -4,7 +4,7 @@
     python recipes/trl_grpo.py runs/trl
 
 A GPT-2 of random weights (nano) first learns from forty episodes of BabyAI's expert to write
-phrases, and from reward alone to go where the goal says. Figures: docs/trl.md.
+phrases, and then from reward alone to go where the goal says. Figures: docs/trl.md.
 """
 
 import sys
