@@ -23,7 +23,7 @@ def write_dataset(folder: Path, episodes: Iterable[tuple[str, Episode]]) -> int:
 
     Raises :class:`LangAgentError` without the extra, or for a folder that is there already.
     """
-    datasets = _library()
+    datasets = library()
     if folder.exists():
         raise LangAgentError(f"'{folder}' is there already: choose another.")
     rows: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ def read_dataset(folder: Path) -> list[tuple[str, Episode]]:
 
     Raises :class:`LangAgentError` without the extra, and for a folder that holds something else.
     """
-    datasets = _library()
+    datasets = library()
     try:
         rows = datasets.load_from_disk(str(folder)).to_list()
         found = []
@@ -70,7 +70,8 @@ def _episode(number: int, steps: list[Mapping[str, Any]]) -> tuple[str, Episode]
     return str(first["env"]), from_data({**first, "steps": own}, number)
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The package ``datasets``; raises :class:`LangAgentError` without the extra."""
     try:
         import datasets
     except ImportError:

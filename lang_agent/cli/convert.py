@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lang_agent.bridges.hf_datasets import read_dataset, write_dataset
 from lang_agent.bridges.minari_data import read_minari, write_minari
+from lang_agent.bridges.trl_training import write_sft
 from lang_agent.cli.console import as_text, say
 from lang_agent.cli.options import FORMATS, Convert
 from lang_agent.episode import Episode
@@ -32,6 +33,10 @@ def convert(args: Convert) -> None:
     episodes = _read(source)
     if args.to == "datasets":
         count = write_dataset(Path(out), episodes)
+    elif args.to == "sft":
+        rows = write_sft(Path(out), (episode for _, episode in episodes))
+        say(f"{rows} prompts with completions: {out}")
+        return
     elif args.to == "minari":
         count = write_minari(out, episodes)
     else:

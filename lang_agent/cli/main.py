@@ -44,7 +44,7 @@ from lang_agent.cli.parse import as_trained, names_others, parse, take, take_swi
 from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
 from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError, unknown, user_code
-from lang_agent.files import CARRIED, try_place, write_whole
+from lang_agent.files import try_place, write_whole
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -258,28 +258,10 @@ def bench(args: Bench) -> None:
 
 
 def export(args: Export) -> None:
-    """Copy a run's model and its words into a folder of their own."""
-    from lang_agent.config import save_config
-    from lang_agent.models.sealed import write_sealed
-    from lang_agent.models.store import CONFIG_FILE, load_policy
-    from lang_agent.text_env.prompt import carry
+    """Write a policy as a plain model of transformers, with a model card."""
+    from lang_agent.cli import exporting
 
-    folder = Path(args.out)
-    if folder.exists() or folder.is_symlink():
-        raise LangAgentError(f"'{folder}' is there already: choose another folder.")
-    file = Path(args.run) / CONFIG_FILE
-    config = load_config(file, TrainConfig)
-    words = config.text.carried(file)
-    policy = load_policy(args.run, trust=args.trust)
-
-    def write(beside: Path) -> None:
-        policy.save_pretrained(beside, half=args.half)
-        save_config(config, beside / CONFIG_FILE)
-        carry(words.prompt, words.prompt_folder, beside / CARRIED)
-
-    write_sealed(folder, write)
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    say(f"{folder}: {size / 2**20:.1f} MiB")
+    exporting.export(args)
 
 
 def completion(args: Completion) -> None:

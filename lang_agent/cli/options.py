@@ -212,7 +212,8 @@ class Report:
             raise LangAgentError("A report is either watched or explained, not both.")
 
 
-FORMATS = ("balrog", "demonstrations", "datasets", "minari")
+FORMATS = ("balrog", "demonstrations", "datasets", "minari", "sft")
+EXPORT_FORMATS = ("transformers", "onnx")
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ class Convert:
     """A file, a folder, or the name of a Minari dataset (name-v0)."""
     to: str = "demonstrations"
     """balrog (its folder of results), demonstrations (ours), datasets (a folder of Hugging Face's
-    datasets) or minari."""
+    datasets), minari, or sft (a dataset of prompts and completions, as TRL's SFTTrainer takes)."""
 
 
 @dataclass(frozen=True)
@@ -354,9 +355,13 @@ class Export:
     """`export`'s options."""
 
     run: tyro.conf.Positional[str]
-    """A run folder."""
+    """A run or model folder, babyai (the one that ships), or a hub id."""
     out: tyro.conf.Positional[str]
     """The new folder."""
+    evaluation: str | None = None
+    """A folder of results of this policy (`lang-agent evaluate --out`), for the model card."""
+    format: str = "transformers"
+    """transformers, or onnx: an ONNX graph beside it (extra onnx)."""
     half: bool = False
     """Weights of 16 bits instead of 32: half the size."""
     trust: bool = False

@@ -36,8 +36,9 @@ def write_sealed(place: Path, write: Callable[[Path], object]) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of a folder's files, save of the configuration: a person may edit it."""
-    left_out = (SUMS_FILE, "config.yaml")
+    """Write the checksums of a folder's files, save of the configuration and the model card: a
+    person may edit them."""
+    left_out = (SUMS_FILE, "config.yaml", "README.md")
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in left_out)
     lines = [f"{_digest(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
