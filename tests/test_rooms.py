@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "learn": {"models"},
     "train": {"text_env", "models", "agents", "rewards", "evaluation", "learn"},
     "report": {"evaluation"},
-    "bridges": {"models", "evaluation", "learn"},
+    "bridges": {"models", "agents", "evaluation", "learn", "train"},
     "cli": {
         "text_env",
         "models",
