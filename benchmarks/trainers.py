@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 import lang_agent
-from lang_agent import Agent, DecideConfig, TrainConfig
+from lang_agent import Agent, DecideConfig, LanguagePolicy, TrainConfig
 from lang_agent.config import load_config
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "demo.yaml"
@@ -117,8 +117,16 @@ def sb3(algorithm: str, features: str, policy: dict[str, Any], **settings: Any) 
         from lang_agent.bridges import sb3_features
         from lang_agent.bridges.sb3_agent import SB3Agent
         from lang_agent.bridges.sb3_env import TokenEnv, new_tokenizer
+        from lang_agent.train.vocabulary import sample_texts
 
-        tokenizer = new_tokenizer([make_world()])
+        options: dict[str, Any] = {}
+        if features == "LanguageModelFeatures":  # the network that ours begins with
+            texts = sample_texts([make_world()])
+            language = LanguagePolicy.from_scratch("nano", seed=seed, texts=texts)
+            options = {"model": language, "trained": True}
+            tokenizer = language.tokenizer
+        else:
+            tokenizer = new_tokenizer([make_world()])
         envs = make_vec_env(lambda: TokenEnv(make_world(), tokenizer, length=96), SLOTS, seed)
         kind: Any = getattr(stable_baselines3, algorithm, None) or getattr(sb3_contrib, algorithm)
         model = kind(
@@ -128,6 +136,7 @@ def sb3(algorithm: str, features: str, policy: dict[str, Any], **settings: Any) 
             device="cpu",
             policy_kwargs={
                 "features_extractor_class": getattr(sb3_features, features),
+                "features_extractor_kwargs": options,
                 **policy,
             },
             **settings,
@@ -165,10 +174,12 @@ BAG: dict[str, Any] = {
     "policy": {},
     "n_epochs": 10,
 }
+NANO: dict[str, Any] = {**TRANSFORMER, "features": "LanguageModelFeatures"}
 CONTENDERS: dict[str, Contender] = {
     "ours": ours,
     "sb3-ppo-transformer": sb3("PPO", **TRANSFORMER),
     "sb3-ppo-bag": sb3("PPO", **BAG),
+    "sb3-ppo-nano": sb3("PPO", **NANO),
     "sb3-maskableppo-transformer": sb3("MaskablePPO", **TRANSFORMER),
     "sb3-maskableppo-bag": sb3("MaskablePPO", **BAG),
 }

@@ -65,7 +65,7 @@ class SB3Agent(Agent):
         self.policy, self.tokens, self.phrases = policy, seen, said.phrases
         self.temperature = decide.temperature
         self.prompt_limit = seen.prompt_limit
-        self.critic = hasattr(policy, "predict_values")
+        self._actor_critic = hasattr(policy, "predict_values")
         self.words = {"prompt": seen.prompt_name, "actions": list(self.phrases)}
         self._masks = "Maskable" in type(policy).__name__
         self._draws: dict[int, random.Random] = {}
@@ -81,7 +81,8 @@ class SB3Agent(Agent):
         batch = self._batch(observations)
         scores = self._scores(batch, masks)
         chosen = sample(scores, self.temperature, [self._draws[slot].random() for slot in slots])
-        values = self.policy.predict_values(batch).flatten().tolist() if self.critic else None
+        valued = self._actor_critic
+        values = self.policy.predict_values(batch).flatten().tolist() if valued else None
         decisions = []
         for at, (seen, number) in enumerate(zip(observations, chosen.tolist(), strict=True)):
             actions = seen.actions or ()
@@ -93,14 +94,10 @@ class SB3Agent(Agent):
                     phrase,
                     actions.index(phrase) if phrase in actions else None,
                     TokenTrace(ids, len(ids) - 1, value=values[at] if values else 0.0),
-                    scores[at, numbers].exp().tolist() if self.critic else (),
+                    scores[at, numbers].exp().tolist() if self._actor_critic else (),
                 )
             )
         return decisions
-
-    @torch.no_grad()
-    def values(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[float]:
-        return self.policy.predict_values(self._batch(observations)).flatten().tolist()
 
     def _batch(self, observations: Sequence[TextObservation]) -> Tensor:
         rows = np.stack([self.tokens.encode(seen.prompt) for seen in observations])
@@ -120,7 +117,7 @@ class SB3Agent(Agent):
     def _scores(self, batch: Tensor, masks: np.ndarray) -> Tensor:
         """(B, A) log-probabilities of the phrases, by the temperature; of DQN the values."""
         temperature = self.temperature or 1.0
-        if not self.critic:
+        if not self._actor_critic:
             return self.policy.q_net(batch)
         more = (masks,) if self._masks else ()
         logits = self.policy.get_distribution(batch, *more).distribution.logits
