@@ -92,7 +92,7 @@ class LanguageModelFeatures(BaseFeaturesExtractor):
         super().__init__(observation_space, language.value_head.in_features)
         check_tokenizer(observation_space, language)
         self.trained = trained
-        self.network = language.model if trained else None
+        self.network = language if trained else None
         self._language = (language,)  # a tuple hides its weights from the policy that learns
         self._kept: dict[tuple[int, ...], Tensor] = {}
 
@@ -100,12 +100,12 @@ class LanguageModelFeatures(BaseFeaturesExtractor):
         (language,) = self._language
         rows = token_rows(observations)
         if self.trained:
-            return last_states(language, rows)
+            return last_states(language, rows).to(observations.device)
         new = list({tuple(row) for row in rows} - self._kept.keys())
         if new:
             with torch.no_grad():
                 self._kept |= zip(new, last_states(language, new), strict=True)
-        features = torch.stack([self._kept[tuple(row)] for row in rows])
+        features = torch.stack([self._kept[tuple(row)] for row in rows]).to(observations.device)
         if len(self._kept) > KEPT:
             self._kept.clear()
         return features
