@@ -222,7 +222,10 @@ def test_the_transformer_learns_the_bandit(tokenizer):
     assert success(SB3Agent(model)) >= 0.9
 
 
-@pytest.mark.parametrize("kind", [A2C, TRPO, MaskablePPO, DQN])
+@pytest.mark.parametrize(
+    "kind",
+    [TRPO, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (A2C, MaskablePPO, DQN))],
+)
 def test_the_transformer_runs_in_the_other_algorithms(tokenizer, kind):
     """TRPO takes second derivatives, which not every operation of torch has."""
     settings = SETTINGS[kind]
@@ -470,6 +473,7 @@ def test_a_writer_learns_what_is_rewarded(tmp_path):
 # -- the page ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_page_says_what_works(tmp_path, monkeypatch, capsys):
     """The example as it stands, of fewer steps, and the command after it."""
     page = (Path(__file__).parent.parent / "docs" / "sb3.md").read_text(encoding="utf-8")
