@@ -222,10 +222,10 @@ def test_the_transformer_learns_the_bandit(tokenizer):
     assert success(SB3Agent(model)) >= 0.9
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [TRPO, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (A2C, MaskablePPO, DQN))],
-)
+SLOWER = [pytest.param(kind, marks=pytest.mark.slow) for kind in (A2C, MaskablePPO, DQN)]
+
+
+@pytest.mark.parametrize("kind", [TRPO, *SLOWER])
 def test_the_transformer_runs_in_the_other_algorithms(tokenizer, kind):
     """TRPO takes second derivatives, which not every operation of torch has."""
     settings = SETTINGS[kind]
