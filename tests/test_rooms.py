@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "learn": {"models"},
     "train": {"text_env", "models", "agents", "rewards", "evaluation", "learn"},
     "report": {"evaluation"},
-    "bridges": {"text_env", "models", "agents", "evaluation", "learn"},
+    "bridges": {"text_env", "models", "agents", "evaluation", "learn", "train"},
     "cli": {
         "text_env",
         "models",

@@ -28,6 +28,8 @@ from lang_agent.trust import find
 PLAIN = ("random", "expert", "human")
 NAMES = (*PLAIN, *SHIPPED, SMOLLM2, *(f"untrained:{size}" for size in SIZES))
 """The agents that go by a name alone."""
+SB3 = "sb3:"
+"""Before the file of a policy that Stable-Baselines3 saved, at the command line."""
 HUB_NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", "openai-gpt")
 """Models of the hub that have no owner before their name."""
 
@@ -92,6 +94,10 @@ def make_agent(
         agent = of_policy(LanguagePolicy.from_scratch(value, seed=0).to(find_device(device)))
     elif kind == "chat":
         agent = ChatAgent(value, _written(decide), remote)
+    elif name.startswith(SB3):
+        raise LangAgentError(
+            f"In Python {name!r} is lang_agent.bridges.sb3_agent.load_sb3_agent(file, trust=True)."
+        )
     elif colon and kind.replace(".", "").isidentifier() and "/" not in name:
         agent = _own(name)
     else:

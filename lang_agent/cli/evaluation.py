@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium
 from rich.text import Text
 
-from lang_agent.agents.make import make_agent
+from lang_agent.cli.agents import named_agent
 from lang_agent.cli.console import as_text, console, say
 from lang_agent.cli.options import Ask, Evaluate, Replay, Suites, agent_of
 from lang_agent.cli.parse import trained_config
@@ -84,7 +84,7 @@ def evaluate(args: Evaluate) -> None:
     if file is not None and trained is not None:
         for note in _notes(text, trained.text.carried(file), args.decide, trained.decide):
             say((note, "dim"))
-    agent.words = None  # what differs has been said
+        agent.words = None  # what differs has been said
     viewer = Table(suite, slots)
     try:
         evaluate_panel(
@@ -328,7 +328,7 @@ def _stored_limit(spec: Spec, trust: bool) -> PromptLimit | None:
         return None
     try:
         decide = from_dict(DecideConfig, spec.agent.get("decide"), "the results' way to decide")
-        return make_agent(str(spec.agent.get("name")), 1, decide, trust=trust).prompt_limit
+        return named_agent(str(spec.agent.get("name")), 1, decide, trust=trust).prompt_limit
     except LangAgentError as error:
         say((f"Without the agent prompts are as long as they come: {error}", "dim"))
         return None

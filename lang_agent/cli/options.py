@@ -32,7 +32,8 @@ class Evaluate:
     """A suite of tasks by its name (`lang-agent suites` lists them), or a .toml file."""
     agent: str = "random"
     """random, expert, human, constant:PHRASE, babyai (the one that ships), a run or model folder, a
-    hub id, untrained:SIZE, chat:MODEL (a server's), or module:name for one of your own."""
+    hub id, untrained:SIZE, chat:MODEL (a server's), sb3:FILE.zip (a policy of Stable-Baselines3,
+    with --trust), or module:name for one of your own."""
     out: str | None = None
     """The folder for the results; one of its own in results/ by default. The same again goes on
     where it stopped."""
@@ -380,10 +381,10 @@ class Completion:
 def agent_of(args: Evaluate | Play | Demos | Ask, name: str, slots: int) -> Agent:
     """The agent called ``name``, acting as a command's options say."""
     from lang_agent.agents.few_shot import FewShotAgent, as_examples
-    from lang_agent.agents.make import make_agent
+    from lang_agent.cli.agents import named_agent
     from lang_agent.learn.demonstrations import read_demonstrations
 
-    agent = make_agent(
+    agent = named_agent(
         as_text(name),
         slots,
         args.decide,

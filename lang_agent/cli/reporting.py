@@ -86,7 +86,7 @@ def _state(folders: Sequence[Path]) -> list[tuple[str, int]]:
 
 def _explained(agents: Sequence[Agent], args: Report) -> dict[tuple[str, str, int, int], Explained]:
     """What moved the choices of the agents that can still be asked, 200 steps in all."""
-    from lang_agent.agents.make import make_agent
+    from lang_agent.cli.agents import named_agent
 
     places = shown_places(agents, args.episodes)
     found: dict[tuple[str, str, int, int], Explained] = {}
@@ -99,7 +99,7 @@ def _explained(agents: Sequence[Agent], args: Report) -> dict[tuple[str, str, in
         spec = agent.results.spec.agent
         try:
             decide = from_dict(DecideConfig, spec.get("decide", {}), "the results' way to decide")
-            player = make_agent(str(spec.get("name")), ASKED_AT_ONCE, decide, trust=args.trust)
+            player = named_agent(str(spec.get("name")), ASKED_AT_ONCE, decide, trust=args.trust)
         except LangAgentError as error:
             say((f"{agent.label} is not explained: {error}", "dim"))
             continue
