@@ -7,6 +7,7 @@ or others; every episode has a game of its own, made from its seed. Or a game of
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,7 @@ NOOP = "look"
 MODES = ("admissible", "any")
 LONGEST = 190  # letters of a command that the interpreter reads
 META = frozenset(
-    "save restore restart quit q undo script transcript noscript unscript record recording replay"
-    .split()  # noqa: SIM905
+    "save restore restart quit q undo script transcript noscript unscript record recording replay".split()  # noqa: SIM905
 )
 """What would be said to the interpreter, not in the game: it writes files, or ends the game."""
 REFUSED = "That is nothing you can do here."
@@ -121,16 +121,25 @@ class TextWorld(gymnasium.Env[str, str]):
                 objective=True,
             )  # fmt: skip
             try:
-                self._played = textworld.start(str(file), asked)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of what the interpreter itself does not know
+                    self._played = textworld.start(str(file), asked)
             except Exception as error:
                 raise LangAgentError(f"The game '{file}' cannot be played: {error}.") from error
             self._file = file
+        self._played.seed(0)
         self.state = self._played.reset()
         self.said = []
         self.told = _opening(self.state.feedback, self.state.objective or "")
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         before = self._share()
+        self._say(action)
+        ended = bool(self.state.won or self.state.lost)
+        gained = self._share() - before
+        return self.told, gained, ended, len(self.said) >= self.max_steps, self._info()
+
+    def _say(self, action: str) -> None:
         self.said.append(action)
         command = _readable(action)
         if command:
@@ -138,9 +147,6 @@ class TextWorld(gymnasium.Env[str, str]):
             self.told = _cleaned(self.state.feedback)
         else:
             self.told = REFUSED
-        ended = bool(self.state.won or self.state.lost)
-        gained = self._share() - before
-        return self.told, gained, ended, len(self.said) >= self.max_steps, self._info()
 
     def _share(self) -> float:
         """The points so far, as a share of all."""
@@ -150,6 +156,17 @@ class TextWorld(gymnasium.Env[str, str]):
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = {"progression": 1.0 if self.state.won else max(self._share(), 0.0)}
         return {**info, "line": True} if self.any_text else info
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy plays the same game to the same place: the interpreter itself cannot be copied."""
+        return {**self.__dict__, "_played": None, "state": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _file=None)
+        if state["_file"] is not None:
+            self._begin(state["_file"])
+            for action in state["said"]:
+                self._say(action)
 
     def close(self) -> None:
         if self._played is not None:

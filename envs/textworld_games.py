@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -194,7 +195,9 @@ def make_game(challenge: str, settings: Settings, number: int) -> Any:
     }[challenge]
     for attempt in range(TRIES):
         try:
-            return make(settings, _options(settings, number, attempt))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of names that come twice
+                return make(settings, _options(settings, number, attempt))
         except QuestGenerationError:  # the map has no room for it: another one is drawn
             continue
     raise LangAgentError(f"No game of {challenge} with these settings was found: {dict(settings)}.")
