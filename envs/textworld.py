@@ -28,8 +28,9 @@ NOOP = "look"
 MODES = ("admissible", "any")
 LONGEST = 190  # letters of a command that the interpreter reads
 META = frozenset(
-    "save restore restart quit q undo script transcript noscript unscript record recording replay".split()  # noqa: SIM905
-)
+    ("save", "restore", "restart", "quit", "q", "undo", "script", "transcript", "noscript",
+     "unscript", "record", "recording", "replay")
+)  # fmt: skip
 """What would be said to the interpreter, not in the game: it writes files, or ends the game."""
 REFUSED = "That is nothing you can do here."
 _STATUS = re.compile(r"\n> [^\n]*\Z|\n>\s*\Z")  # the interpreter's prompt and status line

@@ -64,6 +64,10 @@ class Kitchen:
         foods = {food: self._wanted(part) for food, part in self._pairs("base")}
         if not foods or not all(food in self.place for food in foods):
             raise ExpertLostError("An ingredient is gone.")
+        for food, wanted in foods.items():
+            done = [one for one in (*CUTS, *APPLIANCES, "burned") if self._is(one, food)]
+            if any(one not in wanted for one in done):
+                raise ExpertLostError(f"The {food} is {done[0]}, which the recipe does not want.")
         uncut = [food for food, (cut, _) in foods.items() if cut and not self._is(cut, food)]
         raw = {food: APPLIANCES[cook] for food, (_, cook) in foods.items()
                if cook and not self._is(cook, food)}  # fmt: skip

@@ -137,7 +137,7 @@ def test_what_can_be_done_is_told_and_the_goal_is_cut_from_what_is_seen():
     env = make(**WALK)
     prompt, info = env.reset(seed=7)
     assert "coin" in info["mission"]
-    assert "go" not in info["mission"].split()  # the way is not told, unless with hints
+    assert not {"north", "east", "south", "west"} & {*info["mission"].split()}  # no hints
     assert prompt.count(info["mission"]) == 1
     assert info["descriptions"][0].startswith("-= ")
     assert info["descriptions"][-1] == f"You can {', '.join(info['actions'])}"
@@ -171,19 +171,19 @@ def test_the_room_and_what_is_carried_can_be_told_at_every_step():
 
 def test_a_game_can_be_lost_and_points_are_kept():
     env = make(**COOK)
-    _, info = env.reset(seed=7)
+    env.reset(seed=7)
     said = None
-    for _ in range(40):
+    while said is None or not said.startswith(("slice", "dice", "chop")):
         said = env.unwrapped.expert_action(said)
-        if said.startswith(("slice", "dice", "chop", "cook")):
-            break
-        *_, info = env.step(said)
-    food = next(word[len("eat ") :] for word in info["actions"] if word.startswith("eat "))
-    _, _, terminated, truncated, info = env.step(f"eat {food}")
+        if not said.startswith(("slice", "dice", "chop")):
+            env.step(said)
+    verb, _, rest = said.partition(" ")
+    wrong = f"{'dice' if verb == 'slice' else 'slice'} {rest}"
+    _, _, terminated, truncated, info = env.step(wrong)
     assert (terminated, truncated, info["success"]) == (True, False, False)
     assert 0 < info["progression"] < 1
     with pytest.raises(ExpertLostError):
-        env.unwrapped.expert_action(f"eat {food}")
+        env.unwrapped.expert_action(wrong)
 
 
 def test_a_copy_goes_on_by_itself():

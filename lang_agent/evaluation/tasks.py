@@ -148,8 +148,8 @@ def _suite(name: str, text: str, where: str) -> Suite:
     for system, figure in suite.published.items():
         _check_share(figure, f"{where}, {system}")
     made = (Task(one.env, one.name, dict(one.arguments), dict(one.published)) for one in read)
-    one = (Family(name, tuple(names), True),) if suite.only_ended else ()
-    return Suite(name, tuple(made), suite.about, dict(suite.published), one)
+    families = (Family(name, tuple(names), True),) if suite.only_ended else ()
+    return Suite(name, tuple(made), suite.about, dict(suite.published), families)
 
 
 def _included(name: str, data: dict[str, Any], where: str) -> Suite:
