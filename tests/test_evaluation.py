@@ -381,6 +381,8 @@ def test_every_task_of_every_suite_can_be_played(name):
             pytest.importorskip("crafter")
         if task.env in ("MiniHack-v0", "NetHack-v0"):
             pytest.importorskip("minihack")
+        if task.env.startswith("TextWorld"):
+            continue  # a game of this size takes up to half a minute: tests/test_textworld.py
         words = TextConfig() if name == "text" else WORDS
         env = words.with_args(task.env_args).make(task.env)
         prompt, info = env.reset(seed=10**9)

@@ -40,6 +40,8 @@ def follow_expert(seen: TextObservation, draw: random.Random, noise: float = 0.0
     phrases = seen.actions or ("",)
     strays = noise > 0 and draw.random() < noise
     wanted = seen.expert
+    if seen.actions is None and wanted is not None and not strays:
+        return Decision(wanted)
     if strays or wanted is None or wanted not in phrases:
         wanted = draw.choice(phrases)
     return Decision(wanted, phrases.index(wanted))

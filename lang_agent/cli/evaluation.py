@@ -26,6 +26,7 @@ from lang_agent.errors import LangAgentError, SpentError
 from lang_agent.evaluation.film import check_film, drawing, film
 from lang_agent.evaluation.records import (
     Record,
+    Results,
     Spec,
     first_difference,
     read_results,
@@ -34,7 +35,17 @@ from lang_agent.evaluation.records import (
 from lang_agent.evaluation.replay import Replayed, StoredAgent
 from lang_agent.evaluation.replay import replay as play_again
 from lang_agent.evaluation.run import evaluate_panel
-from lang_agent.evaluation.summary import ALL, COLUMNS, Evaluation, cells, summarise_all, with_parts
+from lang_agent.evaluation.summary import (
+    ALL,
+    COLUMNS,
+    Evaluation,
+    as_families,
+    cells,
+    family_means,
+    mean_of_families,
+    summarise_all,
+    with_parts,
+)
 from lang_agent.evaluation.tasks import (
     Suite,
     Task,
@@ -72,6 +83,7 @@ def evaluate(args: Evaluate) -> None:
         episodes=args.episodes,
         suite=suite.name,
         versions=versions(),
+        families=suite.families,
     )
     folder = Path(args.out or _own_folder(args, suite))
     slots = min(args.slots, agent.slots or args.slots)
@@ -110,6 +122,7 @@ def evaluate(args: Evaluate) -> None:
     rows = summarise_all(spec, results.records)
     if len(rows) > 1:
         viewer.row(ALL, cells(rows[-1]))
+    _say_families(results)
     for system, figure in suite.published.items():
         say((f"published, mean of the tasks: {figure:.3f} {system}", "dim"))
     if args.json:
@@ -119,12 +132,33 @@ def evaluate(args: Evaluate) -> None:
             for task in spec.tasks
             if len(parts := with_parts(task.name, results.of_task(task.name))) > 1
         }
+        data |= as_families(spec, results.records)
         data["unplayed"] = dict(results.unplayed)
         write_whole(Path(args.json), json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     say((str(folder), "bold"))
     if all(record.error for record in results.records):
         errors = [*results.unplayed.values(), *(record.error for record in results.records)]
         raise LangAgentError(f"Nothing could be played: {(errors or ['there is no episode'])[0]}")
+
+
+def _say_families(results: Results) -> None:
+    """The means of families of tasks, and which of them have none, and why."""
+    spec = results.spec
+    means = family_means(spec, results.records)
+    for mean in means:
+        other = "" if mean.so_far == mean.progression else (
+            f" ({mean.so_far:.3f} with the progress of episodes that were cut off)"
+        )  # fmt: skip
+        figure = f"{mean.progression:.3f} ± {mean.standard_error:.3f}"
+        say(f"progress in {mean.family}: {figure}, {mean.episodes} episodes{other}")
+    for family in spec.families:
+        if all(family.name != mean.family for mean in means):
+            reasons = [results.unplayed[task] for task in family.tasks if task in results.unplayed]
+            say((f"{family.name} is left out: {(reasons or ['it was not played.'])[0]}", "yellow"))
+    if len(spec.families) > 1 and means:
+        progress, error = mean_of_families(means)
+        count = f"{len(means)} of {len(spec.families)} families"
+        say((f"progress, mean of {count}: {progress:.3f} ± {error:.3f} (standard errors)", "bold"))
 
 
 def _suite(args: Evaluate) -> Suite:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lang_agent.errors import LangAgentError, shown
+from lang_agent.evaluation import summary
 from lang_agent.evaluation.compare import Standing
 from lang_agent.evaluation.records import (
     TRAJECTORIES_FILE,
@@ -57,8 +58,8 @@ class Submission:
 
 def mean_and_error(progressions: Sequence[float]) -> tuple[float, float]:
     """In percent: the mean, and the population's deviation over the root of the number."""
-    values = np.asarray(progressions, float)
-    return float(100 * values.mean()), float(100 * values.std() / np.sqrt(len(values)))
+    mean, error = summary.mean_and_error(progressions)
+    return 100 * mean, 100 * error
 
 
 def write_balrog(results: Results, folder: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from lang_agent.errors import LangAgentError, shown
-from lang_agent.evaluation.tasks import Task, panel
+from lang_agent.evaluation.tasks import Family, Task, panel
 from lang_agent.files import json_lines, lines_of, read_text, tell, write_whole
 from lang_agent.ranges import require
 
@@ -119,6 +119,8 @@ class Spec:
     """Of each task: it is played on the seeds from ``first_seed`` on."""
     suite: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[Family, ...] = ()
+    """Of tasks, where the suite has any."""
 
     @property
     def seeds(self) -> range:
@@ -133,8 +135,10 @@ class Spec:
             {"name": task.name, "env": task.env, "arguments": dict(task.arguments)}
             for task in self.tasks
         ]
+        families = {family.name: _of_family(family) for family in self.families}
         return {
             "schema": SCHEMA,
+            **({"families": families} if families else {}),
             "suite": self.suite,
             "agent": dict(self.agent),
             "first_seed": self.first_seed,
@@ -143,6 +147,14 @@ class Spec:
             "panel": self.panel,
             "versions": dict(self.versions),
         }
+
+
+def _of_family(family: Family) -> dict[str, Any]:
+    return {"tasks": list(family.tasks), "only_ended": family.only_ended}
+
+
+def _family(name: str, data: Mapping[str, Any]) -> Family:
+    return Family(name, tuple(map(str, data["tasks"])), bool(data["only_ended"]))
 
 
 @dataclass(frozen=True)
@@ -212,6 +224,7 @@ def read_spec(folder: Path) -> Spec:
             int(data["episodes"]),
             str(data["suite"]),
             dict(data["versions"]),
+            tuple(_family(name, told) for name, told in data.get("families", {}).items()),
         )
         said = data["panel"]
         require("episodes", spec.episodes, 0 < spec.episodes <= MOST_EPISODES, "1 to 10^9")

@@ -35,7 +35,7 @@ from lang_agent.evaluation.records import (
     read_spec,
     write_spec,
 )
-from lang_agent.evaluation.summary import Evaluation, summarise_all, with_parts
+from lang_agent.evaluation.summary import Evaluation, as_families, summarise_all, with_parts
 from lang_agent.evaluation.tasks import Task
 from lang_agent.files import write_whole, writing
 from lang_agent.language_env import language_env
@@ -167,6 +167,7 @@ def _tidy(folder: Path, spec: Spec, unplayed: Mapping[str, str]) -> None:
         "schema": SCHEMA,
         "panel": spec.panel,
         "rows": [asdict(row) for row in rows],
+        **as_families(spec, records),
         "unplayed": dict(unplayed),
     }
     write_whole(folder / SUMMARY_FILE, json.dumps(data, indent=1, ensure_ascii=False) + "\n")

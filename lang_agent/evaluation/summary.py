@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 from scipy.stats import binomtest
 
 from lang_agent.evaluation.records import Record, Spec
@@ -76,6 +77,58 @@ def summarise_all(spec: Spec, records: Sequence[Record]) -> list[Evaluation]:
     by_task = {task.name: [r for r in records if r.task == task.name] for task in spec.tasks}
     rows = [summarise(name, found) for name, found in by_task.items() if found]
     return [*rows, summarise(ALL, records)] if len(rows) > 1 else rows
+
+
+@dataclass(frozen=True)
+class FamilyMean:
+    """How far the episodes of a family's tasks came, as a share of 1."""
+
+    family: str
+    episodes: int
+    progression: float
+    """Their mean."""
+    standard_error: float
+    """The population's deviation over the root of their number."""
+    so_far: float
+    """The mean with the progress of episodes that were cut off, where the other is without."""
+
+
+def family_means(spec: Spec, records: Sequence[Record]) -> list[FamilyMean]:
+    """A mean for every family that has episodes: all of them count alike, whatever their task
+    (as BALROG does it; Paglieri et al. 2024, arXiv 2411.13543)."""
+    means = []
+    for family in spec.families:
+        found = [record for record in records if record.task in family.tasks]
+        if found:
+            reached = [record.progression for record in found]
+            counted = [0.0 if family.only_ended and not record.terminated else record.progression
+                       for record in found]  # fmt: skip
+            mean, error = mean_and_error(counted)
+            means.append(FamilyMean(family.name, len(found), mean, error, float(np.mean(reached))))
+    return means
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and the population's deviation over the root of the number."""
+    return float(np.mean(values)), float(np.std(values) / np.sqrt(len(values)))
+
+
+def mean_of_families(means: Sequence[FamilyMean]) -> tuple[float, float]:
+    """The mean of at least one family's means, and its standard error: the root of the sum of
+    their squares over the number of families."""
+    errors = [mean.standard_error for mean in means]
+    middle = float(np.mean([mean.progression for mean in means]))
+    return middle, float(np.sqrt(np.sum(np.square(errors))) / len(errors))
+
+
+def as_families(spec: Spec, records: Sequence[Record]) -> dict[str, object]:
+    """The families' means as plain data, and their mean; nothing where there are no families."""
+    means = family_means(spec, records)
+    if not means:
+        return {}
+    progression, error = mean_of_families(means)
+    overall = {"families": len(means), "progression": progression, "standard_error": error}
+    return {"progress": {"families": [asdict(mean) for mean in means], "overall": overall}}
 
 
 COLUMNS = (

@@ -11,6 +11,12 @@ A suite is a TOML file::
     env = "BabyAI-MixedLocal-v0"
     arguments = { task = "goto", num_dists = 0 }
     published = { "a system (source)" = 0.42 }
+
+Or one of other suites, whose tasks it has in families (of "balrog-babyai" in "balrog" the family is
+"babyai")::
+
+    about = "..."
+    include = ["balrog-babyai", "balrog-crafter"]
 """
 
 from __future__ import annotations
@@ -53,6 +59,17 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Family:
+    """Tasks whose episodes have one mean, beside those of other families."""
+
+    name: str
+    tasks: tuple[str, ...]
+    """Their names."""
+    only_ended: bool = False
+    """Whether an episode that was cut off counts as no progress at all."""
+
+
+@dataclass(frozen=True)
 class Suite:
     """Tasks that belong together."""
 
@@ -61,6 +78,7 @@ class Suite:
     about: str = ""
     published: Mapping[str, float] = field(default_factory=dict)
     """System -> its mean over the tasks."""
+    families: tuple[Family, ...] = ()
 
 
 def _as_yaml(value: Any) -> str:
@@ -113,6 +131,8 @@ def _suite(name: str, text: str, where: str) -> Suite:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise LangAgentError(f"{where} is no TOML: {error}.") from None
+    if "include" in data:
+        return _included(name, data, where)
     tasks = data.pop("task", None)
     if not isinstance(tasks, list) or not tasks:
         raise LangAgentError(f"{where} has no tasks: each begins with [[task]].")
@@ -128,7 +148,30 @@ def _suite(name: str, text: str, where: str) -> Suite:
     for system, figure in suite.published.items():
         _check_share(figure, f"{where}, {system}")
     made = (Task(one.env, one.name, dict(one.arguments), dict(one.published)) for one in read)
-    return Suite(name, tuple(made), suite.about, dict(suite.published))
+    families = (Family(name, tuple(names), True),) if suite.only_ended else ()
+    return Suite(name, tuple(made), suite.about, dict(suite.published), families)
+
+
+def _included(name: str, data: dict[str, Any], where: str) -> Suite:
+    """A suite of the tasks of others."""
+    if "task" in data:
+        raise LangAgentError(f"{where} has tasks and includes suites: it can do one of both.")
+    head = from_dict(_Composed, data, where)
+    if not head.include or len({*head.include}) < len(head.include):
+        raise LangAgentError(f"{where} must include at least one suite, and none twice.")
+    tasks: list[Task] = []
+    families = []
+    for other in head.include:
+        if other not in suite_names() or other == name:
+            raise unknown(f"suite in {where}", other, suite_names())
+        suite = load_suite(other)
+        if any(family.name != other for family in suite.families):
+            raise LangAgentError(f"{where} includes {other}, which is made of suites itself.")
+        family = other.removeprefix(f"{name}-")
+        named = [replace(task, name=f"{family}/{task.name}") for task in suite.tasks]
+        tasks += named
+        families.append(Family(family, tuple(t.name for t in named), bool(suite.families)))
+    return Suite(name, tuple(tasks), head.about, {}, tuple(families))
 
 
 @dataclass(frozen=True)
@@ -147,6 +190,15 @@ class _Head:
 
     about: str = ""
     published: dict = field(default_factory=dict)
+    only_ended: bool = False
+
+
+@dataclass(frozen=True)
+class _Composed:
+    """What stands in the file of a suite of suites."""
+
+    include: tuple[str, ...]
+    about: str = ""
 
 
 def _check_share(figure: Any, where: str) -> None:

@@ -138,6 +138,20 @@ def parse_action(text: str, actions: Sequence[str]) -> ParsedAction:
     return _invalid(f"{_shown(text)} is none of: {', '.join(actions)}")
 
 
+def parse_text(text: str) -> ParsedAction:
+    """What ``text`` means where any text is an action: its answer as it is, on one line.
+
+    Raises :class:`LangAgentError` when ``text`` is no string.
+    """
+    if not isinstance(text, str):
+        raise LangAgentError(f"The action {text!r} is no text but {type(text).__name__}.")
+    said = answer_part(text)
+    if len(said) > MAX_READ:
+        return _invalid(f"{len(said)} characters are more than the {MAX_READ} that are read")
+    line = " ".join(said.split())
+    return ParsedAction(line, "exact") if line else _invalid("nothing was written")
+
+
 def answer_part(text: str) -> str:
     """What of a text is the answer: between the last marks, or behind the last "Action:", or all of
     it."""

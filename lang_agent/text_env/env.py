@@ -18,7 +18,7 @@ from lang_agent.errors import LangAgentError, shown, unknown
 from lang_agent.language_env import Achieved, LanguageEnv
 from lang_agent.seeding import derive
 from lang_agent.stepping import as_reward
-from lang_agent.text_env.action_parser import ParsedAction, parse_action
+from lang_agent.text_env.action_parser import ParsedAction, parse_action, parse_text
 from lang_agent.text_env.plain import plain
 from lang_agent.text_env.prompt import SUFFIX, Prompt, load_template
 from lang_agent.text_env.spaces import AnyText
@@ -26,6 +26,7 @@ from lang_agent.text_env.wording import Wording, Wordings
 from lang_agent.text_env.wording_file import is_wording_file, load_wording
 from lang_agent.text_env.world import (
     NOTHING,
+    Commands,
     Expert,
     GoalDetector,
     Renderer,
@@ -86,7 +87,8 @@ class InvalidAction:
 class TextEnv(LanguageEnv):
     """A Gymnasium environment whose observations are prompts and whose actions are phrases.
 
-    ``info`` holds: ``actions`` (the admissible phrases of this state), ``mission``,
+    ``info`` holds: ``actions`` (the admissible phrases of this state; None where any text is an
+    action), ``mission``,
     ``descriptions``, ``verdict`` (of the action just parsed; None after a reset),
     ``invalid_action`` (bool), ``reason`` (why it was invalid), ``success`` (bool), and whatever
     the world put there.
@@ -120,10 +122,13 @@ class TextEnv(LanguageEnv):
         self.legend = str(getattr(self._renderer, "legend", ""))
         self._wordings = _find_wordings(wording, world)
         self._wording = Wording()
+        self._commands: Commands | None = world.actions if callable(world.actions) else None
+        self._any_text = False
         self._own_phrases = _choose_actions(world, actions)
         self._phrases = self._own_phrases  # in the wording of this episode
         self._invalid = InvalidAction.from_text(invalid_action)
-        if self._invalid.kind == "default" and self._invalid.value not in self._phrases:
+        unheard = self._commands is None and self._invalid.value not in self._phrases
+        if self._invalid.kind == "default" and unheard:
             raise unknown("action for invalid_action=default", self._invalid.value, self._phrases)
         self.prompt = Prompt(load_template(prompt, prompt_folder))
         self.expert: Expert | None = None
@@ -155,7 +160,8 @@ class TextEnv(LanguageEnv):
             self.prompt.limit(None, None)
             return
         count = limit.count_tokens
-        longest = max(count(f" {phrase}") for phrase in self.phrases) if limit.with_phrase else 0
+        phrases = self.phrases if limit.with_phrase else ()
+        longest = max((count(f" {phrase}") for phrase in phrases), default=0)
         self.prompt.limit(limit.max_tokens - longest, count)
 
     @property
@@ -163,15 +169,20 @@ class TextEnv(LanguageEnv):
         return tuple(self._phrases)
 
     @property
+    def _known_phrases(self) -> set[str]:
+        """The world's own, before anybody renames them."""
+        return set(self._own_phrases if callable(self.world.actions) else self.world.actions)
+
+    @property
     def renamed_words(self) -> tuple[str, ...]:
         return tuple(getattr(self._wordings, "names", ()))
 
     @property
-    def actions(self) -> tuple[str, ...]:
-        """The admissible phrases of the current state."""
+    def actions(self) -> tuple[str, ...] | None:
+        """The admissible phrases of the current state; None where any text is an action."""
         if not self._fields:
             raise LangAgentError("There is no episode yet: call reset() before step().")
-        return self._fields["actions"]
+        return None if self._any_text else self._fields["actions"]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -179,9 +190,13 @@ class TextEnv(LanguageEnv):
         super().reset(seed=None if seed is None else derive(seed, "wording"))
         if self._wordings is not None:
             self._wording = self._wordings(self.np_random)
-            self._phrases = self._wording.phrases(self._own_phrases)
-        self._limit_prompt()
         observation, self._world_info = self.env.reset(seed=seed, options=options)
+        if self._commands is not None:
+            known = self._commands(self.env)
+            self._any_text = known is None
+            self._own_phrases = {phrase: phrase for phrase in known or ()}
+        self._phrases = self._wording.phrases(self._own_phrases)
+        self._limit_prompt()
         self._retries = self._idle = self._steps = 0
         if self._begin is not None:
             self._begin(self.env)
@@ -193,7 +208,8 @@ class TextEnv(LanguageEnv):
         return self.prompt.reset(self._fields), self._info(None, success=False)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        parsed = parse_action(action, self.actions)
+        admissible = self.actions
+        parsed = parse_text(action) if admissible is None else parse_action(action, admissible)
         chosen, stay, penalty = self._decide(parsed)
         self._taken = None if stay else chosen
         if stay:
@@ -222,10 +238,10 @@ class TextEnv(LanguageEnv):
         """(environment action, whether the world stays where it is instead, penalty)."""
         if parsed.action is not None:
             self._retries = 0
-            return self._phrases[parsed.action], False, 0.0
+            return self._phrases.get(parsed.action, parsed.action), False, 0.0
         rule = self._invalid
         if rule.kind == "default":
-            return self._own_phrases[rule.value], False, 0.0
+            return self._own_phrases.get(rule.value, rule.value), False, 0.0
         if rule.kind == "end":
             return None, True, 0.0
         if rule.kind == "retry" and self._retries < rule.number:
@@ -267,7 +283,7 @@ class TextEnv(LanguageEnv):
         self._fields = {
             "mission": "",
             "actions": self.phrases,
-            "renamed_actions": not set(self._phrases) <= set(self.world.actions),
+            "renamed_actions": not set(self._phrases) <= self._known_phrases,
             **fields,
             "feedback": feedback,
             "step": self._steps,
@@ -332,6 +348,8 @@ class TextEnv(LanguageEnv):
         elif self._taken is not None:  # else nothing has happened that could change its mind
             self._wanted = self.expert(self._taken)
         wanted = self._wanted
+        if self._any_text:
+            return str(wanted)
         for phrase, env_action in self._phrases.items():
             if env_action == wanted:
                 return phrase
@@ -350,6 +368,13 @@ class TextEnv(LanguageEnv):
 def _choose_actions(
     world: World, actions: Sequence[str] | Mapping[str, str] | None
 ) -> dict[str, Any]:
+    if callable(world.actions):
+        if actions:
+            raise LangAgentError(
+                "actions cannot be chosen or renamed here: the phrases differ from episode to "
+                "episode."
+            )
+        return {}
     if actions is None:
         return dict(world.actions)
     if not actions:
@@ -372,7 +397,7 @@ def _find_wordings(wording: str | Wordings | None, world: World) -> Wordings | N
         return load_function(wording)
     found = load_wording(wording)
     for phrase in found.actions:
-        if phrase not in world.actions:
+        if not callable(world.actions) and phrase not in world.actions:
             raise unknown(f"action in '{wording}'", phrase, world.actions)
     return found
 

@@ -28,6 +28,10 @@ NOTHING: Mapping[str, Any] = {"name": "", "place": "", "state": "", "said": "", 
 its verb (``said``) and also without the article (``brief``). A renderer may say more of it."""
 
 
+Commands = Callable[[gymnasium.Env], Sequence[str] | None]
+"""The environment that has just begun an episode -> all phrases of this episode, in any state, or
+None where any text is an action. A phrase or text is the environment's action as it is."""
+
 GoalDetector = Callable[[Any], Sequence[Achieved]]
 """The environment action just taken (None: none was) -> what has been fulfilled with it."""
 
@@ -50,8 +54,10 @@ def rewarded_at_end(env: gymnasium.Env, reward: float, terminated: bool) -> bool
 class World:
     """What a text environment must know of a world."""
 
-    actions: Mapping[str, Any]
-    """Phrase -> environment action, in the order in which prompts list them."""
+    actions: Mapping[str, Any] | Commands
+    """Phrase -> environment action, in the order in which prompts list them; or a function that
+    tells the phrases of an episode, where they differ from one to another. The renderer then says
+    which of them are admissible."""
     renderers: Mapping[str, Renderer | type[Any]]
     """By name; the first is the default. Of a class every environment makes its own."""
     noop: Any = None
