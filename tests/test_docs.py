@@ -2,8 +2,9 @@
 
 Blocks of a page run in their order. A block whose first line is a comment with a file's name is
 that file; Python blocks share their names; lines that begin with a command are typed. Where output
-stands, it is compared: what follows ``$ command`` in the same block, ``#> line`` in a Python block,
-and a block of text whose title is a command. A line ``...`` stands for whatever was left out.
+stands, it is compared: what follows ``$ command`` in the same block, ``# > line`` in Python,
+and a block whose title is an environment, with its first prompt of seed 0. A line ``...`` stands
+for whatever was left out.
 
 Commands run in this process, as the command line's own tests do. The default run shortens what
 takes long, as ``SHORTER`` and ``PYTHON_SHORTER`` say; ``pytest -m slow tests/test_docs.py`` runs
@@ -31,8 +32,10 @@ from conftest import gpt2_tokenizer
 from test_chat_agent import key, server  # noqa: F401
 from transformers import GPT2Config, GPT2LMHeadModel
 
+import lang_agent
 from lang_agent.cli import main as cli
 from lang_agent.learn.algorithms import ALGORITHMS
+from lang_agent.text_env.config import TextConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md")))]
@@ -91,9 +94,6 @@ class Block:
 
     def typed(self) -> Iterator[tuple[str, list[str]]]:
         """The commands in it, each with the output that is shown below it."""
-        if self.title:
-            yield self.title, self.text.splitlines()
-            return
         lines = self.text.replace("\\\n", " ").splitlines()
         if not any(line.startswith("$ ") for line in lines):
             yield from ((line, []) for line in lines if line.strip(" ") and line[0] != "#")
@@ -135,9 +135,12 @@ class Reader:
             Path(block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             self.run_python(block, where)
-        elif block.language in SHELL or block.title.startswith("lang-agent"):
+        elif block.language in SHELL:
             for line, shown in block.typed():
                 self.type_line(line, shown, where)
+        elif block.title:  # an environment, and its first prompt
+            prompt, _ = TextConfig().make(block.title).reset(seed=0)
+            compare(block.text.splitlines(), prompt.splitlines(), where)
         else:
             assert block.language in ("text", "json"), f"{where}: a {block.language} needs a name."
 
@@ -149,7 +152,7 @@ class Reader:
         code = "\n" * (block.line - 1) + text  # so that a traceback has the page's lines
         with contextlib.redirect_stdout(said):
             exec(compile(code, str(ROOT / block.page), "exec"), self.names)
-        wanted = re.findall(r"#> ?(.*)", block.text)
+        wanted = re.findall(r"^# > ?(.*)", block.text, re.MULTILINE)
         if wanted:
             compare(wanted, said.getvalue().splitlines(), where)
 
@@ -176,7 +179,7 @@ class Reader:
         """Run a command: its exit status, and what it said on standard output and error."""
         program, *rest = words
         if program == "lang-agent":
-            return lang_agent(self.arguments(rest), typed, only_reads=self.only_reads)
+            return command_line(self.arguments(rest), typed, only_reads=self.only_reads)
         if program == "pip":
             return installs(rest)
         if program == "make":  # what it would do
@@ -212,7 +215,7 @@ class Reader:
         return words
 
 
-def lang_agent(
+def command_line(
     arguments: list[str], typed: str = "", *, only_reads: bool = False
 ) -> tuple[int, str, str]:
     """Run the command line in this process, as test_cli.py does."""
@@ -330,3 +333,18 @@ def test_no_line_is_excused_that_no_page_has():
     }
     assert {shlex.join(shlex.split(line)) for line in NOT_RUN} <= lines
     assert set(PAGES) >= ONLY_READ
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    pages = [page for page in PAGES if page.startswith("docs/reference/")]
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
+    shown = set(re.findall(r"^::: lang_agent\.(\w+)$", text, re.MULTILINE))
+    assert shown == set(lang_agent.__all__)
+    index = (ROOT / "docs/reference/index.md").read_text(encoding="utf-8")
+    assert {name for name in lang_agent.__all__ if f"`{name}`" not in index} <= {"LangAgentError"}
+
+
+def test_the_navigation_names_pages_that_there_are():
+    named = re.findall(r"(\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert len(named) > 30
+    assert {f"docs/{name}" for name in named} <= set(PAGES)
