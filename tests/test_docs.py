@@ -18,6 +18,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -319,8 +320,9 @@ def prepare(page: str, here: Path, config: GPT2Config | None = None) -> None:
         )
         gpt2_tokenizer().save_pretrained(here / "gpt2-folder")
     if page == "docs/reliability.md":  # a stranger's policy that asks for what it may not have
-        (here / "theirs").mkdir()
-        (here / "theirs/config.yaml").write_text("text:\n  renderer: os:system\n")
+        shutil.copytree(Path(lang_agent.__file__).parent / "trained/babyai", here / "theirs")
+        asks = "env: TextGeneration-v0\ntext:\n  env_args: ['rewards={os:system: 1}']\n"
+        (here / "theirs/config.yaml").write_text(asks, encoding="utf-8")
 
 
 def test_no_line_is_excused_that_no_page_has():
