@@ -206,6 +206,8 @@ class Reader:
             changes = {"--steps": "80"} if self.shorter and "--steps" in words else {}
         elif any(name in word for name in GROUPS for word in words):
             changes.pop("--envs", None)
+        if self.shorter and "--budget-tokens" in words:  # the budget ends the evaluation
+            changes |= {"--budget-tokens": "2000", "--concurrency": "1"}
         if "--base-url" in words:
             changes["--base-url"] = self.base_url
         for flag, value in changes.items():
