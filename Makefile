@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MINIHACK_VENV ?= .venv-minihack
 SITE = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
-.PHONY: demo test test-minihack lint clean
+.PHONY: demo test test-minihack docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/lang-agent train --config recipes/demo.yaml --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -15,6 +15,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -26,6 +29,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 # nle asks for a Gymnasium of its own: an environment that sees the other one's packages, and before
@@ -41,4 +48,4 @@ $(MINIHACK_VENV)/.installed: $(VENV)/.installed-test constraints-minihack.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(MINIHACK_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(MINIHACK_VENV) build dist site *.egg-info

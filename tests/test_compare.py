@@ -150,3 +150,7 @@ def test_permutation_tests_do_not_cry_wolf(monkeypatch):
         one, other = (np.where(rng.random(200) < share, rng.random(200), 0) for _ in range(2))
         wrong += statistics.permutation((one - other).tolist()) < 0.05
     assert wrong / 300 <= 0.085  # 0.05 and two and a half standard errors
+
+
+def test_one_episode_shows_nothing_of_which_agent_is_better():
+    assert statistics.permutation([1.0]) == 1.0

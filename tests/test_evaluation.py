@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -656,12 +655,6 @@ def test_pandas_and_datasets_read_the_files_as_they_are(whole):
         file = str(whole.folder / f"{name}.jsonl")
         rows = datasets.load_dataset("json", data_files=file, split="train")
         assert rows["seed"] == [record.seed for record in whole.records]
-
-
-def test_a_page_of_the_docs_runs():
-    page = (Path(__file__).parent.parent / "docs/evaluation.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(compile(block, "docs/evaluation.md", "exec"), {})
 
 
 def test_where_nobody_reads_on_a_table_ends_as_any_output_does():

@@ -12,8 +12,8 @@ import lang_agent
 slow = {"torch", "minigrid", "pygame", "gymnasium"}
 assert not slow & set(sys.modules), "import lang_agent must be quick"
 
-rooms = ("agents", "bridges", "cli", "envs", "evaluation", "learn", "models", "prompts", "rewards",
-         "text_env", "train")  # fmt: skip
+rooms = ("agents", "bridges", "cli", "envs", "evaluation", "learn", "models", "prompts", "recipes",
+         "rewards", "text_env", "train")  # fmt: skip
 for name in rooms:
     room = import_module(f"lang_agent.{name}")
     assert "site-packages" in str(Path(room.__file__)), room

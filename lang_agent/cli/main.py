@@ -40,7 +40,14 @@ from lang_agent.cli.options import (
     ShowPrompt,
     Suites,
 )
-from lang_agent.cli.parse import as_trained, names_others, parse, take, take_switch
+from lang_agent.cli.parse import (
+    as_trained,
+    config_file,
+    names_others,
+    parse,
+    take,
+    take_switch,
+)
 from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
 from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError, unknown, user_code
@@ -359,7 +366,7 @@ def run(arguments: Sequence[str]) -> None:
         return
     file = take(rest, "--config")
     if file is not None:  # the person's own word
-        default = load_config(file, kind, trust=True)
+        default = load_config(config_file(file), kind, trust=True)
     else:
         default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
     options = parse(kind, rest, f"lang-agent {name}", default)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import tyro
 from lang_agent.cli.help import groups_of
 from lang_agent.cli.options import Ask
 from lang_agent.config import load_config
-from lang_agent.errors import LangAgentError
+from lang_agent.errors import LangAgentError, unknown
 from lang_agent.models.decide import DecideConfig
 from lang_agent.text_env.config import TextConfig
 from lang_agent.train.config import TrainConfig
@@ -42,6 +43,21 @@ def take(arguments: list[str], flag: str) -> str | None:
             del arguments[at : at + 2]
             return value
     return None
+
+
+def config_file(name: str) -> Path:
+    """The file that ``--config`` names: on the disk, or else the recipe that ships by that name.
+
+    Raises:
+        LangAgentError: ``recipes/NAME.yaml`` is neither.
+    """
+    path = Path(name)
+    if path.exists() or path.parent != Path("recipes"):
+        return path
+    recipe = Path(str(files("lang_agent.recipes"))) / path.name
+    if not recipe.is_file():
+        raise unknown("recipe", path.name, (file.name for file in recipe.parent.glob("*.yaml")))
+    return recipe
 
 
 def take_switch(arguments: list[str], flag: str) -> bool:

@@ -33,7 +33,7 @@ def permutation(differences: Sequence[float], seed: int = 0) -> float:
     """The two-sided p-value that paired differences are as likely to have the other sign (Fisher's
     permutation test, by ``RESAMPLES`` random ones where all would be more)."""
     values = np.asarray(differences, float)
-    if not values.any():
+    if len(values) < 2 or not values.any():  # one episode shows nothing
         return 1.0
     found = stats.permutation_test(
         (values,),

@@ -97,10 +97,16 @@ def config_beside(path: str | Path) -> Path | None:
 def load_policy(
     path: str | Path, device: str | None = None, *, chat: bool | None = None, trust: bool = False
 ) -> LanguagePolicy:
-    """A policy from a run folder (its newest checkpoint), a model directory or the hub; see
-    :meth:`LanguagePolicy.from_pretrained`.
+    """A policy from a run folder (its newest checkpoint), a model directory or the hub, with the
+    words that it was trained in; see :meth:`LanguagePolicy.from_pretrained`.
 
-    Raises :class:`LangAgentError` for one whose files are not what was written.
+    Args:
+        device: cpu or cuda; by default the processor.
+        chat: whether prompts are chat messages; by default as the policy was trained.
+        trust: run Python code that comes with the model.
+
+    Raises:
+        LangAgentError: there is no such policy, or its files are not what was written.
     """
     folder = model_folder(path)
     if folder == shipped(path) and os.path.isfile(os.path.join(folder, SUMS_FILE)):

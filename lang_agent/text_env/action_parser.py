@@ -101,7 +101,12 @@ class ParsedAction:
 def parse_action(text: str, actions: Sequence[str]) -> ParsedAction:
     """What ``text`` means among the admissible phrases ``actions``.
 
-    Raises :class:`LangAgentError` when ``actions`` is empty or ``text`` is no string.
+    Returns:
+        The phrase, None where the text is none of them; the verdict (exact, normalised, contained,
+        near or invalid); and for an invalid text the reason.
+
+    Raises:
+        LangAgentError: ``actions`` is empty, or ``text`` is no string.
     """
     if not actions:
         raise LangAgentError("There is no admissible action to choose from: the list is empty.")

@@ -398,10 +398,15 @@ def start(
     *,
     trust: bool = False,
 ) -> Trainer:
-    """A new run, of a ``policy`` in memory where one is given, saved as it begins.
+    """A new run in ``folder``, saved as it begins; ``Trainer.run`` trains it.
 
-    Raises :class:`LangAgentError` rather than write over one that is there; what was made of the
-    folder until then is removed.
+    Args:
+        policy: a model in memory to begin with, instead of the configuration's ``model``.
+        trust: run Python code that comes with the model, where it has some.
+
+    Raises:
+        LangAgentError: the folder holds a run already, or the run cannot begin; what was made of
+            the folder until then is removed.
     """
     rate = resolve(config.learn, new=_is_new(config, policy)).learning_rate
     config = replace(config, learn=replace(config.learn, learning_rate=rate))
