@@ -25,11 +25,11 @@ HELP = ("-h", "--help", "--help-all")
 COMMON = {
     "train": (
         "env", "mixture", "model", "steps", "algorithm", "learning_rate", "seed", "out",
-        "eval_episodes", "gif", "track", "threads", "device",
+        "eval_episodes", "gif", "track", "workers", "device",
     ),
     "imitate": (
         "env", "mixture", "model", "steps", "demonstrations", "learning_rate", "seed", "out",
-        "eval_episodes", "gif", "track", "threads", "device",
+        "eval_episodes", "gif", "track", "workers", "device",
     ),
 }  # fmt: skip
 """Of a training command's options, those that ``--help`` shows."""
