@@ -176,7 +176,7 @@ class NetHack(gymnasium.Env):
         words |= {f"far {name}": ord(key.upper()) for name, key in KEYS.items()}
         words |= {name: _key(nethack, name) for name in commands}
         self.commands = [name for name, key in words.items() if key in pressed]
-        answers = {NAMES.get(key, chr(key)): key for key in pressed if _answers(key)}
+        answers = {_said(key): key for key in pressed if _answers(key)}
         self.actions = {name: pressed[words[name]] for name in self.commands} | {
             name: pressed[key] for name, key in answers.items() if name not in words
         }
@@ -246,10 +246,10 @@ class NetHack(gymnasium.Env):
         question = self.game.question
         if question is None:
             return self.commands
-        names = dict(NAMES)
-        if question.kind == "direction":
-            names |= {ord(key): name for name, key in KEYS.items()}
-        found = dict.fromkeys(names.get(key, chr(key)) for key in question.keys)
+        ways = {ord(key): name for name, key in KEYS.items()}
+        if question.kind != "direction":
+            ways = {}
+        found = dict.fromkeys(ways.get(key) or _said(key) for key in question.keys)
         return [phrase for phrase in found if phrase in self.actions]
 
     def render(self) -> np.ndarray | None:
@@ -272,6 +272,12 @@ class Challenge(NetHack):
 def _key(nethack: Any, name: str) -> int:
     kind = nethack.MiscDirection if name in ("up", "down", "wait") else nethack.Command
     return int(kind[name.upper()])
+
+
+def _said(key: int) -> str:
+    """The phrase for a key that answers a question. No two differ in case alone."""
+    key_text = chr(key)
+    return NAMES.get(key) or (f"capital {key_text}" if key_text.isupper() else key_text)
 
 
 def _answers(key: int) -> bool:
