@@ -18,6 +18,7 @@ import lang_agent
 from lang_agent import LangAgentError, OwnRandomness, TextEnv, World
 from lang_agent.cli import main as cli
 from lang_agent.evaluation.check import check_env
+from lang_agent.text_env.registry import text_env_ids
 from lang_agent.train.vocabulary import sample_texts
 
 
@@ -262,6 +263,20 @@ SHIPPED = ("BabyAI-GoToLocal-v0", "BabyAI-MixedLocal-v0", "BabyAI-PutNextLocal-v
 def test_what_ships_is_fit(env_id):
     found = {one.check: one for one in check_env(lambda: lang_agent.make(env_id), episodes=1)}
     assert all(one.verdict != "bad" for one in found.values()), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env_id", text_env_ids())
+def test_every_world_that_ships_is_fit(env_id):
+    if needs := NEEDS.get(env_id):
+        pytest.importorskip(needs)
+    arguments = {"rooms": 3, "quest_length": 2} if env_id == "TextWorld-v0" else {}
+    found = check_env(lambda: lang_agent.make(env_id, **arguments), episodes=2)
+    assert not [one for one in found if one.verdict == "bad"]
+
+
+NEEDS = {"Crafter-v0": "crafter", "TextWorld-v0": "textworld", "MiniHack-v0": "minihack",
+         "NetHack-v0": "minihack"}  # fmt: skip
 
 
 @pytest.mark.parametrize("renderer", ["absolute", "whole", "remembered", "ascii", "json"])
