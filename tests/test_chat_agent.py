@@ -24,7 +24,7 @@ from lang_agent.cli import main as cli
 from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.errors import SpentError
 from lang_agent.evaluation.records import Spec, read_results
-from lang_agent.evaluation.run import evaluate_panel
+from lang_agent.evaluation.run import TaskPlayer, evaluate_panel
 from lang_agent.evaluation.tasks import Task
 from lang_agent.models.decide import GENERATE, DecideConfig
 from lang_agent.text_env.config import TextConfig
@@ -283,7 +283,7 @@ def evaluated(agent, folder, episodes=6):
         return TextConfig().with_args(task.env_args).make(task.env)
 
     spec = Spec({"name": "chat", **agent.about}, (TASK,), 10**9, episodes)
-    return evaluate_panel(spec, folder, agent, make_env, slots=2)
+    return evaluate_panel(spec, folder, TaskPlayer(agent, make_env, slots=2))
 
 
 def test_a_budget_ends_the_evaluation_and_can_be_raised(server, tmp_path):

@@ -28,7 +28,7 @@ from lang_agent.cli import main as cli
 from lang_agent.cli.console import console
 from lang_agent.evaluation.records import Record, Spec, read_results
 from lang_agent.evaluation.replay import replay
-from lang_agent.evaluation.run import evaluate_panel
+from lang_agent.evaluation.run import TaskPlayer, evaluate_panel
 from lang_agent.evaluation.tasks import Task, load_suite, panel, read_task, suite_names
 from lang_agent.evaluation.trajectories import changes, prompts
 from lang_agent.models.decide import DecideConfig
@@ -62,9 +62,8 @@ def evaluated(folder, agent=None, **options):
     slots = options.pop("slots", 3)
     trajectories = options.pop("trajectories", True)
     spec = spec_of(agent, **options)
-    return evaluate_panel(
-        spec, folder, agent, make_env, slots=slots, keep_trajectories=trajectories
-    )
+    player = TaskPlayer(agent, make_env, slots=slots, keep_trajectories=trajectories)
+    return evaluate_panel(spec, folder, player)
 
 
 def timeless(results):
@@ -270,7 +269,7 @@ def test_a_crash_is_a_failure_until_a_rerun_replaces_it(tmp_path, monkeypatch):
     def fragile(task):
         return Fragile(make_bandit(prompt="minimal"))
 
-    found = evaluate_panel(spec, tmp_path / "r", agent, fragile, slots=2)
+    found = evaluate_panel(spec, tmp_path / "r", TaskPlayer(agent, fragile, slots=2))
     assert [record.seed - 10**9 for record in found.records if record.error] == [1, 3]
     crashed = next(record for record in found.records if record.error)
     assert "out of order" in crashed.error
@@ -279,7 +278,7 @@ def test_a_crash_is_a_failure_until_a_rerun_replaces_it(tmp_path, monkeypatch):
     row = json.loads((tmp_path / "r" / "summary.json").read_text())["rows"][0]
     assert (row["episodes"], row["env_errors"]) == (6, 2)
     monkeypatch.setattr(Fragile, "broken", frozenset())
-    again = evaluate_panel(spec, tmp_path / "r", agent, fragile, slots=2)
+    again = evaluate_panel(spec, tmp_path / "r", TaskPlayer(agent, fragile, slots=2))
     assert not again.missing
     assert not any(record.error for record in again.records)
     assert len((tmp_path / "r" / "episodes.jsonl").read_text().splitlines()) == 6

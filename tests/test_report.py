@@ -20,7 +20,7 @@ from lang_agent.cli import reporting
 from lang_agent.episode import Agent, Decision
 from lang_agent.evaluation import trajectories
 from lang_agent.evaluation.records import Spec, read_results
-from lang_agent.evaluation.run import evaluate_panel
+from lang_agent.evaluation.run import TaskPlayer, evaluate_panel
 from lang_agent.evaluation.tasks import Task, panel
 from lang_agent.files import TellWarning
 from lang_agent.report.charts import recipes
@@ -62,10 +62,9 @@ class Reader(Agent):
 def play(folder, agent, episodes=3, tasks=TASKS, **options):
     agent.about = agent.about or {"name": type(agent).__name__}
     spec = Spec(agent.about, tuple(tasks), 10**9, episodes)
-    evaluate_panel(
-        spec, folder, agent, lambda task: TextConfig(env_args=task.env_args).make(task.env),
-        keep_trajectories=True, slots=2, **options,
-    )  # fmt: skip
+    make_env = lambda task: TextConfig(env_args=task.env_args).make(task.env)  # noqa: E731
+    player = TaskPlayer(agent, make_env, keep_trajectories=True, slots=2, **options)
+    evaluate_panel(spec, folder, player)
     return folder
 
 

@@ -12,8 +12,8 @@ import lang_agent
 
 ROOT = Path(__file__).parent.parent
 GROUND = {
-    "config", "episode", "errors", "extensions", "files", "language_env", "lock", "ranges",
-    "rollout", "seeding", "stepping", "trust", "words", "yaml_data",
+    "config", "episode", "errors", "extensions", "files", "language_env", "lock",
+    "processes", "ranges", "rollout", "seeding", "stepping", "trust", "words", "yaml_data",
 }  # fmt: skip
 MAY_IMPORT = {
     "text_env": set(),

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from rich.text import Text
 
 from lang_agent.cli.agents import named_agent
 from lang_agent.cli.console import as_text, console, say
+from lang_agent.cli.evaluation_workers import playing
 from lang_agent.cli.options import Ask, Evaluate, Replay, Suites, agent_of
 from lang_agent.cli.parse import trained_config
 from lang_agent.cli.progress import SPINNER, clock, fit
 from lang_agent.config import from_dict, load_config
-from lang_agent.episode import TextObservation
+from lang_agent.episode import Agent, TextObservation
 from lang_agent.errors import LangAgentError, SpentError
 from lang_agent.evaluation.film import check_film, drawing, film
 from lang_agent.evaluation.records import (
@@ -34,7 +35,7 @@ from lang_agent.evaluation.records import (
 )
 from lang_agent.evaluation.replay import Replayed, StoredAgent
 from lang_agent.evaluation.replay import replay as play_again
-from lang_agent.evaluation.run import evaluate_panel
+from lang_agent.evaluation.run import TaskPlayer, evaluate_panel
 from lang_agent.evaluation.summary import (
     ALL,
     COLUMNS,
@@ -68,16 +69,12 @@ EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 def evaluate(args: Evaluate) -> None:
     """How often an agent succeeds on held-out seeds, with 95% intervals; every episode is kept."""
-    suite = _suite(args)
     if args.json:
         try_place(Path(args.json))
-    file = trained_config(args.agent)
-    trained = None if file is None else load_config(file, TrainConfig, trust=True)
-    text, tasks = into_tasks(_text(args, suite, trained), suite.tasks)
-    suite = replace(suite, tasks=tasks)
-    agent = agent_of(args, args.agent, args.slots)
+    asked = prepare(args)
+    suite, agent = asked.suite, asked.agent
     spec = Spec(
-        agent={**agent.about, "words": describe(text)},
+        agent={**agent.about, "words": describe(asked.text)},
         tasks=suite.tasks,
         first_seed=args.seed,
         episodes=args.episodes,
@@ -86,28 +83,14 @@ def evaluate(args: Evaluate) -> None:
         families=suite.families,
     )
     folder = Path(args.out or _own_folder(args, suite))
-    slots = min(args.slots, agent.slots or args.slots)
-
-    def make_env(task: Task) -> gymnasium.Env[str, str]:
-        return text.with_args(task.env_args).make(task.env)
-
     about = f"{args.agent}: {suite.name or f'{len(suite.tasks)} task(s)'}, panel {spec.panel}"
     say(f"{about}, seeds {spec.seeds[0]} to {spec.seeds[-1]}")
-    if file is not None and trained is not None:
-        for note in _notes(text, trained.text.carried(file), args.decide, trained.decide):
-            say((note, "dim"))
-        agent.words = None  # what differs has been said
-    viewer = Table(suite, slots)
+    for note in asked.notes:
+        say((note, "dim"))
+    viewer = Table(suite, asked.player.slots)
     try:
-        evaluate_panel(
-            spec,
-            folder,
-            agent,
-            make_env,
-            slots=slots,
-            keep_trajectories=args.trajectories,
-            viewer=viewer,
-        )
+        with playing(args, asked.player) as play_task:
+            evaluate_panel(spec, folder, play_task, viewer=viewer)
     except (KeyboardInterrupt, SpentError) as stopped:
         viewer.close()
         if isinstance(stopped, SpentError):
@@ -139,6 +122,39 @@ def evaluate(args: Evaluate) -> None:
     if all(record.error for record in results.records):
         errors = [*results.unplayed.values(), *(record.error for record in results.records)]
         raise LangAgentError(f"Nothing could be played: {(errors or ['there is no episode'])[0]}")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an evaluation's options come to."""
+
+    suite: Suite
+    text: TextConfig
+    agent: Agent
+    player: TaskPlayer
+    notes: Sequence[str]
+    """What should stand beside the figures."""
+
+
+def prepare(args: Evaluate, slots: int | None = None) -> Prepared:
+    """What the options ask for, with so many episodes at once, or as many as they say."""
+    suite = _suite(args)
+    file = trained_config(args.agent)
+    trained = None if file is None else load_config(file, TrainConfig, trust=True)
+    text, tasks = into_tasks(_text(args, suite, trained), suite.tasks)
+    slots = slots or args.slots
+    agent = agent_of(args, args.agent, slots)
+
+    def make_env(task: Task) -> gymnasium.Env[str, str]:
+        return text.with_args(task.env_args).make(task.env)
+
+    notes: Sequence[str] = ()
+    if file is not None and trained is not None:
+        notes = _notes(text, trained.text.carried(file), args.decide, trained.decide)
+        agent.words = None  # what differs is said
+    slots = min(slots, agent.slots or slots)
+    player = TaskPlayer(agent, make_env, slots=slots, keep_trajectories=args.trajectories)
+    return Prepared(replace(suite, tasks=tasks), text, agent, player, notes)
 
 
 def _say_families(results: Results) -> None:

@@ -44,6 +44,8 @@ class Evaluate:
     """Of each task's first episode; the others follow it."""
     slots: Annotated[int, Range(1, 100_000)] = 16
     """Episodes played at once."""
+    workers: Annotated[int, Range(1, 1024)] = 1
+    """Processes that play side by side, each a part of the episodes and of the slots."""
     trajectories: bool = False
     """Also write every step: what was read, might have been said and was said."""
     decide: DecideConfig = field(default_factory=DecideConfig)

@@ -86,7 +86,7 @@ def json_line(data: Any) -> str:
 _TYPES = get_type_hints(Record)
 
 
-def _record(data: Any) -> Record:
+def as_record(data: Any) -> Record:
     """A record from a line; raises ValueError, KeyError or TypeError."""
     if not isinstance(data, Mapping):
         raise TypeError(f"it is {shown(data)}")
@@ -257,7 +257,7 @@ def read_records(folder: Path) -> list[Record]:
     found = []
     for number, data in read_lines(folder / EPISODES_FILE):
         try:
-            found.append(_record(data))
+            found.append(as_record(data))
         except (ValueError, KeyError, TypeError) as error:
             tell(f"'{folder / EPISODES_FILE}', line {number}, is left out: {error}.")
     return found

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import gymnasium
 
@@ -44,6 +44,10 @@ from lang_agent.rollout import play
 from lang_agent.stepping import EnvErrors, as_reward
 
 MakeEnv = Callable[[Task], gymnasium.Env[str, str]]
+Take = Callable[[Record, dict[str, Any] | None], None]
+"""What becomes of an episode that has ended: its record, and its trajectory where it is kept."""
+PlayTask = Callable[[Task, Sequence[int], Take], str]
+"""(task, seeds, take): plays an episode of each seed; returns why not all of them were, if so."""
 
 
 class Viewer(Protocol):
@@ -73,19 +77,14 @@ class Silent:
 def evaluate_panel(
     spec: Spec,
     folder: Path,
-    agent: Agent,
-    make_env: MakeEnv,
+    play_task: PlayTask,
     *,
-    slots: int = 16,
-    keep_trajectories: bool = False,
     viewer: Viewer | None = None,
 ) -> Results:
     """Play what is missing of a panel in ``folder``, and return all of it.
 
     Args:
-        agent: with at least ``slots`` slots.
-        make_env: an environment of a task in the agent's words; it is called once a slot.
-        keep_trajectories: also write every step (:mod:`lang_agent.evaluation.trajectories`).
+        play_task: a :class:`TaskPlayer`, or whoever has several of them play.
 
     Raises:
         LangAgentError: a folder with results of another spec, with the first difference; or one
@@ -106,9 +105,8 @@ def evaluate_panel(
                 whole = {place for place, record in known.items() if not record.error}
                 seeds = [seed for seed in spec.seeds if (task.name, seed) not in whole]
                 viewer.begun(task, len(seeds), spec.episodes)
-                player = _Player(task, folder, make_env, keep_trajectories, viewer.played)
-                reason = player.play(agent, seeds, slots) if seeds else ""
-                known |= {record.place: record for record in player.records}
+                kept = _Kept(task, folder, known, viewer.played)
+                reason = play_task(task, seeds, kept.take) if seeds else ""
                 found = [record for (name, _), record in known.items() if name == task.name]
                 if reason:
                     unplayed[task.name] = reason
@@ -173,32 +171,55 @@ def _tidy(folder: Path, spec: Spec, unplayed: Mapping[str, str]) -> None:
     write_whole(folder / SUMMARY_FILE, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
-class _Player:
-    """Plays one task, and writes each episode as it ends."""
+@dataclass(frozen=True)
+class _Kept:
+    """Writes each episode of a task as it ends."""
+
+    task: Task
+    folder: Path
+    known: dict[tuple[str, int], Record]
+    """What is in the folder already, and what is taken."""
+    played: Callable[[Task, Record], None]
+
+    def take(self, record: Record, trajectory: dict[str, Any] | None) -> None:
+        if trajectory is not None:
+            self._append(TRAJECTORIES_FILE, json_line(trajectory))
+        self._append(EPISODES_FILE, as_line(record))
+        self.known[record.place] = record
+        self.played(self.task, record)
+
+    def _append(self, name: str, line: str) -> None:
+        with writing(self.folder / name), (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+class TaskPlayer:
+    """Has an agent play tasks, as many episodes at once as there are slots: a :data:`PlayTask`.
+
+    Args:
+        agent: with at least ``slots`` slots.
+        make_env: an environment of a task in the agent's words; it is called once a slot.
+        keep_trajectories: also give every step (:mod:`lang_agent.evaluation.trajectories`).
+    """
 
     def __init__(
-        self,
-        task: Task,
-        folder: Path,
-        make_env: MakeEnv,
-        keep_trajectories: bool,
-        played: Callable[[Task, Record], None],
+        self, agent: Agent, make_env: MakeEnv, *, slots: int = 16, keep_trajectories: bool = False
     ) -> None:
-        self.task, self.folder, self.make_env = task, folder, make_env
-        self.keep_trajectories, self.played = keep_trajectories, played
-        self.records: list[Record] = []
+        self.agent, self.make_env, self.slots = agent, make_env, slots
+        self.keep_trajectories = keep_trajectories
         self._expert: gymnasium.Env[str, str] | None = None
         self._notes: _Notes | None = None
 
-    def play(self, agent: Agent, seeds: Sequence[int], slots: int) -> str:
-        """Play episodes of these seeds; returns why not all of them were, if so."""
+    def __call__(self, task: Task, seeds: Sequence[int], take: Take) -> str:
+        self.task, self.take = task, take
         envs: list[gymnasium.Env[str, str]] = []
         errors = EnvErrors("skip")
         try:
-            for _ in range(min(slots, len(seeds))):
+            for _ in range(min(self.slots, len(seeds))):
                 envs.append(self.make_env(self.task))
             self._expert = self._with_expert(seeds[0])
-            self._notes = _Notes(agent, envs, self.keep_trajectories, self._expert is not None)
+            has_expert = self._expert is not None
+            self._notes = _Notes(self.agent, envs, self.keep_trajectories, has_expert)
             for _ in play(self._notes, envs, seeds, on_end=self._ended, errors=errors):
                 self._crashed(errors)
         except SpentError:
@@ -229,27 +250,18 @@ class _Player:
         record = record_of(self.task.name, episode, env, seconds)
         if self._expert is not None:
             record = replace(record, expert_steps=expert_steps(self._expert, episode.seed))
+        data = None
         if self.keep_trajectories:
             cells = [*self._notes.cells[slot], language_env(env).cells]
             data = trajectories.as_data(self.task.name, episode, cells, self._notes.agent)
-            self._append(TRAJECTORIES_FILE, json_line(data))
-        self._write(record)
+        self.take(record, data)
 
     def _crashed(self, errors: EnvErrors) -> None:
         """Record the episodes that the environment's errors have ended since."""
         while errors.seen:
             error = errors.seen.pop(0)
             assert error.seed is not None
-            self._write(Record(self.task.name, error.seed, error=str(error)))
-
-    def _write(self, record: Record) -> None:
-        self._append(EPISODES_FILE, as_line(record))
-        self.records.append(record)
-        self.played(self.task, record)
-
-    def _append(self, name: str, line: str) -> None:
-        with writing(self.folder / name), (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(line)
+            self.take(Record(self.task.name, error.seed, error=str(error)), None)
 
 
 class _Notes(Watched):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,10 @@ import torch.distributed as dist
 from lang_agent.config import from_dict
 from lang_agent.errors import LangAgentError
 from lang_agent.learn.workers import Workers
+from lang_agent.processes import end_with
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.trainer import Trainer
 from lang_agent.train.workers import HOST, meet
-
-LOOKS_EVERY = 1.0  # seconds
 
 
 def main() -> None:
@@ -28,7 +24,7 @@ def main() -> None:
     about: dict[str, Any] = json.loads(sys.stdin.buffer.read())
     for number in (signal.SIGINT, signal.SIGTERM):  # the first worker is told, and ends us
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(about["parent"],), daemon=True).start()
+    end_with(about["parent"])
     rank, size = about["rank"], about["size"]
     try:
         run = Trainer(
@@ -44,13 +40,6 @@ def main() -> None:
         print(f"lang-agent: worker {rank + 1} of {size}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     dist.destroy_process_group()
-
-
-def _end_with(parent: int) -> None:
-    """End when the process that started this one does, also where it was killed."""
-    while os.getppid() == parent:
-        time.sleep(LOOKS_EVERY)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import gymnasium
 from lang_agent.agents.make import about_policy
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.evaluation.records import SPEC_FILE, Spec, read_results, versions
-from lang_agent.evaluation.run import evaluate_panel
+from lang_agent.evaluation.run import TaskPlayer, evaluate_panel
 from lang_agent.evaluation.run_records import SNAPSHOTS
 from lang_agent.evaluation.tasks import Task, into_tasks
 from lang_agent.files import discard
@@ -48,14 +48,9 @@ def take_snapshot(
         episodes=config.snapshot_episodes,
         versions=versions(),
     )
-    evaluate_panel(
-        spec,
-        folder,
-        agent,
-        lambda task: make_env(),
-        slots=config.snapshot_episodes,
-        keep_trajectories=True,
-    )
+    slots = config.snapshot_episodes
+    player = TaskPlayer(agent, lambda task: make_env(), slots=slots, keep_trajectories=True)
+    evaluate_panel(spec, folder, player)
 
 
 def forget_snapshots_after(run: Path, updates: int) -> None:

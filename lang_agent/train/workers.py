@@ -23,6 +23,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.threads import is_small
+from lang_agent.processes import start
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -119,13 +120,8 @@ def _started(run: Trainer, rank: int, size: int, port: int) -> subprocess.Popen[
         "port": port,
         "parent": os.getpid(),
     }
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    other = subprocess.Popen(
-        [sys.executable, "-m", "lang_agent.train.follower"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env=environment,
-    )
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    other = start("lang_agent.train.follower", stdin=pipe, stdout=nowhere)
     assert other.stdin is not None
     other.stdin.write(json.dumps(about).encode())
     other.stdin.close()

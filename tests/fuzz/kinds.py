@@ -24,7 +24,7 @@ from lang_agent.agents.make import make_agent
 from lang_agent.cli import main as cli
 from lang_agent.config import load_config, save_config
 from lang_agent.evaluation.records import Spec, read_results
-from lang_agent.evaluation.run import evaluate_panel
+from lang_agent.evaluation.run import TaskPlayer, evaluate_panel
 from lang_agent.evaluation.tasks import Task, load_suite
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.demonstrations import read_demonstrations, write_demonstrations
@@ -88,7 +88,7 @@ def evaluated(folder: Path, agent: str = "random") -> None:
         return text.with_args(task.env_args).make(task.env)
 
     spec = Spec({**made.about, "words": describe(text)}, (task,), 10**9, 2)
-    evaluate_panel(spec, folder, made, make_env, slots=2, keep_trajectories=True)
+    evaluate_panel(spec, folder, TaskPlayer(made, make_env, slots=2, keep_trajectories=True))
 
 
 # -- command lines ---------------------------------------------------------------------------------
