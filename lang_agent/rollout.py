@@ -67,6 +67,8 @@ def play(
             f"{type(agent).__name__} is no agent: derive its class from lang_agent.Agent."
         )
     own = _inner(agent)
+    if type(own) is Agent and own is not agent:  # a person acts, and nobody is watched
+        own = agent
     if type(own).act is Agent.act:
         raise LangAgentError(f"{type(own).__name__} has no act(slots, observations): add one.")
     check_takes(own.act, f"{type(own).__name__}.act()", ("slots", "observations"))

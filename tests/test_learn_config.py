@@ -29,7 +29,8 @@ def numbers() -> list[tuple[type, str, type, Range]]:
             number = next((one for one in (int, float) if one in plain), None)
             if number is None or item.name in BY_THE_MODEL:
                 continue
-            (allowed,) = [extra for extra in inner[1:] if isinstance(extra, Range)]
+            said = (*inner[1:], *getattr(inner[0], "__metadata__", ()))  # of one of several types
+            (allowed,) = [extra for extra in said if isinstance(extra, Range)]
             found.append((kind, item.name, number, allowed))
     return found
 

@@ -130,9 +130,9 @@ def test_a_worlds_own_metrics_and_a_callbacks_are_kept(tmp_path):
     start(config, tmp_path / "run", make_policy(False)).run(add)
     for row in metrics_of(tmp_path / "run"):
         assert row["metric/steps so far"] == 2.0  # the mean of 1 and 3
-        assert row["mine"] == 0.5
+        assert row["metric/mine"] == 0.5
     tags = board(tmp_path / "run").Tags()["scalars"]
-    assert {"metric/steps so far", "learn/mine"} <= set(tags)
+    assert {"metric/steps so far", "metric/mine"} <= set(tags)
 
 
 @pytest.mark.parametrize("metrics", [3, {"a": "b"}, {"a": None}, ["a"]])
