@@ -12,14 +12,22 @@ from typing import Any
 LOOKS_EVERY = 1.0  # seconds
 
 
-def start(module: str, **options: Any) -> subprocess.Popen[Any]:
-    """The program ``module`` in a process of its own, which finds what this one does.
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def start(module: str, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
+    """The program ``module`` in a process of its own, which finds the modules that this one does.
 
     Args:
         options: of ``subprocess.Popen``.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen([sys.executable, "-m", module], env=environment, **options)
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, env=environment, **options)
 
 
 def end_with(parent: int) -> None:

@@ -22,9 +22,10 @@ from lang_agent.config import load_config
 from lang_agent.evaluation.summary import as_json
 from lang_agent.learn.sequences import Sample
 from lang_agent.learn.workers import Workers
+from lang_agent.processes import cores
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.trainer import Trainer, resume, start
-from lang_agent.train.workers import HOST, cores, meet, worker_count
+from lang_agent.train.workers import HOST, meet, worker_count
 
 TOLERANCE = 1e-5
 FEW = ("trpo", "hindsight", "kl-reward", "generate-tokens")

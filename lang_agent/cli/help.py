@@ -74,6 +74,11 @@ OF_RUNS = (
         "Go on with a run folder from its last checkpoint; with --steps N to N steps in all, also "
         "where it was finished (--lr-final says what becomes of the rate).",
     ),
+    Option(
+        "seeds", "N",
+        "Train from each of these seeds, side by side, and compare them.",
+        several=True,
+    ),
     Option("as_edited", "", "Resume with a config.yaml that was changed since the run was saved."),
     Option(
         "trust", "",

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ from lang_agent.cli.parse import (
     names_others,
     parse,
     take,
+    take_several,
     take_switch,
 )
 from lang_agent.cli.text import Generate, Pretrain, as_text, generate, pretrain
@@ -352,7 +354,7 @@ def run(arguments: Sequence[str]) -> None:
     trust = take_switch(rest, "--trust") if trains else "--trust" in rest
     if resume is not None:
         going_on = {
-            "steps": _steps(take(rest, "--steps")),
+            "steps": _whole(take(rest, "--steps"), "steps"),
             "on_env_error": take(rest, "--on-env-error"),
             "as_edited": take_switch(rest, "--as-edited"),
         }
@@ -364,23 +366,41 @@ def run(arguments: Sequence[str]) -> None:
             )
         _guarded(lambda: train(TrainConfig(), Path(resume), trust=trust, **going_on))
         return
+    seeds = take_several(rest, "--seeds") if trains else None
     file = take(rest, "--config")
     if file is not None:  # the person's own word
         default = load_config(config_file(file), kind, trust=True)
     else:
         default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
     options = parse(kind, rest, f"lang-agent {name}", default)
+    if seeds is not None:
+        from lang_agent.cli.seeds import train_seeds
+
+        train_seeds(options, _seeds(seeds), trust=trust)
+        return
     _guarded(lambda: command(options, trust=trust) if trains else command(options))
 
 
-def _steps(given: str | None) -> int | None:
-    """The number of steps to which a run is to go on."""
-    if given is not None and not given.isascii():
-        raise LangAgentError(f"--steps: {given!r} is not a whole number.")
+def _whole(given: str | None, name: str, flag: str | None = None) -> int | None:
+    """A number that is given for the setting ``name`` of a run."""
+    if given is None:
+        return None
     try:
-        return None if given is None else TrainConfig(steps=int(given)).steps
+        number = int(given) if given.isascii() else None
     except ValueError:
-        raise LangAgentError(f"--steps: {given!r} is not a whole number.") from None
+        number = None
+    if number is None:
+        raise LangAgentError(f"--{flag or name}: {given!r} is not a whole number.")
+    setting: dict[str, Any] = {name: number}
+    return getattr(replace(TrainConfig(), **setting), name)
+
+
+def _seeds(given: Sequence[str]) -> list[int]:
+    """The seeds of several runs."""
+    seeds = [seed for one in given if (seed := _whole(one, "seed", "seeds")) is not None]
+    if len({*seeds}) < len(seeds):
+        raise LangAgentError(f"--seeds {' '.join(given)}: a seed stands there twice.")
+    return seeds
 
 
 def _guarded(command: Callable[[], None]) -> None:

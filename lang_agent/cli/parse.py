@@ -60,6 +60,18 @@ def config_file(name: str) -> Path:
     return recipe
 
 
+def take_several(arguments: list[str], flag: str) -> list[str] | None:
+    """Remove ``--flag VALUE VALUE ...`` from the arguments and return the values."""
+    if flag not in arguments:
+        return None
+    at = arguments.index(flag)
+    values = [*itertools.takewhile(lambda one: not one.startswith("--"), arguments[at + 1 :])]
+    if not values:
+        raise LangAgentError(f"{flag} needs values.")
+    del arguments[at : at + 1 + len(values)]
+    return values
+
+
 def take_switch(arguments: list[str], flag: str) -> bool:
     """Remove every ``--flag`` from the arguments and return whether there was one."""
     found = flag in arguments

@@ -22,8 +22,8 @@ class LearnConfig:
     """muon (with AdamW for embeddings, norms and heads), adamw (for everything), or module:name of
     another one of PyTorch's kind, such as torch.optim:RMSprop or your own."""
     learning_rate: Annotated[float | None, Range(above=0, high=1)] = None
-    """By default 0.002 for a model from random weights and for trpo (where it is the value head's
-    alone), 0.0001 for any other; for muon and adamw alike, since muon's steps are scaled."""
+    """By default 0.002 for random weights (and for trpo's value head), 0.0001 for trained ones;
+    for muon and adamw alike, since muon's steps are scaled."""
     lr_final: Annotated[float, Range(0, 1)] = 0.1
     """The learning rate falls linearly, to this fraction of itself at the end of the run. Where
     `--resume RUN --steps N` moves the end, it falls to the new one: the rate rises where the run

@@ -86,7 +86,7 @@ class TrainConfig:
     snapshot_episodes: Annotated[int, Range(1, 1000)] = 4
     """Episodes of a snapshot, on the same seeds each time."""
     gif: bool = False
-    """Film one held-out episode at the end: episode.gif in the run folder."""
+    """Film a held-out episode at the end: episode.gif."""
     workers: Annotated[int, Range(1, 1024)] | str = 1
     """Processes that play and learn side by side: the same run, sooner. auto takes as many as pay
     on this machine."""

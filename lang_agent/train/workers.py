@@ -23,7 +23,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.threads import is_small
-from lang_agent.processes import start
+from lang_agent.processes import cores, start
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -52,13 +52,6 @@ def worker_count(config: TrainConfig, policy: LanguagePolicy) -> int:
             )
         return config.workers
     return 1 if on_gpu or not is_small(policy) else max(min(cores(), config.envs), 1)
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager
