@@ -131,7 +131,7 @@ def test_acting_through_the_cache_scores_as_without_it(gpt2, prompt):
             for _ in range(3)]  # fmt: skip
     agent = PolicyAgent(gpt2, 3)
     worst, contexts = 0.0, set()
-    for episode in play(agent, envs, range(7)):
+    for episode in play(agent, envs, range(4)):
         for step in episode.steps:
             contexts.add(id(step.decision.tokens.context))
             seen = step.observation
@@ -139,7 +139,7 @@ def test_acting_through_the_cache_scores_as_without_it(gpt2, prompt):
             worst = max(worst, abs(expected.item() - step.decision.tokens.log_probs[0]))
     assert worst < 1e-4
     if prompt == "transcript":
-        assert len(contexts) > 7  # some episode outgrew the 256 positions
+        assert len(contexts) > 4  # some episode outgrew the 256 positions
 
 
 def test_greedy_play_is_the_same_with_and_without_cache(policy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -292,10 +293,13 @@ def test_envs_and_prompt():
         (["envs", "zzz"], "No environment has 'zzz'"),
     ],
 )
-def test_mistakes_end_with_one_sentence_and_status_2(arguments, message):
-    import re
+def test_mistakes_are_one_sentence(arguments, message):
+    with pytest.raises(LangAgentError) as mistake:
+        cli.run(arguments)
+    assert re.search(message, str(mistake.value))
 
-    run = lang_agent(*arguments)
+
+def test_a_mistake_ends_with_its_sentence_and_status_2():
+    run = lang_agent("train", "--steps", "0")
     assert run.returncode == 2
-    assert "Traceback" not in run.stderr + run.stdout
-    assert re.search(message, " ".join(run.stderr.split()))
+    assert run.stderr == "lang-agent: steps=0 must be 1 or more. See lang-agent train --help.\n"
