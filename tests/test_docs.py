@@ -58,22 +58,43 @@ SHORTER = {
 """Command -> the options that the default run sets in place of those that are typed."""
 GROUPS = ("TextGeneration-v0", "recipes/sentiment.yaml")
 """Episodes that are judged together are played together: these keep the number that is typed."""
-PYTHON_SHORTER = {"episodes=50": "episodes=4", "16 * update": "4 * update", "+ 16)": "+ 4)"}
+PYTHON_SHORTER = {
+    "episodes=50": "episodes=4", "16 * update": "4 * update", "+ 16)": "+ 4)",
+    "num_generations=8": "num_generations=2", "size=32": "size=4", "max_steps=80": "max_steps=1",
+    "envs=32": "envs=4",
+}  # fmt: skip
 """What the default run puts in place of what a Python block says."""
 SLOW = {"docs/tutorials/gpt2.md": {"--steps": "1024", "--eval-episodes": "20"}}
 """Page -> what the slow run sets in `train`: hours on a processor."""
 
+NEEDS = {"docs/openenv.md": "openenv", "docs/sb3.md": "sb3_contrib", "docs/trl.md": "trl"}
+"""Page -> the package that all of it needs."""
 ONLY_READ = {"docs/results.md"}
 """Pages of commands that take hours: their options and configurations are read, and no more."""
 STAND_FOR = {"SEED": "1", "AGENT": "random", "FOLDER": "babyai"}
 """What a page of results leaves open -> what it is taken for."""
 
 HUB = "downloads GPT-2 from the hub; the lines beside it take it from a folder"
+NASIM = "needs the package nasim, which is somebody else's"
+SB3_WRITER = (
+    "python -m lang_agent.recipes.sb3_writer --writer writer --reward length --texts 500 --seed 100"
+)
 NOT_RUN = {
     'lang-agent generate "Once" --model gpt2': HUB,
     "lang-agent train --config recipes/gpt2.yaml --out runs/gpt2": HUB,
     "lang-agent bench --quick": "takes two minutes; tests/test_bench.py runs what it measures",
     "python -m build --wheel": ".ci/run builds the wheel and runs these pages with it",
+    "pip install nasim": NASIM,
+    "lang-agent new-world attack --wraps nasim:TinyPO-v0": NASIM,
+    "lang-agent check attack:Attack-v0 --prompt minimal": NASIM,
+    "lang-agent play attack:Attack-v0": NASIM,
+    "lang-agent train --env attack:Attack-v0 --prompt minimal --steps 10000": NASIM,
+    "vf-eval my_worlds --env.taskset.world 'BabyAI-GoToLocal-v0 max_steps=32' "
+    "--env.taskset.episodes 20 --model MODEL --client.base-url http://localhost:8000/v1 "
+    "--client.api-key-var OPENAI_API_KEY": "needs verifiers, which has an environment of its own",
+    "lang-agent export babyai graph --format onnx": "needs the extra onnx; tests/test_export.py",
+    f"{SB3_WRITER} --trainer sb3": "takes a minute; tests/test_sb3.py runs what it does",
+    f"{SB3_WRITER} --trainer ours": "likewise",
 }
 """Lines as typed that are not run here -> why."""
 COMMANDS = dict(cli.COMMANDS)
@@ -271,11 +292,12 @@ def compare(shown: list[str], said: list[str], where: str) -> None:
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def here(tmp_path, tmp_path_factory, monkeypatch):
     """An empty folder, and a process that is afterwards as it was before."""
     monkeypatch.chdir(tmp_path)
+    home = tmp_path_factory.mktemp("home")
     for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
+        monkeypatch.setenv(name, str(home))
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.setattr("lang_agent.cli.console.console._width", 100)
     modules, worlds, rows = set(sys.modules), set(gymnasium.registry), dict(ALGORITHMS)
@@ -318,6 +340,8 @@ def test_a_page_does_what_it_says_as_it_is_typed(page, here, server, monkeypatch
 
 def prepare(page: str, here: Path, config: GPT2Config | None = None) -> None:
     """What a page takes for granted and cannot make."""
+    if needs := NEEDS.get(page):
+        pytest.importorskip(needs)
     if page == "docs/tutorials/gpt2.md":  # GPT-2's tokenizer, and weights of chance
         GPT2LMHeadModel(config or GPT2Config(n_embd=32, n_layer=2, n_head=2)).save_pretrained(
             here / "gpt2-folder"
