@@ -241,7 +241,7 @@ class Table:
         self._done = self._solved = 0
         self._began = self._shown = time.monotonic()
         self._left = 0
-        self._error = ""
+        self._error = self._reason = ""
         self._status: Any = None
         self.row("task", [name for name, _ in COLUMNS])
 
@@ -294,7 +294,9 @@ class Table:
             if row.env_errors and not at:
                 say((f"  {row.env_errors} ended by errors, the first: {self._error}", "red"))
         if reason:
-            say((f"{task.name}: {reason}", "red"))
+            again = reason == self._reason
+            say((f"{task.name}: {'for the same reason' if again else reason}", "red"))
+            self._reason = reason
         for system, figure in task.published.items():
             say((f"  published: {figure:.3f} {system}", "dim"))
 
