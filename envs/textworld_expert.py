@@ -47,8 +47,9 @@ class Kitchen:
 
     def __init__(self, facts: Iterable[Any]) -> None:
         self.all: dict[str, list[tuple[str, ...]]] = {}
-        for fact in facts:
-            self.all.setdefault(fact.name, []).append(tuple(arg.name for arg in fact.arguments))
+        said = [(fact.name, tuple(arg.name for arg in fact.arguments)) for fact in facts]
+        for name, arguments in sorted(said):  # the game's own order is that of hashes
+            self.all.setdefault(name, []).append(arguments)
         self.place = {thing: place for name in ("at", "on", "in")
                       for thing, place in self._pairs(name)}  # fmt: skip
         self.held = [thing for thing, place in self._pairs("in") if place == "I"]
