@@ -210,7 +210,6 @@ class _Playing:
 
     def _act(self, slots: Sequence[int], seen: Sequence[TextObservation]) -> Sequence[Decision]:
         """What the agent decides; of a person's own, what it raises is a sentence."""
-        name = type(_inner(self.agent)).__name__
         try:
             decisions = self.agent.act(slots, seen)
         except LangAgentError:
@@ -218,8 +217,10 @@ class _Playing:
         except Exception as error:
             if user_code(error) is None:
                 raise
+            name = type(_inner(self.agent)).__name__
             raise ExtensionError(f"The agent {name} failed: {describe(error)}") from error
         if len(decisions) != len(slots) or not all(isinstance(one, Decision) for one in decisions):
+            name = type(_inner(self.agent)).__name__
             raise LangAgentError(
                 f"{name}.act() must return a lang_agent.Decision for each of the {len(slots)} "
                 f"observations, and returned {shown(decisions)}."

@@ -23,6 +23,8 @@ from lang_agent.evaluation.summary import as_json
 from lang_agent.learn.sequences import Sample
 from lang_agent.learn.workers import Workers
 from lang_agent.processes import cores
+from lang_agent.processes import start as start_process
+from lang_agent.train import workers
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.trainer import Trainer, resume, start
 from lang_agent.train.workers import HOST, meet, worker_count
@@ -227,6 +229,13 @@ def test_a_killed_leader_leaves_nobody_behind(tmp_path):
     process.kill()
     process.communicate(timeout=30)
     wait_for(lambda: not Path(f"/proc/{other}").exists(), 20)
+
+
+def test_a_worker_that_never_comes_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "start", lambda module, **pipes: start_process("keyword", **pipes))
+    run = start(replace(BASE, workers=2), tmp_path / "run", make_policy(prose=False))
+    with pytest.raises(LangAgentError, match="Worker 2 of 2 ended with status 0"):
+        run.run()
 
 
 @proc

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -70,20 +71,21 @@ def working(run: Trainer) -> Iterator[None]:
     try:
         for rank in range(1, size):
             others.append(_started(run, rank, size, store.port))
+        _wait_for(others, store)
         meet(store, 0, size)
         run.join(Workers(0, size))
         yield
         run.workers.say(None)
         for other in others:
             other.wait(SECONDS_TO_END)
-    except RuntimeError as error:  # torch's, of a connection that is closed
-        if isinstance(error, LangAgentError) or not (lost := _ended(others)):
+    except RuntimeError as error:  # torch's, of a connection that is closed; or of _wait_for
+        if isinstance(error, LangAgentError) or not (lost := _ended(others, 1.0)):
             raise
         rank, status = lost
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         raise LangAgentError(
-            f"Worker {rank + 1} of {size} {how}: what was learned since the last checkpoint is "
-            f"lost, and `lang-agent train --resume {run.folder}` goes on from there."
+            f"Worker {rank + 1} of {size} {how}: `lang-agent train --resume {run.folder}` goes on "
+            "from the last checkpoint."
         ) from None
     finally:
         for other in others:
@@ -94,8 +96,24 @@ def working(run: Trainer) -> Iterator[None]:
             dist.destroy_process_group()
 
 
+def _wait_for(others: Sequence[subprocess.Popen[bytes]], store: dist.TCPStore) -> None:
+    """Wait until the others are about to join: one that ends before would be waited for in vain.
+
+    Raises:
+        RuntimeError: one has ended.
+    """
+    while not store.check([_here(rank) for rank in range(1, len(others) + 1)]):
+        if _ended(others, 0.05):
+            raise RuntimeError("a worker has ended")
+
+
+def _here(rank: int) -> str:
+    return f"worker {rank} is here"
+
+
 def meet(store: dist.TCPStore, rank: int, size: int) -> None:
     """Join the process group, once all others have."""
+    store.set(_here(rank), "")
     if sys.platform == "linux":  # or a machine whose name nobody resolves is not found
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -103,8 +121,10 @@ def meet(store: dist.TCPStore, rank: int, size: int) -> None:
 
 def _started(run: Trainer, rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
     """The process of a worker, which stands where the run does."""
+    # What watches a run watches it in one place.
+    config = replace(run.config, track=("none",), metrics=(), callback=())
     about: dict[str, Any] = {
-        "config": as_data(run.config),
+        "config": as_data(config),
         "folder": str(run.folder),
         "checkpoint": str(run.saved),
         "trust": run.trust,
@@ -116,15 +136,16 @@ def _started(run: Trainer, rank: int, size: int, port: int) -> subprocess.Popen[
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     other = start("lang_agent.train.follower", stdin=pipe, stdout=nowhere)
     assert other.stdin is not None
-    other.stdin.write(json.dumps(about).encode())
-    other.stdin.close()
+    with suppress(BrokenPipeError):  # it has ended, which is found out
+        other.stdin.write(json.dumps(about).encode())
+        other.stdin.close()
     return other
 
 
-def _ended(others: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int] | None:
-    """The rank and the exit status of a worker that ended; None where all go on."""
+def _ended(others: Sequence[subprocess.Popen[bytes]], seconds: float) -> tuple[int, int] | None:
+    """The rank and the exit status of a worker that ended, or does within ``seconds`` of being
+    looked at; None where all go on."""
     for rank, other in enumerate(others, 1):
         with suppress(subprocess.TimeoutExpired):
-            if (status := other.wait(1.0)) is not None:
-                return rank, status
+            return rank, other.wait(seconds)
     return None
