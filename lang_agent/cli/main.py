@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
 import sys
 import textwrap
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +44,7 @@ from lang_agent.cli.parse import (
     config_file,
     names_others,
     parse,
+    run_folder,
     take,
     take_several,
     take_switch,
@@ -71,10 +70,8 @@ def train(
         run = trainer.resume(resume, trust=trust, **going_on)
         say(f"Going on from {run.progress.steps} steps in {resume}, to {run.config.steps}")
     else:
-        # Of module:Env-v0 the last part: a colon in a folder's name means something to other tools.
-        env = "mixture" if config.mixture else re.split("[/:]", config.env)[-1]
-        name = f"{env}-{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-        run = trainer.start(config, Path(config.out or f"runs/{name}"), trust=trust)
+        folder = config.out or run_folder(config, f"-{config.seed}")
+        run = trainer.start(config, Path(folder), trust=trust)
     with run.lock, run.logging() as log:
         try:
             _train(run, log)

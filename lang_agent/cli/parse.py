@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, replace
@@ -58,6 +59,13 @@ def config_file(name: str) -> Path:
     if not recipe.is_file():
         raise unknown("recipe", path.name, (file.name for file in recipe.parent.glob("*.yaml")))
     return recipe
+
+
+def run_folder(config: TrainConfig, seed: str = "") -> str:
+    """Where a run goes that is not told."""
+    # Of module:Env-v0 the last part: a colon in a folder's name means something to other tools.
+    env = "mixture" if config.mixture else re.split("[/:]", config.env)[-1]
+    return f"runs/{env}{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def take_several(arguments: list[str], flag: str) -> list[str] | None:

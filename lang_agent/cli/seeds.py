@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from queue import Queue
 from threading import Thread
 
 from lang_agent.cli.console import say
+from lang_agent.cli.parse import run_folder
 from lang_agent.config import save_config
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.plots import plot_learning
@@ -33,8 +32,7 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], *, trust: bool = Fals
         LangAgentError: a run failed; those that were not are whole, and are told of first.
         KeyboardInterrupt: the runs were stopped, each saved.
     """
-    env = "mixture" if config.mixture else re.split("[/:]", config.env)[-1]
-    folder = Path(config.out or f"runs/{env}-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder = Path(config.out or run_folder(config))
     runs = {seed: folder / f"seed-{seed}" for seed in seeds}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
