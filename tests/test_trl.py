@@ -179,17 +179,13 @@ def test_a_sequence_is_what_our_agent_read_and_wrote(taught, tmp_path):
     trainer = trainer_of(folder, tmp_path, rollouts)
     found = rollouts(["seed 3", "seed 3", "seed 5"], trainer)
     policy = LanguagePolicy.from_pretrained(folder)
-    learned = 0
+    learned, verdicts = 0, set()
     for at, episode in enumerate(rollouts.episodes):
         prompt, completion = found["prompt_ids"][at], found["completion_ids"][at]
         mask, log_probs = found["env_mask"][at], found["logprobs"][at]
         assert len(completion) == len(mask) == len(log_probs)
         assert prompt == policy.encode_prompt(episode.steps[0].observation.prompt)
         whole = [*prompt, *completion]
-        step = episode.steps[-1]
-        if step.trace.context is episode.steps[0].trace.context:
-            read = policy.decode(whole[: step.trace.position + 1])
-            assert read == step.observation.prompt.rstrip(" ")
         ids = torch.tensor([whole])
         with torch.no_grad():
             plain = trainer.model(ids).logits.float().log_softmax(-1)[0]
@@ -200,11 +196,16 @@ def test_a_sequence_is_what_our_agent_read_and_wrote(taught, tmp_path):
                 assert log_probs[place] == pytest.approx(float(told), abs=1e-3)
             else:
                 assert log_probs[place] == 0.0
-        shared = [s for s in episode.steps if s.trace.context is episode.steps[0].trace.context]
-        written = [token for s in shared for token in kept(s.trace.token_ids, policy.tokenizer)]
-        ours = [token for token, own in zip(completion, mask, strict=True) if own]
-        ends = [s.trace.token_ids[-1] for s in shared]
-        assert [t for t in ours if t not in ends] == [t for t in written if t not in ends]
+        written = [token for step in episode.steps for token in step.trace.token_ids]
+        assert [token for token, own in zip(completion, mask, strict=True) if own] == written
+        verdicts |= {step.info["verdict"] for step in episode.steps}
+        # what the world says stands behind each answer, as the next prompt has it
+        for step, later in zip(episode.steps, episode.steps[1:], strict=False):
+            answered = step.trace.position + 1 + len(step.trace.token_ids)
+            said = policy.decode(whole[answered : later.trace.position + 1])
+            assert said
+            assert later.observation.prompt.rstrip(" ").endswith(said.lstrip("\n"))
+    assert "invalid" in verdicts  # answers that are to be unlearned are among them
     assert learned > 10
 
 

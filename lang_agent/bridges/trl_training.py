@@ -23,7 +23,7 @@ import gymnasium
 
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.bridges.hf_datasets import library
-from lang_agent.episode import Episode
+from lang_agent.episode import Decision, Episode, TextObservation
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.files import whole
 from lang_agent.learn.demonstrations import refuse_evaluation_seeds
@@ -60,10 +60,10 @@ class Rollouts:
     of them. What the world pays is the return, and ``success`` and ``episode_steps`` go to the
     reward functions too.
 
-    An episode that outgrows the model's context is learned up to where its oldest turns are left
-    out. A token that ends an answer is learned where the world's text goes on with the same token,
-    as a newline is in GPT-2's vocabulary, and at the end of the episode; elsewhere the world's
-    token stands in its place, and the agent reads on as it does in an evaluation.
+    An episode is read on from the tokens as they were written, the one that ended an answer among
+    them (:class:`WrittenContext`), so that each token that was drawn is learned after what it was
+    drawn after. An episode that outgrows the model's context is learned up to where its oldest
+    turns are left out.
 
     Args:
         make_env: makes one of the environments.
@@ -126,7 +126,7 @@ class Rollouts:
             top_p=trainer.top_p,
             min_p=trainer.min_p or 0.0,
         )
-        kind = ConversationAgent if self._policy.chat else PolicyAgent
+        kind = ConversationAgent if self._policy.chat else WrittenAgent
         return kind(self._policy, len(self.envs), decide)
 
 
@@ -156,6 +156,59 @@ def _sharing(model: Any, tokenizer: Any, chat: bool | None) -> LanguagePolicy:
     for name in ("forward", "_original_forward"):  # accelerate's, around the trainer's model
         own.__dict__.pop(name, None)
     return LanguagePolicy(own, tokenizer, chat=chat).eval()
+
+
+class WrittenContext(TokenContext):
+    """An episode's tokens as they were written, and then what the world says.
+
+    In an evaluation an answer that its text would not be cut into again is read anew as text, and
+    the token that ended an answer is left out. Here such an answer would begin a new sequence, and
+    neither it nor what follows would be learned. Answers that are no action are mostly of this
+    kind, so that what is to be unlearned would be left out.
+    """
+
+    def __init__(self, policy: LanguagePolicy, room: int) -> None:
+        super().__init__(policy)
+        self.room = room
+        """The most tokens that a prompt may have."""
+        self.end: int | None = None
+        """The token that ended the last answer, where it is not among the tokens."""
+        self._asked = ""  # the prompt that was read last
+
+    def read(self, prompt: str) -> int:
+        prompt = prompt.rstrip(" ")
+        before, asked, self._asked = self.token_ids, self._asked, prompt
+        known = self._text if prompt.startswith(self._text) else asked
+        _, line, new = prompt[len(known) :].partition("\n")  # what is left of the answer's line
+        if asked and prompt.startswith(asked) and line:
+            world = self.policy.encode(line + new)
+            ended = [self.end] if self.end not in (None, world[0]) else []
+            kept = len(before)
+            if kept + len(ended) + len(world) <= self.room:
+                before += [*ended, *world]
+                return min(kept, len(before) - 1)
+        self.token_ids = self.policy.encode_prompt(prompt)
+        return common_length(self.token_ids, before)
+
+
+class WrittenAgent(PolicyAgent):
+    """A policy that reads on from what it wrote, token by token."""
+
+    def __init__(self, policy: LanguagePolicy, slots: int, decide: DecideConfig) -> None:
+        super().__init__(policy, slots, decide)
+        room = policy.context - decide.max_new_tokens
+        self._written = [WrittenContext(policy, room) for _ in range(slots)]
+        self._contexts = [*self._written]
+
+    def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
+        decisions = super().act(slots, observations)
+        for slot, decision in zip(slots, decisions, strict=True):
+            trace, context = decision.tokens, self._written[slot]
+            if trace is None:
+                continue
+            left_out = trace.position + 1 + len(trace.token_ids) > len(context.token_ids)
+            context.end = trace.token_ids[-1] if left_out else None
+        return decisions
 
 
 class Conversation(TokenContext):
