@@ -15,7 +15,7 @@ SEEN = "See: red ball 2 steps left, blue key 1 step right, red key 3 steps forwa
 PLACES = {"red ball": " 2 steps left", "blue key": " 1 step right", "red key": " 3 steps forward"}
 
 
-@pytest.mark.parametrize("size", ["nano", "micro", "small"])
+@pytest.mark.parametrize("size", ["pico", "nano", "micro", "small"])
 @pytest.mark.parametrize(
     ("names", "look_back"), [(("red", "blue", "ball", "key"), NAMED), ((), WHOLE)]
 )

@@ -20,7 +20,14 @@ from lang_agent.learn.credit import compute_advantages
 from lang_agent.learn.learner import Learner
 from lang_agent.learn.objective import evaluate_actions, total_loss
 from lang_agent.learn.optimizer import Optimizer
-from lang_agent.learn.sequences import by_length, collate, minibatches, to_samples
+from lang_agent.learn.sequences import (
+    by_length,
+    collate,
+    decisions_of,
+    minibatches,
+    share_prompts,
+    to_samples,
+)
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.rollout import play
@@ -187,6 +194,28 @@ def test_whole_episodes_give_the_gradients_of_single_decisions(policy, actions):
     count = sum(len(sample.columns) for sample in samples)
     torch.testing.assert_close(whole / count, single / count, atol=1e-5, rtol=1e-3)
     policy.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("actions", [(), ("turn left", "go forward and then stop", "go forward")])
+def test_choices_after_the_same_prompt_share_it(policy, actions):
+    """A prompt that comes again is read once, and the gradients are those of reading each."""
+    names = {a: ("go forward" if "stop" in a else a) for a in actions}
+    samples = samples_of(policy, collect(policy, "minimal", 9, actions=names or None))
+    shared = share_prompts(samples)
+    prompts = {tuple(sample.token_ids[: sample.columns[0] + 1]) for sample in samples}
+    assert len(prompts) == len(shared) < len(samples)
+    assert decisions_of(shared) == decisions_of(samples)
+    gradients = []
+    for parts in ([shared], [[sample] for sample in samples]):
+        policy.zero_grad()
+        for part in parts:
+            batch = collate(part, policy.device)
+            loss, _ = total_loss(policy, ALGORITHMS["ppo"], batch, LearnConfig(), DecideConfig())
+            loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters()]))
+    policy.zero_grad(set_to_none=True)
+    count = len(samples)
+    torch.testing.assert_close(gradients[0] / count, gradients[1] / count, atol=1e-5, rtol=1e-3)
 
 
 def test_minibatches_cover_everything_once_and_respect_their_limits(policy):

@@ -14,6 +14,7 @@ from lang_agent import LangAgentError
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.errors import PromptError
 from lang_agent.models.decide import DecideConfig
+from lang_agent.models.phrase_scoring import lay_out
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sampling import sample
 from lang_agent.models.trie import build_trie
@@ -120,6 +121,44 @@ def test_gradients_of_scores_equal_those_of_the_plain_computation(gpt2):
         scores.append(sum(log_probs[len(start) + i - 1, t] for i, t in enumerate(phrase)))
     plain = gradient(torch.stack(scores).log_softmax(0))
     torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("phrases", [[(1,), (2,)], [(1, 2, 4), (1, 3), (4,)]], ids=["flat", "trie"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_last_block_is_computed_where_decisions_are(phrases, precision, monkeypatch):
+    """Scores, values and gradients are those of the whole block, and less of it is computed."""
+    policy = LanguagePolicy.from_scratch("nano", seed=0, context=64, texts=["a b"])
+    policy.set_precision(precision)
+    torch.manual_seed(0)
+    for parameter in policy.parameters():  # away from the quiet start
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    rows = [list(range(n)) for n in (30, 17, 40, 9)]
+    ends = [[29], [8, 16], [39], [8]]
+    trie = build_trie(phrases)
+    layout = lay_out(rows, [0] * 4, ends, [[trie] * len(row) for row in ends], policy.device)
+    widths = []
+    norm = policy.model.transformer.h[-1].ln_2
+    norm.register_forward_hook(lambda module, inputs, output: widths.append(output.shape[1]))
+    weigh = torch.arange(1.0, 1 + 5 * len(phrases)).view(5, -1)
+    found = []
+    for decisions_only in (False, True):
+        policy.zero_grad()
+        states = policy.hidden_states(layout, decisions_only=decisions_only)
+        scores = policy.scores(states, layout, [trie] * 5).log_policy
+        values = policy.values(states, layout)
+        ((scores * weigh).sum() + values.square().sum()).backward()
+        gradients = [p.grad.flatten() for p in policy.parameters() if p.grad is not None]
+        found.append((scores.detach(), values.detach(), torch.cat(gradients)))
+    for whole, part in zip(*found, strict=True):
+        torch.testing.assert_close(
+            part,
+            whole,
+            rtol=0,
+            atol=1e-2 * float(whole.abs().max())
+            if precision == "bf16"
+            else 1e-5 * float(whole.abs().max()),
+        )
+    assert widths[1] <= 8 < 40 <= widths[0]
 
 
 @pytest.mark.parametrize("prompt", ["transcript", "minimal", "glam"])

@@ -80,7 +80,7 @@ class PolicyAgent(Agent):
         none = [[NO_PHRASES]] * len(rows)
         layout = lay_out(rows, starts, ends, none, self.policy.device)
         where = torch.tensor(slots, device=self.policy.device)
-        states = self.policy.hidden_states(layout, self._cache, where)
+        states = self.policy.hidden_states(layout, self._cache, where, decisions_only=True)
         return self.policy.values(states, layout).tolist()
 
     def _forget_stale(self) -> None:
@@ -122,7 +122,7 @@ class PolicyAgent(Agent):
             ends.append([len(rows[-1]) - 1])
         layout = lay_out(rows, starts, ends, [[trie] for trie in tries], policy.device)
         where = torch.tensor(slots, device=policy.device)
-        states = policy.hidden_states(layout, self._cache, where)
+        states = policy.hidden_states(layout, self._cache, where, decisions_only=True)
         scores = policy.scores(states, layout, tries, temperature or 1.0)
         choices = sample(
             scores.log_policy, temperature, [self._draws[slot].random() for slot in slots]
@@ -269,7 +269,7 @@ class PolicyAgent(Agent):
         none = [[0]] * len(rows), [[NO_PHRASES]] * len(rows)
         layout = lay_out(rows, starts, *none, self.policy.device)
         where = torch.tensor(slots, device=self.policy.device)
-        self.policy.hidden_states(layout, self._cache, where)
+        self.policy.hidden_states(layout, self._cache, where, decisions_only=True)
 
 
 def _answer(text: str, asked: bool) -> str | None:

@@ -124,11 +124,12 @@ def last_states(language: LanguagePolicy, rows: list[list[int]] | list[tuple[int
 def read_rows(
     language: LanguagePolicy, rows: list[list[int]] | list[tuple[int, ...]]
 ) -> tuple[States, tuple[Tensor, Tensor]]:
-    """The hidden states of B rows of token ids, and where in them their last tokens stand."""
+    """Hidden states (B, W, H) of B rows of token ids, and where in them their last tokens stand;
+    those of other tokens may be anything."""
     ends = [[len(row) - 1] for row in rows]
     none = [[NO_PHRASES]] * len(rows)
     layout = lay_out(rows, [0] * len(rows), ends, none, language.device)
-    states = language.hidden_states(layout)
+    states = language.hidden_states(layout, decisions_only=True)
     return states, (layout.decision_row, layout.decision_column)
 
 

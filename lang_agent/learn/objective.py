@@ -45,9 +45,10 @@ def evaluate_actions(
             much, and a loss without it has no use for them.
     """
     layout = batch.layout
-    states = policy.hidden_states(layout)
+    written = bool(batch.written.shape[1])
+    states = policy.hidden_states(layout, decisions_only=not written)
     log_policy = None
-    if batch.written.shape[1]:
+    if written:
         log_probs, entropy = _written_log_probs(policy, states, batch, decide, learn_entropy)
     else:
         scores = policy.scores(states, layout, batch.tries, decide.temperature)

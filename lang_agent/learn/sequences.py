@@ -17,7 +17,7 @@ from lang_agent.models.trie import NO_PHRASES, TokenTrie, decisions_in
 
 BUSY = 1024  # tokens
 SIMILAR = 0.75
-WIDEST = 320  # tokens of a prompt with all its branches: attention is over the whole of them
+WIDEST = 320  # tokens of a prompt with all that follows it: attention is over the whole of them
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Sample:
     """One token sequence and the decisions made along it, with all that learning needs of them.
 
     A transcript's episode is one sample (or a few, where it outgrew the context); with a window
-    prompt every step is its own. Texts that go on from one prompt can share it: then they follow it
-    as ``branches`` (see :func:`share_prompts`).
+    prompt every step is its own. Decisions on one prompt can share it: then texts follow it as
+    ``branches``, and choices stand on the same column (see :func:`share_prompts`).
     """
 
     token_ids: list[int]
@@ -169,29 +169,37 @@ def deal(samples: Sequence[Sample], parts: int, generator: torch.Generator) -> l
 
 
 def share_prompts(samples: Sequence[Sample]) -> list[Sample]:
-    """Texts written after the same prompt as branches of one sample, so that it is read once."""
+    """What is decided after the same prompt in one sample, so that it is read once: texts as its
+    branches, choices among phrases as decisions on the same token, without what was answered."""
     shared: list[Sample] = []
-    open_for: dict[tuple[int, ...], Sample] = {}  # prompt -> the sample that it is read in
+    open_for: dict[tuple[bool, tuple[int, ...]], Sample] = {}  # the sample a prompt is read in
     for sample in samples:
-        if len(sample.columns) != 1 or not sample.written[0]:
+        if len(sample.columns) != 1:
             shared.append(sample)
             continue
-        end = sample.columns[0] + 1
-        prompt, text = tuple(sample.token_ids[:end]), sample.token_ids[end:]
-        whole = open_for.get(prompt)
-        if whole is None or len(whole.token_ids) + len(text) > WIDEST:
-            whole = open_for[prompt] = Sample(list(prompt))
+        writes, end = bool(sample.written[0]), sample.columns[0] + 1
+        prompt, text = tuple(sample.token_ids[:end]), sample.token_ids[end:] if writes else []
+        more = len(text) + len(sample.tries[0].tokens)
+        whole = open_for.get((writes, prompt))
+        if whole is None or (more and _width(whole) + more > WIDEST):
+            whole = open_for[writes, prompt] = Sample(list(prompt))
             shared.append(whole)
-        whole.branches.append(len(whole.token_ids))
-        whole.token_ids += text
+        if writes:
+            whole.branches.append(len(whole.token_ids))
+            whole.token_ids += text
         for name in PER_DECISION:
             getattr(whole, name).extend(getattr(sample, name))
     return shared
 
 
+def _width(sample: Sample) -> int:
+    """The tokens of a sample's row, with its tries' inner nodes."""
+    return len(sample.token_ids) + sum(len(trie.tokens) for trie in sample.tries)
+
+
 def by_length(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[Sample]]:
-    """Samples of similar length together, at most ``max_tokens`` a batch, padding included; texts
-    written after the same prompt share it.
+    """Samples of similar length together, at most ``max_tokens`` a batch, padding included; what is
+    decided after the same prompt shares it.
 
     A batch that has enough tokens to keep the processor busy takes none of less than
     ``SIMILAR`` times its longest sample's length.

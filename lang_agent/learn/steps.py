@@ -198,7 +198,8 @@ def _fit_critic(learner: Learner, samples: Sequence[Sample]) -> dict[str, float]
             for part in by_length(learner.workers.share(minibatch), config.batch_tokens):
                 batch = collate(part, policy.device)
                 with torch.no_grad():
-                    states = policy.hidden_states(batch.layout)
+                    whole = batch.returns.shape[1] > 1
+                    states = policy.hidden_states(batch.layout, decisions_only=not whole)
                 values = critic_values(policy, states, batch)
                 weight = token_weights(batch.mask, config, learner.decide, tokens_weight(minibatch))
                 loss = critic_part(values, batch, weight)

@@ -11,13 +11,15 @@ from transformers.activations import ACT2FN
 from lang_agent.errors import LangAgentError
 from lang_agent.models import attention
 from lang_agent.models.fused_mlp import fuse
+from lang_agent.models.last_block import ask_last_block
 from lang_agent.models.masks import take_two_masks
 
 
 def make_ready(model: PreTrainedModel) -> PreTrainedModel:
     """Dropout off, so that the policy acted with is the policy learned; float32; attention in
     blocks, with our masks; and GPT-2's activation computed in one operation instead of eight
-    (``gelu_pytorch_tanh`` is the same function), or together with the product before it."""
+    (``gelu_pytorch_tanh`` is the same function), or together with the product before it; and its
+    last block for the tokens alone that are asked about."""
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(attention.NAME)
     for module in model.modules():
@@ -29,6 +31,7 @@ def make_ready(model: PreTrainedModel) -> PreTrainedModel:
         if isinstance(getattr(module, "act", None), type(ACT2FN["gelu_pytorch_tanh"])):
             fuse(module)
         take_two_masks(module)
+        ask_last_block(module)
     return model.eval()
 
 

@@ -27,6 +27,7 @@ def attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    columns: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' ``sdpa`` attention, a block of queries at a time.
@@ -36,14 +37,19 @@ def attend(
         key, value: (B, key heads, keys, size); several heads of queries may share one of theirs.
         attention_mask: (B, 1, W, keys) to add, or bool with True for what is seen; None for plain
             causal attention.
+        columns: (B, K) the queries that are wanted, of W; None for all.
 
     Returns:
-        (B, W, heads, size), and None for the weights.
+        (B, W, heads, size), or of K queries, and None for the weights.
     """
     dtype = computed_in(query)  # models that rotate queries and keys do it in float32
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    mask = attention_mask
-    width, scale = query.shape[2], kwargs.get("scaling") or query.shape[3] ** -0.5
+    mask, scale = attention_mask, kwargs.get("scaling") or query.shape[3] ** -0.5
+    if columns is not None:
+        query, mask = _picked(query, mask, key.shape[2], columns)
+        if query.requires_grad and _slow_backwards(query):
+            return _products(query, key, value, mask, scale).transpose(1, 2), None
+    width = query.shape[2]
     if key.shape[2] != width:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     if query.requires_grad and _slow_backwards(query):
@@ -55,6 +61,19 @@ def attend(
         for block in _blocks(query, key, value, mask)
     ]
     return torch.cat(parts, dim=1), None
+
+
+def _picked(
+    query: Tensor, mask: Tensor | None, keys: int, columns: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The queries at ``columns`` (B, K), as (B, heads, K, size), and their (B, 1, K, keys) mask."""
+    at = columns[:, None, :, None]
+    query = query.gather(2, at.expand(-1, query.shape[1], -1, query.shape[3]))
+    if mask is not None:
+        return query, mask.expand(len(columns), -1, -1, -1).gather(2, at.expand(-1, -1, -1, keys))
+    hidden = torch.arange(keys, device=columns.device) > at
+    zeros = torch.zeros(hidden.shape, dtype=query.dtype, device=columns.device)
+    return query, zeros.masked_fill_(hidden, -torch.inf)
 
 
 def _blocks(

@@ -72,7 +72,7 @@ def write(
             policy.device,
         )
         where = torch.tensor([slots[at] for at in active], device=policy.device)
-        states = policy.hidden_states(layout, cache, where)
+        states = policy.hidden_states(layout, cache, where, decisions_only=True)
         if turn == 0:
             for record, value in zip(written, policy.values(states, layout).tolist(), strict=True):
                 record.value = value

@@ -65,6 +65,14 @@ class Layout:
             seen = seen | ((key <= slot) & (slot <= last[:, None, :]))
         return seen
 
+    def asked(self) -> Tensor:
+        """(B, W) bool: the tokens that decisions are read off, by :func:`score_phrases` and a
+        critic: the prompts' last ones and the tries' inner nodes."""
+        asked = torch.zeros_like(self.token_ids, dtype=torch.bool)
+        asked[self.decision_row, self.decision_column] = True
+        asked[self.decision_row[:, None], self.node_column] = True
+        return asked
+
     def key_position(self, keys: int) -> Tensor:
         """(B, keys) the positions of the keys: of those in the cache before, their slots."""
         key = torch.arange(keys, device=self.slot.device).expand(len(self.slot), keys)

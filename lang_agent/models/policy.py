@@ -21,6 +21,7 @@ from lang_agent.models.generation import generate
 from lang_agent.models.gpt2 import new_gpt2
 from lang_agent.models.hub import shipped
 from lang_agent.models.kv_cache import RaggedCache
+from lang_agent.models.last_block import asking
 from lang_agent.models.load import load, no_progress_bars
 from lang_agent.models.memo import Memo
 from lang_agent.models.phrase_scoring import Head, Layout, Scores, lay_out, score_phrases
@@ -257,11 +258,18 @@ class LanguagePolicy(nn.Module):
         return self.value_head.weight.device
 
     def hidden_states(
-        self, layout: Layout, cache: RaggedCache | None = None, rows: Tensor | None = None
+        self,
+        layout: Layout,
+        cache: RaggedCache | None = None,
+        rows: Tensor | None = None,
+        *,
+        decisions_only: bool = False,
     ) -> States:
         """The hidden states of a layout's tokens.
 
         With a ``cache``, the tokens follow the keys of its ``rows`` (B,) and are added to them.
+        With ``decisions_only`` states of the last layer may be anything where :meth:`scores` and
+        :meth:`values` do not look, which leaves out their work.
         """
         plain = cache is None and not layout.branching
         if cache is not None and rows is not None:
@@ -279,7 +287,8 @@ class LanguagePolicy(nn.Module):
         if layout.branching and cache is None:
             # Given positions alone, transformers would take branches for sequences packed together.
             inputs["attention_mask"] = torch.ones_like(layout.token_ids)
-        with masks.reading(layout, keys, self.precision, plain=plain):
+        asked = layout.asked() if decisions_only else None
+        with masks.reading(layout, keys, self.precision, plain=plain), asking(asked):
             output = self._forward(inputs)
         last = output.last_hidden_state
         for_value = last if self.value_layer == -1 else output.hidden_states[self.value_layer]
@@ -351,7 +360,8 @@ class LanguagePolicy(nn.Module):
             self.check_fits(len(row), names)
         ends = [[len(row) - 1] for row in rows]
         layout = lay_out(rows, [0] * len(rows), ends, [[trie] for trie in tries], self.device)
-        return self.scores(self.hidden_states(layout), layout, tries).log_policy
+        states = self.hidden_states(layout, decisions_only=True)
+        return self.scores(states, layout, tries).log_policy
 
     def scores(
         self,
