@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lang_agent.models.sharding import shared_like, whole
+
 MOMENTUM = 0.95
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -61,10 +63,11 @@ class Muon(torch.optim.Optimizer):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(weight.grad)
                 mean = state["momentum_buffer"].lerp_(weight.grad, 1 - MOMENTUM)
-                direction = orthogonal(weight.grad.lerp(mean, MOMENTUM), precision)
+                # The nearest orthogonal matrix is of the whole, where weights are shared out.
+                direction = orthogonal(whole(weight.grad.lerp(mean, MOMENTUM)), precision)
                 size = 0.2 * math.sqrt(max(weight.shape))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(direction, alpha=-group["lr"] * size)
+                weight.add_(shared_like(direction, weight), alpha=-group["lr"] * size)
 
 
 def orthogonal(matrix: Tensor, precision: torch.dtype) -> Tensor:

@@ -20,6 +20,7 @@ from lang_agent.errors import LangAgentError
 from lang_agent.extensions import check_takes, named_errors
 from lang_agent.learn.muon import Muon
 from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sharding import shared_like
 from lang_agent.trust import load_function
 
 
@@ -85,9 +86,12 @@ class Optimizer:
                         found |= _as_tensor(f"{number}.group{index}.{name}", value)
         return found
 
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what :meth:`state_tensors` gave; raises KeyError when it does not fit."""
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`state_tensors` gave, whole; raises KeyError when it does not
+        fit."""
         states: list[dict[int, dict[str, Any]]] = [{} for _ in self.parts]
+        parameters = [[p for group in part.param_groups for p in group["params"]]
+                      for part in self.parts]  # fmt: skip
         groups = [part.state_dict()["param_groups"] for part in self.parts]
         for key, tensor in tensors.items():
             place, index, name = key.split(".", 2)
@@ -96,6 +100,9 @@ class Optimizer:
             if index.startswith(GROUP):
                 groups[int(place)][int(index.removeprefix(GROUP))][name] = value
             else:
+                of = parameters[int(place)]
+                if int(index) < len(of) and not kind:
+                    value = shared_like(tensor, of[int(index)])
                 states[int(place)].setdefault(int(index), {})[name] = value
         for part, state, group in zip(self.parts, states, groups, strict=True):
             count = sum(len(group["params"]) for group in part.param_groups)

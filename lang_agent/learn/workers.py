@@ -1,6 +1,7 @@
 """Several processes that learn one policy together: data parallelism.
 
-Every worker holds the whole policy and, once they are played, all episodes of a rollout. So credit,
+Every worker holds the policy, whole or its part of it, and, once they are played, all episodes of a
+rollout. So credit,
 statistics and minibatches are computed by each of them alike, as by one process alone, and nothing
 but what takes long is shared out: the episodes that are played, and the passes through the model,
 whose gradients are then added up. A decision weighs the same wherever it was played, and one that
@@ -17,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lang_agent.learn.sequences import Sample
+from lang_agent.learn.sequences import Sample, by_length
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Workers:
 
     rank: int = 0
     size: int = 1
+    shards: bool = False
+    """Whether the policy's weights are shared out among them (:mod:`lang_agent.models.sharding`)"""
 
     @property
     def leads(self) -> bool:
@@ -35,12 +38,29 @@ class Workers:
 
     def share(self, samples: Sequence[Sample]) -> list[Sample]:
         """This worker's part of the samples, about as many tokens as every other's."""
+        return self._share_of(self.rank, samples)
+
+    def _share_of(self, rank: int, samples: Sequence[Sample]) -> list[Sample]:
         if self.size == 1:
             return list(samples)
         order = sorted(range(len(samples)), key=lambda at: -len(samples[at].token_ids))
         turn = [*range(self.size), *reversed(range(self.size))]  # there and back: the longest first
-        mine = [at for k, at in enumerate(order) if turn[k % len(turn)] == self.rank]
+        mine = [at for k, at in enumerate(order) if turn[k % len(turn)] == rank]
         return [samples[at] for at in sorted(mine)]
+
+    def batches(
+        self, samples: Sequence[Sample], max_tokens: int
+    ) -> list[tuple[list[Sample], bool]]:
+        """This worker's part of the samples in batches of at most ``max_tokens``, and whether each
+        counts: where every pass takes all workers, one with fewer batches than another reads a
+        sample again, for nothing."""
+        mine = [(batch, True) for batch in by_length(self.share(samples), max_tokens)]
+        if not self.shards or not samples:
+            return mine
+        shares = [self._share_of(rank, samples) for rank in range(self.size)]
+        most = max(len(list(by_length(share, max_tokens))) for share in shares)
+        shortest = min(samples, key=lambda sample: len(sample.token_ids))
+        return mine + [([shortest], False)] * (most - len(mine))
 
     def gather(self, mine: Any) -> list[Any]:
         """What every worker has, in their order."""
@@ -77,9 +97,10 @@ class Workers:
         return found
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace the gradients by the sum of everybody's. A parameter that nobody's loss depends
+        """Replace the gradients by the sum of everybody's; those of weights that are shared out
+        are that already. A parameter that nobody's loss depends
         on keeps none, since an optimizer passes over it and not over one whose gradient is 0."""
-        if self.size == 1:
+        if self.size == 1 or self.shards:
             return
         learned = [parameter for parameter in parameters if parameter.requires_grad]
         flat = torch.cat(
