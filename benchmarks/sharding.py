@@ -25,7 +25,7 @@ from lang_agent.cli.bench import gpt2
 SAME = ("policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm", "return")
 OPTIONS = [
     "--env", "BabyAI-MixedLocal-v0", "--env-args", "num_dists=8", "max_steps=4",
-    "--algorithm", "ppo", "--epochs", "1", "--minibatch-decisions", "8", "--target-kl", "none",
+    "--algorithm", "ppo", "--epochs", "1", "--minibatch-decisions", "8", "--target-kl", "None",
     "--rollout-steps", "16", "--envs", "2", "--precision", "fp32", "--eval-episodes", "0",
     "--snapshot-every", "0", "--track", "none", "--optimizer", "adamw", "--threads", "1",
 ]  # fmt: skip

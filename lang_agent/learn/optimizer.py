@@ -19,6 +19,7 @@ from torch.autograd.graph import increment_version
 from lang_agent.errors import LangAgentError
 from lang_agent.extensions import check_takes, named_errors
 from lang_agent.learn.muon import Muon
+from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sharding import shared_like
 from lang_agent.trust import load_function
@@ -55,10 +56,14 @@ class Optimizer:
             for group in part.param_groups:
                 group["lr"] = rate
 
-    def step(self) -> None:
+    def step(self, workers: Workers = ALONE) -> None:
+        """One step; what Muon computes is shared out among ``workers``."""
         for part in self.parts:
             with named_errors(f"The optimizer {self._own!r}") if self._own else nullcontext():
-                part.step()
+                if isinstance(part, Muon):
+                    part.step(workers=workers)
+                else:
+                    part.step()
             # The fused AdamW writes without telling: copies in reduced precision would stay stale.
             increment_version(p for group in part.param_groups for p in group["params"])
 

@@ -151,7 +151,7 @@ def gradient_step(
     if bound is not None and measured.get("approx_kl", 0.0) > bound:
         optimizer.zero_grad()
         return measured | {"stopped": 1.0}
-    optimizer.step()
+    optimizer.step(learner.workers)
     return measured | {"grad_norm": norm.item(), "stopped": 0.0}
 
 

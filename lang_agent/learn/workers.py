@@ -10,7 +10,7 @@ learns nothing but waits for the others does not bias anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +43,13 @@ class Workers:
     def _share_of(self, rank: int, samples: Sequence[Sample]) -> list[Sample]:
         if self.size == 1:
             return list(samples)
-        order = sorted(range(len(samples)), key=lambda at: -len(samples[at].token_ids))
-        turn = [*range(self.size), *reversed(range(self.size))]  # there and back: the longest first
-        mine = [at for k, at in enumerate(order) if turn[k % len(turn)] == rank]
-        return [samples[at] for at in sorted(mine)]
+        return [samples[at] for at in self._dealt(rank, [len(one.token_ids) for one in samples])]
+
+    def _dealt(self, rank: int, costs: Sequence[float]) -> list[int]:
+        """The places of those that a worker takes of things that cost so much."""
+        order = sorted(range(len(costs)), key=lambda at: -costs[at])
+        turn = [*range(self.size), *reversed(range(self.size))]  # there and back: the dearest first
+        return sorted(at for k, at in enumerate(order) if turn[k % len(turn)] == rank)
 
     def batches(
         self, samples: Sequence[Sample], max_tokens: int
@@ -87,6 +90,23 @@ class Workers:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+    def each(
+        self, work: Callable[[Tensor], Tensor], matrices: Iterable[Tensor]
+    ) -> Iterator[Tensor]:
+        """What ``work`` makes of each matrix, of its shape: one worker does it and all have it,
+        where it takes longer than to hand it on. Everybody's matrices are the same."""
+        if self.size == 1 or self.shards:
+            yield from map(work, matrices)
+            return
+        whole = list(matrices)
+        if not whole:
+            return
+        mine = set(self._dealt(self.rank, [one.numel() * min(one.shape) for one in whole]))
+        done = [work(one) if at in mine else torch.zeros_like(one) for at, one in enumerate(whole)]
+        flat = self.sum(torch.cat([one.flatten().float() for one in done]))
+        for one, part in zip(whole, flat.split([one.numel() for one in whole]), strict=True):
+            yield part.view_as(one)
 
     def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """The sum of everybody's numbers, by name; one that has none of a name adds nothing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import deque
@@ -100,8 +99,13 @@ class Trainer:
         trust: bool = False,
     ) -> None:
         self.config, self.folder, self.trust = config, folder, trust
-        self.lock = lock or FolderLock(folder)
         self.learn = resolve(config.learn, new=_is_new(config, policy))
+        if config.shard and algorithm_of(self.learn).trust_region:
+            raise LangAgentError(
+                f"{config.learn.algorithm} takes second derivatives, which cannot be taken of "
+                "weights that are shared out: set shard to False, or choose another algorithm."
+            )
+        self.lock = lock or FolderLock(folder)
         self.trackers = make_trackers(config, folder)
         self._callbacks = Callbacks(config)
         self.envs = [self.make_env() for _ in range(config.envs)]
@@ -137,14 +141,14 @@ class Trainer:
     def join(self, workers: Workers) -> None:
         """Play and learn from now on as one of several workers, who all stand where this one does.
 
-        Each plays in its part of the environments.
+        Each plays in as many environments as one alone would: it has fewer episodes to play, and a
+        pass of a small model takes as long for few of them as for many.
         """
         self.workers = self.learner.workers = workers
         """Who trains this run."""
         if workers.shards:
             self._share_weights()
-        envs = self.envs[: math.ceil(self.config.envs / workers.size)]
-        self.collector = make_collector(self.config, self.learn, self.policy, envs, workers)
+        self.collector = make_collector(self.config, self.learn, self.policy, self.envs, workers)
         use_threads(self.config.threads, self.policy, self.policy.device, workers.size)
 
     def _share_weights(self) -> None:

@@ -122,9 +122,7 @@ def _here(rank: int) -> str:
     return f"worker {rank} is here"
 
 
-def meet(
-    store: dist.TCPStore, rank: int, size: int, device: torch.device | None = None
-) -> None:
+def meet(store: dist.TCPStore, rank: int, size: int, device: torch.device | None = None) -> None:
     """Join the process group, once all others have. ``device``: what this one computes on; what
     GPUs hold is exchanged by NCCL, all else by gloo."""
     store.set(_here(rank), "")
