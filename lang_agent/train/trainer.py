@@ -50,7 +50,7 @@ from lang_agent.train.checkpoint import (
 )
 from lang_agent.train.collect import Rollout, make_collector
 from lang_agent.train.config import TrainConfig
-from lang_agent.train.memory import release_unused_memory
+from lang_agent.train.memory import release_unused_memory, return_large_blocks
 from lang_agent.train.run_folder import (
     REFERENCE_FOLDER,
     Progress,
@@ -159,6 +159,7 @@ class Trainer:
                 f"The run's weights are shared out among workers that have ended: `lang-agent "
                 f"train --resume {self.folder}`, or resume(), goes on."
             )
+        return_large_blocks()
         shard(self.policy, self.device)
         if self.reference is not None and self.reference.frozen is not None:
             shard(self.reference.frozen, self.device)
@@ -175,6 +176,7 @@ class Trainer:
         while (what := self.workers.say()) is not None:
             name, *arguments = what
             getattr(self, name)(*arguments)
+            release_unused_memory()
 
     def make_env(self, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """What the run is about: its environment, or its mixture of them."""
