@@ -53,7 +53,7 @@ class TimedAgent(PolicyAgent):
 
     seconds = 0.0
 
-    def act(self, slots, observations):  # noqa: ANN001, ANN201
+    def act(self, slots, observations):
         began = time.perf_counter()
         decisions = super().act(slots, observations)  # which end with numbers on the processor
         self.seconds += time.perf_counter() - began

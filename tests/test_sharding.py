@@ -1,4 +1,4 @@
-"""Weights that are shared out among workers: the same run as of one process, and whole when saved."""
+"""Weights shared out among workers: the same run as of one process, and whole when saved."""
 
 from __future__ import annotations
 
