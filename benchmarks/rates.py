@@ -4,8 +4,8 @@
     python benchmarks/rates.py --models nano --envs 8 --steps 8       # a quick look
 
 For ``nano``, GPT-2 small and a model of SmolLM2-135M's shape, random weights all, in bf16 where the
-device is fast at it. Acting is in transcripts, all worlds at once on one processor core; learning is
-PPO's gradient step on whole episodes, AdamW included. The limit is the products of the layers'
+device is fast at it. Acting is in transcripts, all worlds at once on one processor core; learning
+is PPO's gradient step on whole episodes, AdamW included. The limit is the products of the layers'
 matrices for the tokens that are read (three times as many where they are learned), at the rate of
 one large product measured in the same run; attention, the head and all else count as nothing.
 """

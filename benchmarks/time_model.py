@@ -58,7 +58,8 @@ def table(title: str, updates: dict[int, Update]) -> None:
         found = parts(n, update)
         whole = sum(found.values())
         print(f"{n:8}{found['acting']:9.3f}{found['stragglers']:12.3f}{found['learning']:10.3f}"
-              f"{found['all-reduce']:12.3f}{whole:9.3f}{one * update.episodes / whole:11.2f}")  # fmt: skip
+              f"{found['all-reduce']:12.3f}{whole:9.3f}"
+              f"{one * update.episodes / whole:11.2f}")  # fmt: skip
 
 
 def main() -> None:
