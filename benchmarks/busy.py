@@ -35,6 +35,8 @@ def steps_per_second(options: list[str], env: dict[str, str], seconds: float) ->
         command = [sys.executable, "-m", "lang_agent", "train", "--config", str(DEMO)]
         command += ["--out", f"{folder}/run", "--steps", "1000000", "--eval-episodes", "0"]
         command += ["--no-gif", *options]
+        if "--workers" not in options:
+            command += ["--workers", "1"]
         log = Path(folder) / "run" / "metrics.jsonl"
         run = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
         try:

@@ -30,7 +30,7 @@ from lang_agent.train.trainer import Trainer, resume, start
 from lang_agent.train.workers import HOST, meet, worker_count
 
 TOLERANCE = 1e-5
-FEW = ("trpo", "hindsight", "kl-reward", "generate-tokens")
+FEW = ("trpo", "hindsight", "kl-reward", "generate-tokens", "ppo-muon")
 
 
 def begin(name: str, folder: Path) -> Trainer:
@@ -114,6 +114,22 @@ def test_ten_updates_of_several_workers_and_of_one(size, tmp_path):
     apart = learned_together(size, 10, tmp_path)
     print(json.dumps({name: f"{by:.1e}" for name, by in apart.items()}))
     assert max(by for name, by in apart.items() if name not in ROUNDED) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_whole_run_has_the_same_curve_with_two_workers(tmp_path):
+    (tmp_path / "two").mkdir()
+    together = begun(tmp_path / "two", "--workers", "2", "--steps", "3000")
+    said, _ = together.communicate(timeout=900)
+    assert together.returncode == 0, said
+    alone = begun(tmp_path / "one", "--steps", "3000")
+    said, _ = alone.communicate(timeout=900)
+    assert alone.returncode == 0, said
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    apart = [abs(a["success"] - b["success"]) for a, b in zip(one, two, strict=False)]
+    print(json.dumps({"updates": len(one), "apart": max(apart), "end": one[-1]["success"]}))
+    assert one[-1]["success"] > one[0]["success"] + 0.2
+    assert max(apart) < 0.1
 
 
 def sample(tokens):
@@ -259,7 +275,7 @@ def test_how_many_workers_there_are():
     assert worker_count(replace(BASE, workers="auto"), small) == max(min(cores(), BASE.envs), 1)
     small.device = torch.device("cuda")
     assert worker_count(replace(BASE, workers="auto"), small) == 1
-    with pytest.raises(LangAgentError, match="workers=2 share out a processor's cores"):
+    with pytest.raises(LangAgentError, match="workers=2 take a GPU each, from the first one on"):
         worker_count(replace(BASE, workers=2), small)
     with pytest.raises(LangAgentError, match="workers=some must be a number"):
         replace(BASE, workers="some")

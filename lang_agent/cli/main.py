@@ -106,7 +106,8 @@ def _train(run: Trainer, log: RunLog) -> None:
         log.evaluation(after, run.progress.steps)
     plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
     if run.config.gif:
-        film(run.agent(1), drawing(run.make_env), [EVALUATION_SEED], run.folder / "episode.gif")
+        with run.leading():
+            film(run.agent(1), drawing(run.make_env), [EVALUATION_SEED], run.folder / "episode.gif")
     say("\nThe run folder holds the model, metrics, learning curve and configuration:")
     say((str(run.folder), "bold"))
 

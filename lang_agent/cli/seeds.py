@@ -36,6 +36,8 @@ def train_seeds(config: TrainConfig, seeds: Sequence[int], *, trust: bool = Fals
     runs = {seed: folder / f"seed-{seed}" for seed in seeds}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    if config.workers == "auto":  # it is the seeds that take the cores
+        config = replace(config, workers=1)
     each = config.workers if isinstance(config.workers, int) else 1
     at_once = max(cores() // each, 1)
     say(f"{len(seeds)} runs, {min(at_once, len(seeds))} at once, in {folder}")

@@ -88,13 +88,14 @@ def _read(
     if reference is None and config.credit != "tokens":
         return [], []
     blank = [[[0.0]] * len(episode.steps) for episode in episodes]
-    samples = workers.share(to_samples(policy, episodes, blank, blank, decide.decide))
+    samples = to_samples(policy, episodes, blank, blank, decide.decide)
+    batches = [batch for batch, _ in workers.batches(samples, config.batch_tokens)]
     values: TokenCredit = []
     log_probs: TokenCredit = []
     if config.credit == "tokens":
-        values = by_step(episodes, workers.merge(read_token_values(policy, samples, config)))
+        values = by_step(episodes, workers.merge(read_token_values(policy, batches)))
     if reference is not None:
-        found = read_reference(policy, reference, samples, config, decide)
+        found = read_reference(policy, reference, batches, decide)
         log_probs = by_step(episodes, workers.merge(found))
     return values, log_probs
 

@@ -20,6 +20,7 @@ from lang_agent.learn.steps import epochs_step
 from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sharding import learning
 from lang_agent.seeding import derive
 from lang_agent.trust import names_from
 
@@ -60,9 +61,7 @@ class Learner:
         self.config = self.resolved
         """The settings of the update under way."""
         self.algorithm = algorithm_of(self.resolved)
-        rate, decay = self.learning_rate(), self.resolved.weight_decay
-        with names_from(self.resolved.source):
-            self.optimizer = optimizer or Optimizer(policy, self.resolved.optimizer, rate, decay)
+        self.optimizer = optimizer or self.new_optimizer()
         self._own_rate = optimizer is not None
         self.reference, self.state = reference, state or LearnState()
         self.seed, self.updates, self.workers = seed, updates, workers
@@ -96,6 +95,23 @@ class Learner:
                 episodes = [episode for episode in episodes if episode.seed not in flat]
         moved = self.state.kl_coef
         self.config = now if moved is None else replace(now, kl_coef=moved)
+        with learning(self.policy):
+            metrics |= self._learn(episodes, relabelled, metrics)
+        if "reference_kl" in metrics and now.kl_target is not None:
+            decisions = sum(len(episode.steps) for episode in episodes)
+            divergence = metrics["reference_kl"]
+            self.state.kl_coef = adapted(self.config.kl_coef, divergence, decisions, now)
+        self.updates += 1
+        return metrics
+
+    def _learn(
+        self,
+        episodes: Sequence[Episode],
+        relabelled: Sequence[Episode],
+        metrics: dict[str, float],
+    ) -> dict[str, float]:
+        """Credit and the steps of one update, in the settings of the moment; ``metrics`` will have
+        what was measured of the credit, and what is returned is of the steps."""
         samples: list[Sample] = []
         if episodes:
             samples = compute_advantages(
@@ -111,17 +127,18 @@ class Learner:
             )
         step = self.algorithm.step or epochs_step
         model = self.policy.model
-        model.train(now.recompute_activations)  # dropout is 0: only checkpointing asks for it
+        # Dropout is 0: only checkpointing of activations asks for training.
+        model.train(self.config.recompute_activations)
         try:
-            metrics |= step(self, samples, self.relabelled_samples(relabelled))
+            return step(self, samples, self.relabelled_samples(relabelled))
         finally:
             model.eval()
-        if "reference_kl" in metrics and now.kl_target is not None:
-            decisions = sum(len(episode.steps) for episode in episodes)
-            divergence = metrics["reference_kl"]
-            self.state.kl_coef = adapted(self.config.kl_coef, divergence, decisions, now)
-        self.updates += 1
-        return metrics
+
+    def new_optimizer(self) -> Optimizer:
+        """The configuration's, of the policy's parameters as they are now."""
+        config, rate = self.resolved, self.learning_rate()
+        with names_from(config.source):
+            return Optimizer(self.policy, config.optimizer, rate, config.weight_decay)
 
     def learning_rate(self, done: float = 0.0) -> float:
         """The optimizer's, when the part ``done`` of the training lies behind."""

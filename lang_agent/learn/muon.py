@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lang_agent.learn.workers import ALONE, Workers
+from lang_agent.models.sharding import shared_like, whole
+
 MOMENTUM = 0.95
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -51,20 +54,26 @@ class Muon(torch.optim.Optimizer):
         self.precision = precision
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None, workers: Workers = ALONE) -> None:  # type: ignore[override]
         precision = self.precision()
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(weight.grad)
-                mean = state["momentum_buffer"].lerp_(weight.grad, 1 - MOMENTUM)
-                direction = orthogonal(weight.grad.lerp(mean, MOMENTUM), precision)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            # The nearest orthogonal matrix is of the whole, where weights are shared out.
+            means = (whole(self._mean(weight)) for weight in weights)
+            directions = workers.each(lambda mean: orthogonal(mean, precision), means)
+            for weight, direction in zip(weights, directions, strict=True):
                 size = 0.2 * math.sqrt(max(weight.shape))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(direction, alpha=-group["lr"] * size)
+                weight.add_(shared_like(direction, weight), alpha=-group["lr"] * size)
+
+    def _mean(self, weight: Tensor) -> Tensor:
+        """The mean of the weight's late gradients, with Nesterov's look ahead."""
+        state, gradient = self.state[weight], weight.grad
+        assert gradient is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        mean = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(mean, MOMENTUM)
 
 
 def orthogonal(matrix: Tensor, precision: torch.dtype) -> Tensor:

@@ -19,7 +19,9 @@ from torch.autograd.graph import increment_version
 from lang_agent.errors import LangAgentError
 from lang_agent.extensions import check_takes, named_errors
 from lang_agent.learn.muon import Muon
+from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sharding import shared_like
 from lang_agent.trust import load_function
 
 
@@ -54,10 +56,14 @@ class Optimizer:
             for group in part.param_groups:
                 group["lr"] = rate
 
-    def step(self) -> None:
+    def step(self, workers: Workers = ALONE) -> None:
+        """One step; what Muon computes is shared out among ``workers``."""
         for part in self.parts:
             with named_errors(f"The optimizer {self._own!r}") if self._own else nullcontext():
-                part.step()
+                if isinstance(part, Muon):
+                    part.step(workers=workers)
+                else:
+                    part.step()
             # The fused AdamW writes without telling: copies in reduced precision would stay stale.
             increment_version(p for group in part.param_groups for p in group["params"])
 
@@ -85,9 +91,12 @@ class Optimizer:
                         found |= _as_tensor(f"{number}.group{index}.{name}", value)
         return found
 
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what :meth:`state_tensors` gave; raises KeyError when it does not fit."""
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what :meth:`state_tensors` gave, whole; raises KeyError when it does not
+        fit."""
         states: list[dict[int, dict[str, Any]]] = [{} for _ in self.parts]
+        parameters = [[p for group in part.param_groups for p in group["params"]]
+                      for part in self.parts]  # fmt: skip
         groups = [part.state_dict()["param_groups"] for part in self.parts]
         for key, tensor in tensors.items():
             place, index, name = key.split(".", 2)
@@ -96,6 +105,9 @@ class Optimizer:
             if index.startswith(GROUP):
                 groups[int(place)][int(index.removeprefix(GROUP))][name] = value
             else:
+                of = parameters[int(place)]
+                if int(index) < len(of) and not kind:
+                    value = shared_like(tensor, of[int(index)])
                 states[int(place)].setdefault(int(index), {})[name] = value
         for part, state, group in zip(self.parts, states, groups, strict=True):
             count = sum(len(group["params"]) for group in part.param_groups)

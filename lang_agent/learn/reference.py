@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.objective import evaluate_actions, token_values
-from lang_agent.learn.sequences import ByPlace, Sample, by_length, collate, unpadded
+from lang_agent.learn.sequences import ByPlace, Sample, collate, unpadded
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.lora import has_lora, without_lora
 from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sharding import learning
 
 
 class Reference:
@@ -25,7 +26,8 @@ class Reference:
     def of(self, policy: LanguagePolicy) -> Iterator[LanguagePolicy]:
         """The reference of ``policy``, to compute with."""
         if self.frozen is not None:
-            yield self.frozen
+            with learning(self.frozen):
+                yield self.frozen
             return
         with without_lora(policy.model):
             yield policy
@@ -35,26 +37,23 @@ class Reference:
 def read_reference(
     policy: LanguagePolicy,
     reference: Reference,
-    samples: Sequence[Sample],
-    config: LearnConfig,
+    batches: Iterable[Sequence[Sample]],
     decide: DecideConfig,
 ) -> ByPlace:
     """The reference's log-probabilities of each decision's tokens, by the decision's place."""
     found: ByPlace = {}
     with reference.of(policy) as other:
-        for part in by_length(samples, config.batch_tokens):
+        for part in batches:
             batch = collate(part, policy.device)
             found |= unpadded(part, evaluate_actions(other, batch, decide).log_probs)
     return found
 
 
 @torch.no_grad()
-def read_token_values(
-    policy: LanguagePolicy, samples: Sequence[Sample], config: LearnConfig
-) -> ByPlace:
+def read_token_values(policy: LanguagePolicy, batches: Iterable[Sequence[Sample]]) -> ByPlace:
     """The value before each token of each decision, by the decision's place."""
     found: ByPlace = {}
-    for part in by_length(samples, config.batch_tokens):
+    for part in batches:
         batch = collate(part, policy.device)
         values = token_values(policy, policy.hidden_states(batch.layout), batch)
         found |= unpadded(part, values)

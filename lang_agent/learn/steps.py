@@ -32,6 +32,7 @@ from lang_agent.learn.sequences import (
     tokens_weight,
 )
 from lang_agent.learn.trust_region import trust_region_step
+from lang_agent.models.sharding import whole
 
 if TYPE_CHECKING:
     from lang_agent.learn.learner import Learner
@@ -142,7 +143,7 @@ def gradient_step(
         hindsight = partial(hindsight_loss, policy, algorithm, config=config, decide=decide)
         measured |= _backward(learner, relabelled, hindsight, decisions)
     learner.workers.sum_gradients(policy.parameters())
-    norm = nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+    norm = whole(nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm))
     if not torch.isfinite(norm) or not all(map(math.isfinite, measured.values())):
         optimizer.zero_grad()
         return None
@@ -150,7 +151,7 @@ def gradient_step(
     if bound is not None and measured.get("approx_kl", 0.0) > bound:
         optimizer.zero_grad()
         return measured | {"stopped": 1.0}
-    optimizer.step()
+    optimizer.step(learner.workers)
     return measured | {"grad_norm": norm.item(), "stopped": 0.0}
 
 
@@ -176,9 +177,11 @@ def _backward(
     accumulated over batches of at most ``batch_tokens``; returns what was measured of all samples,
     by decision."""
     sums: dict[str, Tensor] = {}
-    for part in by_length(learner.workers.share(samples), learner.config.batch_tokens):
+    for part, counts in learner.workers.batches(samples, learner.config.batch_tokens):
         loss, metrics = loss_of(collate(part, learner.policy.device))
-        (loss / divisor).backward()
+        (loss / divisor if counts else loss * 0).backward()
+        if not counts:
+            continue
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros(())) + value.detach().cpu()
     decisions = decisions_of(samples)

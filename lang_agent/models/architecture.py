@@ -94,8 +94,14 @@ def freeze_layers(model: PreTrainedModel, count: int) -> None:
         raise LangAgentError(f"freeze_layers={count}, but the model has {layers} layers.")
     if count == 0:
         return
-    modules = list(model.base_model.modules())
-    blocks = next(m for m in modules if isinstance(m, nn.ModuleList) and len(m) == layers)
+    modules = model.base_model.modules()
     embeddings = [module for module in modules if isinstance(module, nn.Embedding)]
-    for module in (*embeddings, *blocks[:count]):
+    for module in (*embeddings, *layers_of(model)[:count]):
         module.requires_grad_(False)
+
+
+def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The model's layers, in their order."""
+    layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
+    modules = model.base_model.modules()
+    return next(m for m in modules if isinstance(m, nn.ModuleList) and len(m) == layers)

@@ -23,9 +23,11 @@ from lang_agent.models.hub import shipped
 from lang_agent.models.kv_cache import RaggedCache
 from lang_agent.models.last_block import asking
 from lang_agent.models.load import load, no_progress_bars
+from lang_agent.models.lora import has_lora
 from lang_agent.models.memo import Memo
 from lang_agent.models.phrase_scoring import Head, Layout, Scores, lay_out, score_phrases
 from lang_agent.models.precision import choose_precision
+from lang_agent.models.sharding import Shards, gathered
 from lang_agent.models.trie import TokenTrie, batch_tries, build_trie, refuse_equal
 
 
@@ -59,6 +61,8 @@ class LanguagePolicy(nn.Module):
     """Of a policy that was trained here: the text options (prompt, renderer, ...) that it knows."""
     config_file: Path | None = None
     """Where these stood; None where they are of this process."""
+    shards: Shards | None = None
+    """Where the weights are shared out among processes: :mod:`lang_agent.models.sharding`."""
 
     def __init__(
         self,
@@ -105,11 +109,17 @@ class LanguagePolicy(nn.Module):
         state.pop("_layer_matrices", None)
         return state
 
+    def forget_copies(self) -> None:
+        """Drop the weights in reduced precision that are kept beside the model's."""
+        self._copies.clear()
+        self.__dict__.pop("_layer_matrices", None)
+
     @property
     def version(self) -> tuple[int, torch.device, torch.dtype]:
         """What changes whenever the weights do, or where and in what precision they are used: what
         was computed under another version is stale."""
-        changes = sum(parameter._version for parameter in self.parameters())
+        parameters = self.parameters() if self.shards is None else self.shards.parameters
+        changes = sum(parameter._version for parameter in parameters)
         return changes, self.device, self.precision
 
     @classmethod
@@ -175,15 +185,25 @@ class LanguagePolicy(nn.Module):
 
     def save_pretrained(self, directory: str | Path, *, half: bool = False) -> None:
         """Write the model (of one with LoRA, its adapter), tokenizer and value head; plain
-        transformers can load the first two. ``half``: the model's weights in 16 bits."""
+        transformers can load the first two. ``half``: the model's weights in 16 bits. Where the
+        weights are shared out, all processes gather them (:meth:`whole_weights`) at once."""
         directory = Path(directory)
         model = copy.deepcopy(self.model).half() if half else self.model
+        weights, head = self.whole_weights()
         with no_progress_bars():
-            model.save_pretrained(directory)
+            model.save_pretrained(directory, state_dict=weights)
             self.tokenizer.save_pretrained(directory)
-        saved.write(
-            directory, saved.Saved(self.value_head.state_dict(), self.value_layer, self.chat)
-        )
+        saved.write(directory, saved.Saved(head, self.value_layer, self.chat))
+
+    def whole_weights(self) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]]:
+        """What is saved of the model, None for what it has itself, and of the value head."""
+        head = self.value_head.state_dict()
+        if self.shards is None:
+            return None, head
+        weights = self.model.state_dict(keep_vars=True)
+        if has_lora(self.model):  # the adapter alone is saved
+            weights = {name: weight for name, weight in weights.items() if "lora_" in name}
+        return gathered(weights), gathered(head)
 
     def set_precision(self, precision: str) -> None:
         """Compute in "fp32" or "bf16" from now on; "auto" measures which the device is fast at."""
@@ -271,6 +291,14 @@ class LanguagePolicy(nn.Module):
         With ``decisions_only`` states of the last layer may be anything where :meth:`scores` and
         :meth:`values` do not look, which leaves out their work.
         """
+        if self.shards is not None:
+            self.shards.before_pass()
+        return self.read(layout, cache, rows)
+
+    def read(
+        self, layout: Layout, cache: RaggedCache | None = None, rows: Tensor | None = None
+    ) -> States:
+        """One pass of the model, of which nobody else is told."""
         plain = cache is None and not layout.branching
         if cache is not None and rows is not None:
             keys = cache.aim(rows, layout.slot)
@@ -299,7 +327,7 @@ class LanguagePolicy(nn.Module):
         if self.precision == torch.float32:
             return base(**inputs)
         with torch.autocast(self.device.type, dtype=self.precision):
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() or self.shards is not None:
                 return base(**inputs)
             return functional_call(base, self._matrices(), kwargs=inputs)
 
@@ -324,7 +352,8 @@ class LanguagePolicy(nn.Module):
 
     def _reduced(self, weight: Tensor) -> Tensor:
         """``weight`` in the policy's precision; without gradients, from a copy kept for it."""
-        if weight.dtype == self.precision or torch.is_grad_enabled():
+        passing = torch.is_grad_enabled() or self.shards is not None
+        if weight.dtype == self.precision or passing:
             return weight.to(self.precision)
         version, copy = self._copies.get(weight, (-1, weight))
         stale = version != weight._version or copy.device != weight.device

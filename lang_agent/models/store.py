@@ -17,6 +17,7 @@ from lang_agent.files import CARRIED, discard, read_text, tell
 from lang_agent.models.hub import shipped
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import SUMS_FILE, damage, refuse_damaged, write_sealed
+from lang_agent.models.sharding import own_part
 from lang_agent.yaml_data import read_yaml
 
 STATE_FILE = "trainer.json"
@@ -76,11 +77,14 @@ def model_folder(path: str | Path) -> str | Path:
 
 
 def digest(policy: LanguagePolicy) -> str:
-    """Sixteen hexadecimal digits that name the weights, the value head's left out."""
+    """Sixteen hexadecimal digits that name the weights, the value head's left out; of weights that
+    are shared out among processes, this one's part."""
     whole = hashlib.sha256()
     for name, tensor in sorted(policy.model.state_dict().items()):
         whole.update(name.encode())
-        whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        whole.update(
+            own_part(tensor.detach()).cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        )
     return whole.hexdigest()[:16]
 
 

@@ -8,21 +8,25 @@ files are still what was written. It loads with plain ``transformers`` as well.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from lang_agent.errors import LangAgentError
 from lang_agent.files import discard, set_aside, tell
 from lang_agent.learn.optimizer import Optimizer
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import damage, write_sealed
+from lang_agent.models.sharding import whole
 from lang_agent.models.store import FOLDER, STATE_FILE, list_checkpoints, read_record
 
 FORMAT = 3
-TENSOR_FILE = "trainer.safetensors"
+TENSOR_FILE = "trainer{}.safetensors"  # the first without a number
+PART = 2**28  # bytes in one of them, about
 
 
 def save_checkpoint(
@@ -37,14 +41,15 @@ def save_checkpoint(
     ``record`` (JSON) must have ``progress`` with ``steps``, the environment steps taken so far.
     Raises :class:`LangAgentError`, and leaves what was there, where it cannot be written.
     """
-    place = run / FOLDER / f"step-{record['progress']['steps']:010d}"
+    place = place_of(run, record["progress"]["steps"])
     if place.exists():
         return place
     tensors = optimizer.state_tensors()
 
     def write(beside: Path) -> None:
         policy.save_pretrained(beside)
-        save_file(tensors, beside / TENSOR_FILE)
+        for number, part in enumerate(_in_parts(tensors)):
+            save_file(part, beside / TENSOR_FILE.format(f"-{number:04}" if number else ""))
         (beside / STATE_FILE).write_text(
             json.dumps({"format": FORMAT, **record}, indent=1) + "\n", encoding="utf-8"
         )
@@ -53,6 +58,30 @@ def save_checkpoint(
     for old in list_checkpoints(run)[:-keep]:
         discard(old)
     return place
+
+
+def place_of(run: Path, steps: int) -> Path:
+    """Where the checkpoint after so many environment steps lies, or is to."""
+    return run / FOLDER / f"step-{steps:010d}"
+
+
+def give_parts(policy: LanguagePolicy, optimizer: Optimizer) -> None:
+    """Give this process's parts of what another one saves, where weights are shared out."""
+    policy.whole_weights()
+    for _ in _in_parts(optimizer.state_tensors()):
+        pass
+
+
+def _in_parts(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The tensors, whole and on the processor, about so many bytes at a time: nobody needs room
+    for all of those that are shared out among processes."""
+    part: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        part[name] = whole(tensor).cpu()
+        if sum(one.nbytes for one in part.values()) >= PART:
+            yield part
+            part = {}
+    yield part
 
 
 def unusable(checkpoint: Path) -> str:
@@ -102,7 +131,9 @@ def restore(checkpoint: Path, optimizer: Optimizer) -> None:
     Raises :class:`LangAgentError` where the checkpoint does not fit it.
     """
     try:
-        tensors = load_file(checkpoint / TENSOR_FILE)
+        tensors: dict[str, Tensor] = {}
+        for file in sorted(checkpoint.glob(TENSOR_FILE.format("*"))):
+            tensors |= load_file(file)
         optimizer.load_state_tensors(tensors)
     except (OSError, KeyError, ValueError, SafetensorError, RuntimeError) as error:
         raise LangAgentError(

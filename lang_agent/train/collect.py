@@ -30,6 +30,7 @@ from lang_agent.learn.demonstrations import Demonstrations
 from lang_agent.learn.hindsight import relabel
 from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.sharding import acting
 from lang_agent.rollout import play
 from lang_agent.seeding import EVALUATION_SEED, derive
 from lang_agent.stepping import EnvError, EnvErrors, describe
@@ -175,10 +176,11 @@ class Player:
             errors=errors,
         )
         episodes = []
-        for episode in played:
-            episodes.append(episode)
-            if on_played:
-                on_played(episode)
+        with acting(self.policy):
+            for episode in played:
+                episodes.append(episode)
+                if on_played:
+                    on_played(episode)
         return [(episode, relabelled.get(episode.index, [])) for episode in episodes]
 
     def _agent(self, done: float) -> PolicyAgent:

@@ -90,6 +90,9 @@ class TrainConfig:
     workers: Annotated[int, Range(1, 1024)] | str = 1
     """Processes that play and learn side by side: the same run, sooner. auto takes as many as pay
     on this machine."""
+    shard: bool = False
+    """Share the model's weights, gradients and optimizer's state out among the workers: a model
+    larger than one device. Every pass gathers a layer's weights from all, which takes longer."""
     threads: Annotated[int | None, Range(1, 1024)] = None
     """Processor threads of torch, of each worker; by default one for a model below ten million
     parameters on a processor, and for others torch's own number, shared out among the workers."""
@@ -102,6 +105,11 @@ class TrainConfig:
             raise unknown("on_env_error", self.on_env_error, RULES_FOR_ERRORS)
         if isinstance(self.workers, str) and self.workers != "auto":
             raise LangAgentError(f"workers={self.workers} must be a number of processes, or auto.")
+        if self.shard and self.workers in (1, "auto"):
+            raise LangAgentError(
+                f"shard=True shares the model out among workers, and workers={self.workers}: set "
+                "workers to a number from 2 on, or shard to False."
+            )
         for name in self.track:
             if name not in TRACKS and ":" not in name:
                 raise unknown("tracker", name, TRACKS)

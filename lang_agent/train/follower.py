@@ -33,8 +33,8 @@ def main() -> None:
             checkpoint=Path(about["checkpoint"]),
             trust=about["trust"],
         )
-        meet(dist.TCPStore(HOST, about["port"], size), rank, size)
-        run.join(Workers(rank, size))
+        meet(dist.TCPStore(HOST, about["port"], size), rank, size, run.device)
+        run.join(Workers(rank, size, run.config.shard))
         run.follow()
     except LangAgentError as error:
         print(f"lang-agent: worker {rank + 1} of {size}: {error}", file=sys.stderr)

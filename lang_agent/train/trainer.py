@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -33,17 +32,25 @@ from lang_agent.models.device import find_device
 from lang_agent.models.gpt2 import SIZES
 from lang_agent.models.lora import has_lora
 from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.precision import choose_precision
 from lang_agent.models.sealed import refuse_damaged
+from lang_agent.models.sharding import acting, shard
 from lang_agent.models.store import CONFIG_FILE, load_policy, save_whole
 from lang_agent.models.threads import use_threads
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env.prompt import carry
 from lang_agent.train.alarms import alarms
 from lang_agent.train.callbacks import Callbacks, added
-from lang_agent.train.checkpoint import restore, save_checkpoint, usable_checkpoint
+from lang_agent.train.checkpoint import (
+    give_parts,
+    place_of,
+    restore,
+    save_checkpoint,
+    usable_checkpoint,
+)
 from lang_agent.train.collect import Rollout, make_collector
 from lang_agent.train.config import TrainConfig
-from lang_agent.train.memory import release_unused_memory
+from lang_agent.train.memory import release_unused_memory, return_large_blocks
 from lang_agent.train.run_folder import (
     REFERENCE_FOLDER,
     Progress,
@@ -92,20 +99,25 @@ class Trainer:
         trust: bool = False,
     ) -> None:
         self.config, self.folder, self.trust = config, folder, trust
-        self.lock = lock or FolderLock(folder)
         self.learn = resolve(config.learn, new=_is_new(config, policy))
+        if config.shard and algorithm_of(self.learn).trust_region:
+            raise LangAgentError(
+                f"{config.learn.algorithm} takes second derivatives, which cannot be taken of "
+                "weights that are shared out: set shard to False, or choose another algorithm."
+            )
+        self.lock = lock or FolderLock(folder)
         self.trackers = make_trackers(config, folder)
         self._callbacks = Callbacks(config)
         self.envs = [self.make_env() for _ in range(config.envs)]
         if config.hindsight:
             watch_achieved(self.envs, config)
         self.progress = Progress() if checkpoint is None else read_progress(checkpoint)
-        device = find_device(config.device)
-        self.policy = first_policy(config, folder, self.envs, checkpoint, policy, trust=trust).to(
-            device
-        )
+        self.device = find_device(config.device)
+        self.policy = first_policy(config, folder, self.envs, checkpoint, policy, trust=trust)
+        if not config.shard:  # else its parts go there one by one, when there is somebody to share
+            self.policy.to(self.device)
         self.policy.words, self.policy.config_file = as_data(config.text), None
-        use_threads(config.threads, self.policy, device)
+        use_threads(config.threads, self.policy, self.device)
         self._set_precision()  # which it measures
         learn = self.learn
         self.reference = self._reference(resumed=checkpoint is not None) if learn.kl_coef else None
@@ -120,7 +132,7 @@ class Trainer:
             updates=self.progress.updates,
             seed=config.seed,
         )
-        if checkpoint is not None:
+        if checkpoint is not None and not config.shard:
             restore(checkpoint, self.learner.optimizer)
         self.join(ALONE)
         self.saved = checkpoint or self.save()
@@ -129,13 +141,30 @@ class Trainer:
     def join(self, workers: Workers) -> None:
         """Play and learn from now on as one of several workers, who all stand where this one does.
 
-        Each plays in its part of the environments.
+        Each plays in as many environments as one alone would: it has fewer episodes to play, and a
+        pass of a small model takes as long for few of them as for many.
         """
         self.workers = self.learner.workers = workers
         """Who trains this run."""
-        envs = self.envs[: math.ceil(self.config.envs / workers.size)]
-        self.collector = make_collector(self.config, self.learn, self.policy, envs, workers)
+        if workers.shards:
+            self._share_weights()
+        self.collector = make_collector(self.config, self.learn, self.policy, self.envs, workers)
         use_threads(self.config.threads, self.policy, self.policy.device, workers.size)
+
+    def _share_weights(self) -> None:
+        """Keep this worker's part of the weights, and of the optimizer's state in the checkpoint
+        that all begin from."""
+        if self.policy.shards is not None:
+            raise LangAgentError(
+                f"The run's weights are shared out among workers that have ended: `lang-agent "
+                f"train --resume {self.folder}`, or resume(), goes on."
+            )
+        return_large_blocks()
+        shard(self.policy, self.device)
+        if self.reference is not None and self.reference.frozen is not None:
+            shard(self.reference.frozen, self.device)
+        self.learner.optimizer = self.learner.new_optimizer()
+        restore(self.saved, self.learner.optimizer)
 
     def _have_others(self, do: str, *arguments: Any) -> None:
         """Have the other workers do what this one is about to do."""
@@ -147,6 +176,7 @@ class Trainer:
         while (what := self.workers.say()) is not None:
             name, *arguments = what
             getattr(self, name)(*arguments)
+            release_unused_memory()
 
     def make_env(self, **env_kwargs: Any) -> gymnasium.Env[str, str]:
         """What the run is about: its environment, or its mixture of them."""
@@ -169,7 +199,8 @@ class Trainer:
         config = self.config
         bounded = algorithm_of(self.learn).trust_region and config.precision == "auto"
         wanted = "fp32" if bounded else config.precision
-        self.policy.set_precision(self.progress.precision or wanted)
+        chosen = choose_precision(self.progress.precision or wanted, self.device)
+        self.policy.precision = chosen
         self.progress.precision = "fp32" if self.policy.precision == torch.float32 else "bf16"
 
     def run(
@@ -237,15 +268,37 @@ class Trainer:
     def _take_snapshot(self, last: bool = False) -> None:
         """Keep some episodes of the policy as it stands, where it is time for it."""
         every, updates = self.config.snapshot_every, self.progress.updates
-        if every and (last or updates % every == 0):
+        if not every or not (last or updates % every == 0):
+            return
+        with self.leading():
             take_snapshot(self.folder, updates, self.policy, self.config, self.make_env)
 
     def save(self) -> Path:
         """Write a checkpoint of the last whole update."""
         with self.lock:
+            if self.workers.shards and not place_of(self.folder, self.progress.steps).exists():
+                self._have_others("give_parts")
             record = {"config": as_data(self.config), "progress": asdict(self.progress)}
             self.saved = save_checkpoint(self.folder, self.policy, self.learner.optimizer, record)
         return self.saved
+
+    def give_parts(self) -> None:
+        """As a worker that does not lead: give one's parts of what the first one saves."""
+        give_parts(self.policy, self.learner.optimizer)
+
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """While the first worker alone acts with the policy; where weights are shared out, the
+        others make its passes with it."""
+        if self.workers.shards:
+            self._have_others("assist")
+        with acting(self.policy):
+            yield
+
+    def assist(self) -> None:
+        """As a worker that does not lead: make the passes of the first one with it."""
+        with acting(self.policy):
+            pass
 
     def _iterate(
         self,
@@ -347,7 +400,12 @@ class Trainer:
             raise
 
     def _save_after(self, error: BaseException) -> None:
-        """Save the run as of its last whole update, and say so, when an error is to end it."""
+        """Save the run as of its last whole update, and say so, when an error is to end it. That is
+        the first worker's part; where weights are shared out, the others give theirs."""
+        if not self.workers.leads:
+            if self.workers.shards and self.workers.say() is not None:
+                self.give_parts()
+            return
         try:
             self.save()
         except LangAgentError as another:
@@ -370,16 +428,23 @@ class Trainer:
             env.drawn_weights = None
         agent = self.agent(len(self.envs))
         name = "mixture" if self.config.mixture else self.config.env
-        return evaluate(
-            agent,
-            self.envs,
-            episodes,
-            name=name,
-            share=(self.workers.rank, self.workers.size),
-            gather=self.workers.gather,
-            on_episode=on_episode,
-            on_env_error=self.config.on_env_error,
-        )
+        with ExitStack() as passes:
+            passes.enter_context(acting(self.policy))
+
+            def gather(mine: Any) -> list[Any]:
+                passes.close()  # everybody's end before anything else is asked of all
+                return self.workers.gather(mine)
+
+            return evaluate(
+                agent,
+                self.envs,
+                episodes,
+                name=name,
+                share=(self.workers.rank, self.workers.size),
+                gather=gather,
+                on_episode=on_episode,
+                on_env_error=self.config.on_env_error,
+            )
 
     def agent(self, slots: int) -> PolicyAgent:
         """The policy as an agent."""

@@ -17,11 +17,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.distributed as dist
 
 from lang_agent.config import as_data
 from lang_agent.errors import LangAgentError
 from lang_agent.learn.workers import ALONE, Workers
+from lang_agent.models.device import find_device
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.threads import is_small
 from lang_agent.processes import cores, start
@@ -42,17 +44,26 @@ def worker_count(config: TrainConfig, policy: LanguagePolicy) -> int:
     environments.
 
     Raises:
-        LangAgentError: several workers on a GPU.
+        LangAgentError: several workers on fewer GPUs, or on one that was chosen.
     """
-    on_gpu = policy.device.type != "cpu"
+    device = find_device(config.device) if config.shard else policy.device
+    on_gpu = device.type != "cpu"
     if isinstance(config.workers, int):
         if on_gpu and config.workers > 1:
-            raise LangAgentError(
-                f"workers={config.workers} share out a processor's cores, and the model is on "
-                f"{policy.device}: set workers to 1, or device to cpu."
-            )
+            _refuse_too_few(config.workers, device)
         return config.workers
     return 1 if on_gpu or not is_small(policy) else max(min(cores(), config.envs), 1)
+
+
+def _refuse_too_few(workers: int, device: torch.device) -> None:
+    """Raise :class:`LangAgentError` unless each of the workers has a GPU of its own."""
+    here = torch.cuda.device_count()
+    if device.type != "cuda" or device.index or here < workers:
+        raise LangAgentError(
+            f"workers={workers} take a GPU each, from the first one on, and the model is on "
+            f"{device} with {here} of CUDA here: set workers to {max(here, 1)} or fewer, or device "
+            f"to {'cuda' if device.index else 'cpu'}."
+        )
 
 
 @contextmanager
@@ -72,8 +83,8 @@ def working(run: Trainer) -> Iterator[None]:
         for rank in range(1, size):
             others.append(_started(run, rank, size, store.port))
         _wait_for(others, store)
-        meet(store, 0, size)
-        run.join(Workers(0, size))
+        meet(store, 0, size, run.device)
+        run.join(Workers(0, size, run.config.shard))
         yield
         run.workers.say(None)
         for other in others:
@@ -111,18 +122,25 @@ def _here(rank: int) -> str:
     return f"worker {rank} is here"
 
 
-def meet(store: dist.TCPStore, rank: int, size: int) -> None:
-    """Join the process group, once all others have."""
+def meet(store: dist.TCPStore, rank: int, size: int, device: torch.device | None = None) -> None:
+    """Join the process group, once all others have. ``device``: what this one computes on; what
+    GPUs hold is exchanged by NCCL, all else by gloo."""
     store.set(_here(rank), "")
     if sys.platform == "linux":  # or a machine whose name nobody resolves is not found
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    backend = "gloo"
+    if device is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
 
 
 def _started(run: Trainer, rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
     """The process of a worker, which stands where the run does."""
     # What watches a run watches it in one place.
     config = replace(run.config, track=("none",), metrics=(), callback=())
+    if run.device.type == "cuda":
+        config = replace(config, device=f"cuda:{rank}")
     about: dict[str, Any] = {
         "config": as_data(config),
         "folder": str(run.folder),
