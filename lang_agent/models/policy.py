@@ -293,10 +293,15 @@ class LanguagePolicy(nn.Module):
         """
         if self.shards is not None:
             self.shards.before_pass()
-        return self.read(layout, cache, rows)
+        return self.read(layout, cache, rows, decisions_only=decisions_only)
 
     def read(
-        self, layout: Layout, cache: RaggedCache | None = None, rows: Tensor | None = None
+        self,
+        layout: Layout,
+        cache: RaggedCache | None = None,
+        rows: Tensor | None = None,
+        *,
+        decisions_only: bool = False,
     ) -> States:
         """One pass of the model, of which nobody else is told."""
         plain = cache is None and not layout.branching
@@ -315,7 +320,7 @@ class LanguagePolicy(nn.Module):
         if layout.branching and cache is None:
             # Given positions alone, transformers would take branches for sequences packed together.
             inputs["attention_mask"] = torch.ones_like(layout.token_ids)
-        asked = layout.asked() if decisions_only else None
+        asked = layout.asked() if decisions_only and self.shards is None else None
         with masks.reading(layout, keys, self.precision, plain=plain), asking(asked):
             output = self._forward(inputs)
         last = output.last_hidden_state
