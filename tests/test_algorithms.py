@@ -264,7 +264,7 @@ def test_token_credit_of_written_text_sums_to_its_turns(policy):
     samples = compute_advantages(
         policy, episodes, ALGORITHMS["ppo"], config, decide, state, None, metrics
     )
-    values = read_token_values(policy, samples, config)
+    values = read_token_values(policy, [samples])
     for sample in samples:
         for (at, turn), credit in zip(sample.places, sample.advantages, strict=True):
             trace = episodes[at].steps[turn].trace

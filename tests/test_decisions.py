@@ -227,9 +227,9 @@ def test_a_common_beginning_is_encoded_once(gpt2):
     reads = []
     encode = gpt2.hidden_states
 
-    def spy(layout, *rest):
+    def spy(layout, *rest, **how):
         reads.append(tuple(layout.token_ids.shape))
-        return encode(layout, *rest)
+        return encode(layout, *rest, **how)
 
     envs = [lang_agent.make("BabyAI-GoToLocalS5N2-v0", prompt="glam") for _ in range(4)]
     seen = [env.reset(seed=seed) for seed, env in enumerate(envs)]

@@ -260,7 +260,7 @@ def test_a_told_decision_weighs_as_one_of_the_minibatch(policy, count):
     found = []
 
     class Looking(Optimizer):
-        def step(self):
+        def step(self, *workers):
             found.extend(p.grad.clone() for p in policy.model.parameters())
 
     look = Looking(policy, "adamw", 1e-3, 0.0)

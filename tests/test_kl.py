@@ -57,7 +57,7 @@ def test_the_penalty_holds_the_policy_back(policy):
             )
         episodes = rollout(other, 9)
         samples = assess_samples(other, episodes)
-        theirs = read_reference(other, reference, samples, LearnConfig(), DecideConfig())
+        theirs = read_reference(other, reference, [samples], DecideConfig())
         ratios = [e.steps[0].trace.log_probs[0] - theirs[at, 0][0] for at, e in enumerate(episodes)]
         far.append(sum(ratio**2 for ratio in ratios))
         assert metrics["kl_coef"] == coefficient
@@ -138,7 +138,7 @@ def test_with_token_credit_each_token_bears_its_own_part_of_the_penalty(policy):
     found = token_credit(policy, episodes, Reference(frozen), kl_coef=0.5, kl_in="reward")
     decide, nothing = DecideConfig("generate", max_new_tokens=3), [[[0.0]]] * len(episodes)
     samples = to_samples(policy, episodes, nothing, nothing, "generate")
-    theirs = read_reference(policy, Reference(frozen), samples, LearnConfig(), decide)
+    theirs = read_reference(policy, Reference(frozen), [samples], decide)
     for at, (e, (credit, returns)) in enumerate(zip(episodes, found, strict=True)):
         pairs = zip(e.steps[0].trace.log_probs, theirs[at, 0], strict=True)
         taken = [0.5 * (p - q) for p, q in pairs]

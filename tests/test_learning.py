@@ -264,9 +264,9 @@ def test_a_loss_without_a_ratio_makes_one_step_a_rollout_on_all_of_its_decisions
     taken = []
 
     class Counting(Optimizer):
-        def step(self) -> None:
+        def step(self, *workers) -> None:
             taken.append([p.grad.clone() for p in policy.parameters() if p.grad is not None])
-            super().step()
+            super().step(*workers)
 
     config = resolve(LearnConfig(algorithm=algorithm, group_size=4, batch_tokens=500))
     optimizer, row = Counting(policy, "adamw", 1e-3, 0.0), ALGORITHMS[algorithm]

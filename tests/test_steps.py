@@ -76,8 +76,8 @@ def test_the_policy_stays_where_target_kl_was_passed(policy):
     taken = []
 
     class Recording(Optimizer):
-        def step(self):
-            super().step()
+        def step(self, *workers):
+            super().step(*workers)
             taken.append(parameters(policy).clone())
 
     config = LearnConfig(minibatch_decisions=16, learning_rate=1e-2, target_kl=1e9)

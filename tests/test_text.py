@@ -405,10 +405,12 @@ def test_a_groups_prompt_is_encoded_once(writer, monkeypatch):
     envs = [TextGenerationEnv(["the sun is warm and a dog runs home now"]) for _ in range(8)]
     read = []
     states = writer.hidden_states
-    monkeypatch.setattr(
-        writer, "hidden_states",
-        lambda layout, *rest: (read.append(layout.token_ids.numel()), states(layout, *rest))[1],
-    )  # fmt: skip
+
+    def spy(layout, *rest, **how):
+        read.append(layout.token_ids.numel())
+        return states(layout, *rest, **how)
+
+    monkeypatch.setattr(writer, "hidden_states", spy)
     list(play(agent, envs, [0], group_size=8))
     prompt = len(writer.encode_prompt(envs[0].prompts[0]))
     assert read[:2] == [prompt - 1, 8]
