@@ -7,6 +7,7 @@ there ends with it. Ray is imported when it is asked for and sends nothing home.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -57,7 +58,8 @@ def connected(address: str) -> Iterator[None]:
     else:
         _refuse_unreachable(address)
     try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **options)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        ray._private.worker._worker_logs_enabled = False  # a death is said here, once
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise LangAgentError(
             f"The Ray cluster at {address!r} cannot be used: {' '.join(str(error).split())}"
@@ -159,14 +161,15 @@ class Channel:
         """How it has ended, if it has."""
         return self.end
 
-    def died(self, which: Sequence[str], why: str) -> None:
-        """Workers died, of which the work is begun again; where it gets no further, it fails."""
+    def died(self, names: str, why: str) -> None:
+        """Workers died, so that the work is begun again; where it gets no further, it fails."""
         self.deaths += 1
         if self.end is None and self.deaths >= MOST_DEATHS:
-            self.finish("failed", f"{self.deaths} times in a row workers died without any progress,"
-                        f" the last of them: {why}")  # fmt: skip
+            self.finish(
+                "failed",
+                f"{self.deaths} times in a row workers died without any progress, at last: {why}",
+            )
         elif self.end is None:
-            names = " and ".join(which)
             self.say(f"{names} died: going on from the last checkpoint.", False)
 
 
@@ -206,7 +209,7 @@ class Lines:
 
 
 def ask(call: Any) -> Any:
-    """The answer of an actor."""
+    """What an actor answers."""
     import ray
 
     return ray.get(call)

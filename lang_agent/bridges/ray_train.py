@@ -23,20 +23,16 @@ class _Deaths(UserCallback):
         self.channel, self.workers = channel, workers
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        dead = {rank: error for rank, error in worker_exceptions.items() if died(error)}
-        last = list((dead or worker_exceptions).values())[-1]
-        why = (str(last).strip().splitlines() or [type(last).__name__])[-1].strip()
-        which = [f"Worker {rank + 1} of {self.workers}" for rank in sorted(dead)]
-        ask(self.channel.died.remote(which or ["A worker"], why))
+        # Of a death Ray learns now from itself, and now from the other workers, whose sums fail.
+        dead = sorted(rank for rank, error in worker_exceptions.items() if _is_death(error))
+        names = " and ".join(f"Worker {rank + 1} of {self.workers}" for rank in dead)
+        why = str([*worker_exceptions.values()][-1]).strip().splitlines()
+        ask(self.channel.died.remote(names or "A worker", why[-1] if why else ""))
 
 
-def died(error: BaseException | None) -> bool:
-    """Whether an error says that a worker's process is gone."""
-    while error is not None:
-        if isinstance(error, RayError):
-            return True
-        error = error.__cause__
-    return False
+def _is_death(error: Exception) -> bool:
+    """Whether an error of Ray Train's says that a worker's process is gone."""
+    return isinstance(getattr(error, "health_check_failure", error), RayError)
 
 
 def fit(
@@ -61,6 +57,7 @@ def fit(
         seconds: for which one may wait for the others.
         channel: is told of deaths.
     """
+    deaths: list[Any] = [_Deaths(channel, workers)]
     with tempfile.TemporaryDirectory(prefix="lang-agent-ray-") as storage:
         TorchTrainer(
             work,
@@ -77,6 +74,6 @@ def fit(
                 name="run",
                 storage_path=storage,
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[_Deaths(channel, workers)],
+                callbacks=deaths,
             ),
         ).fit()

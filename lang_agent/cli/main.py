@@ -290,7 +290,7 @@ def run(arguments: Sequence[str]) -> None:
     trust = take_switch(rest, "--trust") if trains else "--trust" in rest
     address = take(rest, "--address") if trains else None
     if resume is not None:
-        going_on = {
+        going_on: dict[str, Any] = {
             "steps": _whole(take(rest, "--steps"), "steps"),
             "on_env_error": take(rest, "--on-env-error"),
             "as_edited": take_switch(rest, "--as-edited"),
@@ -298,11 +298,11 @@ def run(arguments: Sequence[str]) -> None:
         if rest:
             raise LangAgentError(
                 "--resume goes on as configured: it takes no other options than --steps (to train "
-                "to that many in all), --as-edited (where config.yaml was changed), --on-env-error, "
-                "--address and --trust."
+                "to that many in all), --as-edited (where config.yaml was changed), "
+                "--on-env-error, --address and --trust."
             )
-        run = partial(train, TrainConfig(), Path(resume), address=address)
-        guarded(lambda: run(trust=trust, **going_on))
+        run = partial(train, TrainConfig(), Path(resume), address=address, trust=trust)
+        guarded(partial(run, **going_on))
         return
     seeds = take_several(rest, "--seeds") if trains else None
     file = take(rest, "--config")

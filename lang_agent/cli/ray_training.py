@@ -1,8 +1,8 @@
 """``lang-agent train --address``: a run whose workers are a Ray cluster's.
 
 The command starts the workers and prints what the first one says; the run is written by that
-worker, wherever it is, so that all nodes must share the run's folder. When a worker dies, Ray starts
-all anew, and they go on from the run's last checkpoint as ``--resume`` does.
+worker, wherever it is, so that all nodes must share the run's folder. When a worker dies, Ray
+starts all anew, and they go on from the run's last checkpoint as ``--resume`` does.
 """
 
 from __future__ import annotations
@@ -291,7 +291,7 @@ def _refuse_other_versions(workers: Workers) -> None:
 def speaking(channel: Any, before: str = "") -> Iterator[None]:
     """Within, what is printed goes to the command that watches, each line behind ``before``."""
     out, error = Lines(channel, before=before), Lines(channel, error=True, before=before)
-    with redirect_stdout(out), redirect_stderr(error):  # type: ignore[type-var]
+    with redirect_stdout(out), redirect_stderr(error):
         set_up_streams()
         try:
             yield
