@@ -191,23 +191,29 @@ def test_ten_updates_on_ray_and_of_one_process(size, tmp_path, mark):
 @pytest.mark.slow
 def test_workers_killed_twenty_times_at_random_leave_no_trace(tmp_path, mark):
     draw = random.Random(7)
-    write_run(tmp_path, steps=4000, eval_episodes=0)
+    write_run(tmp_path, steps=6000, eval_episodes=0)
     process = begun(
         tmp_path, *TRAIN, "--workers", "2", "--address", "local", "--checkpoint-every", "1"
     )
-    kills, due = 0, time.monotonic()
+    kills = made = 0
     while process.poll() is None:
-        time.sleep(0.1)
-        if kills < 20 and time.monotonic() > due and (alive := workers(mark)):
-            time.sleep(draw.uniform(0, 12))  # while it starts, plays, learns or saves
-            alive = [one for one in alive if one in workers(mark)]
-            if alive:
-                os.kill(draw.choice(alive), signal.SIGKILL)
-                kills, due = kills + 1, time.monotonic() + 1
+        time.sleep(0.05)
+        if kills == 20 or not (alive := workers(mark)):
+            continue
+        learning = kills % 5 != 4  # each fifth as they start
+        if learning and not has_made(tmp_path, made + 1)():
+            continue
+        time.sleep(draw.uniform(0, 4 if learning else 8))  # it plays, learns or saves
+        if alive := [one for one in alive if one in workers(mark)]:
+            made = len(metrics(tmp_path)) if has_made(tmp_path, 1)() else 0
+            os.kill(draw.choice(alive), signal.SIGKILL)
+            kills += 1
+            wait_for(lambda dead=alive: not {*dead} & {*workers(mark)})
     said, _ = process.communicate()
     print(said)
     assert process.returncode == 0
     assert kills == 20
+    assert said.count("died: going on") > 10  # the others died before they had begun
     wait_for(lambda: not processes(mark), 20)
     (tmp_path / "run").rename(tmp_path / "hurt")
     done = [one["updates"] for one in metrics_of(tmp_path / "hurt")]

@@ -44,7 +44,9 @@ class Worker:
                     deaths = 0
                 return
             except RayTaskError as error:
-                raise LangAgentError(str(error.cause)) from None
+                cause = error.cause
+                kind = "" if isinstance(cause, LangAgentError) else f"{type(cause).__name__}: "
+                raise LangAgentError(f"{kind}{cause}") from None
             except RayActorError as error:
                 deaths += 1
                 if deaths == MOST_DEATHS:

@@ -198,6 +198,8 @@ class Lines:
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
+            if not line and self.before:
+                continue
             self.channel.say.remote(self.before + line, self.error)
         return len(text)
 

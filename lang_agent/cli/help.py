@@ -81,6 +81,12 @@ OF_RUNS = (
         several=True,
     ),
     Option(
+        "grid", "NAME=VALUE,VALUE",
+        "Train with each of these values of an option, side by side, from each of the seeds, and "
+        "compare them; several options are combined.",
+        several=True,
+    ),
+    Option(
         "address", "ADDRESS",
         "Train on a Ray cluster (extra ray): local starts Ray here, auto finds the one that this "
         "machine is a node of, HOST:PORT is its head node.",

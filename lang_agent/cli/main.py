@@ -305,17 +305,20 @@ def run(arguments: Sequence[str]) -> None:
         guarded(partial(run, **going_on))
         return
     seeds = take_several(rest, "--seeds") if trains else None
+    grid = take_several(rest, "--grid") if trains else None
     file = take(rest, "--config")
     if file is not None:  # the person's own word
         default = load_config(config_file(file), kind, trust=True)
     else:
         default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
-    options = parse(kind, rest, f"lang-agent {name}", default)
-    if seeds is not None:
-        from lang_agent.cli.seeds import train_seeds
+    read = partial(parse, kind, prog=f"lang-agent {name}", default=default)
+    if seeds is not None or grid is not None:
+        from lang_agent.cli.seeds import plan, settings, train_all
 
-        train_seeds(options, _seeds(seeds), trust=trust)
+        configs = {setting: read([*rest, *more]) for setting, more in settings(grid or ())}
+        train_all(plan(configs, _seeds(seeds)), address, trust=trust)
         return
+    options = read(rest)
     beside: dict[str, Any] = {"address": address, "trust": trust} if trains else {}
     guarded(lambda: command(options, **beside))
 
@@ -334,8 +337,10 @@ def _whole(given: str | None, name: str, flag: str | None = None) -> int | None:
     return getattr(replace(TrainConfig(), **setting), name)
 
 
-def _seeds(given: Sequence[str]) -> list[int]:
+def _seeds(given: Sequence[str] | None) -> list[int] | None:
     """The seeds of several runs."""
+    if given is None:
+        return None
     seeds = [seed for one in given if (seed := _whole(one, "seed", "seeds")) is not None]
     if len({*seeds}) < len(seeds):
         raise LangAgentError(f"--seeds {' '.join(given)}: a seed stands there twice.")
