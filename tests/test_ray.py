@@ -171,6 +171,18 @@ def test_deaths_without_progress_end_a_run_and_those_with_it_do_not():
     assert "without any progress, at last: it was killed" in sentence
 
 
+def test_the_cluster_file_follows_ray_s_own_schema():
+    import jsonschema
+    import ray
+    import yaml
+
+    schema = Path(ray.__file__).parent / "autoscaler" / "ray-schema.json"
+    cluster = yaml.safe_load((Path(__file__).parent.parent / "docs/ray/cluster.yaml").read_text())
+    jsonschema.validate(cluster, json.loads(schema.read_text()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**cluster, "workers": 3}, json.loads(schema.read_text()))
+
+
 # -- what takes a minute each ------------------------------------------------------------------
 
 

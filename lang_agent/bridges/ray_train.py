@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray.exceptions import RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from lang_agent.bridges.ray_cluster import ask
@@ -59,7 +59,7 @@ def fit(
     """
     deaths: list[Any] = [_Deaths(channel, workers)]
     with tempfile.TemporaryDirectory(prefix="lang-agent-ray-") as storage:
-        TorchTrainer(
+        trainer = TorchTrainer(
             work,
             train_loop_config=about,
             torch_config=TorchConfig(
@@ -76,4 +76,14 @@ def fit(
                 failure_config=FailureConfig(max_failures=-1),
                 callbacks=deaths,
             ),
-        ).fit()
+        )
+        while True:
+            try:
+                trainer.fit()
+                return
+            except ControllerError as error:  # of one that dies as it starts, Ray gives up
+                if not isinstance(error.controller_failure, RayError):
+                    raise
+                ask(channel.died.remote("A worker", "it died as it started"))
+                if ask(channel.ending.remote()):
+                    return
