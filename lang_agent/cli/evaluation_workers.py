@@ -6,7 +6,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import Queue
 from threading import Thread
@@ -25,8 +25,11 @@ ALONE = ("human", "chat:")
 
 
 @contextmanager
-def playing(args: Evaluate, player: TaskPlayer) -> Iterator[PlayTask]:
-    """Who plays an evaluation's tasks: this process, or workers, as a context."""
+def playing(
+    args: Evaluate, player: TaskPlayer, prepare: Callable[[Evaluate, int], Any]
+) -> Iterator[PlayTask]:
+    """Who plays an evaluation's tasks: this process, or workers, as a context; a cluster's
+    ``prepare`` the options as this process did."""
     if args.workers == 1 and args.address is None:
         yield player
         return
@@ -40,7 +43,7 @@ def playing(args: Evaluate, player: TaskPlayer) -> Iterator[PlayTask]:
     if args.address is not None:
         from lang_agent.cli.ray_evaluation import playing_on_ray
 
-        with playing_on_ray(args, args.address, slots) as play_task:
+        with playing_on_ray(args, args.address, slots, prepare) as play_task:
             yield play_task
         return
     crew = [_started(args, slots) for _ in range(args.workers)]

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import Queue
 from threading import Thread
 from typing import Any
 
 from lang_agent.bridges.ray_cluster import at_home, connected, refuse_too_many, room_for
-from lang_agent.cli.evaluation import prepare
 from lang_agent.cli.options import Evaluate
 from lang_agent.config import as_data, from_dict
 from lang_agent.errors import LangAgentError, SpentError
@@ -26,9 +25,11 @@ from lang_agent.evaluation.tasks import Task
 
 
 @contextmanager
-def playing_on_ray(args: Evaluate, address: str, slots: int) -> Iterator[PlayTask]:
+def playing_on_ray(
+    args: Evaluate, address: str, slots: int, prepare: Callable[[Evaluate, int], Any]
+) -> Iterator[PlayTask]:
     """The workers of an evaluation on the Ray cluster at ``address``, each with so many slots, as a
-    context."""
+    context; ``prepare`` makes out of the options what plays."""
     with connected(address):
         from lang_agent.bridges.ray_actors import Worker
 
@@ -38,6 +39,7 @@ def playing_on_ray(args: Evaluate, address: str, slots: int) -> Iterator[PlayTas
         about = {
             "args": as_data(args),
             "slots": slots,
+            "prepare": prepare,
             "folder": os.getcwd(),
             "path": list(sys.path),
             "versions": versions(),
@@ -127,5 +129,5 @@ class Player:
                     f"The node {os.uname().nodename} has {name} {found}, and the command "
                     f"{wanted.get(name, 'none')}: all nodes need the same versions."
                 )
-        return prepare(from_dict(Evaluate, self.about["args"], "the evaluation"),
-                       self.about["slots"])  # fmt: skip
+        args = from_dict(Evaluate, self.about["args"], "the evaluation")
+        return self.about["prepare"](args, self.about["slots"])

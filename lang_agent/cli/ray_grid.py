@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lang_agent.bridges.ray_cluster import (
     ask,
@@ -23,13 +23,15 @@ from lang_agent.bridges.ray_cluster import (
 from lang_agent.cli.console import complain, say
 from lang_agent.cli.guard import guarded
 from lang_agent.cli.ray_training import follow, speaking, stopped_by
-from lang_agent.cli.seeds import Planned
 from lang_agent.cli.training import begin, carry_out
 from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.records import versions
 from lang_agent.models.store import CONFIG_FILE
 from lang_agent.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from lang_agent.cli.seeds import Planned
 
 DONE, STOPPED = "done", "stopped"
 """What a run says that did not fail."""
