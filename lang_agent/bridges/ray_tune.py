@@ -32,7 +32,7 @@ def call_each(
     def trial(chosen: dict[str, Any], about: dict[str, Any]) -> dict[str, str]:
         return {"said": work(chosen["value"], about)}
 
-    wanted = {"cpu": cpus, "gpu": gpus}
+    wanted: dict[str, float] = {"cpu": cpus, "gpu": gpus}
     with tempfile.TemporaryDirectory(prefix="lang-agent-ray-") as storage:
         results = tune.Tuner(
             tune.with_resources(tune.with_parameters(trial, about=about), wanted),
@@ -50,5 +50,5 @@ def call_each(
                 if one.error
                 else str((one.metrics or {})["said"])
             )
-            for one in results
+            for one in map(results.__getitem__, range(len(results)))
         }
