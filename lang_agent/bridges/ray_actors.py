@@ -25,7 +25,7 @@ class Worker:
     """
 
     def __init__(self, kind: type, *arguments: Any, cpus: int = 1, gpus: float = 0) -> None:
-        remote = ray.remote(kind).options(num_cpus=cpus, num_gpus=gpus, max_restarts=-1)
+        remote: Any = ray.remote(kind).options(num_cpus=cpus, num_gpus=gpus, max_restarts=-1)
         self._actor = remote.remote(*arguments)
 
     def work(self, left: Callable[[], Any]) -> Iterator[Any]:
