@@ -22,6 +22,10 @@ LOCK_FILE = ".lock"
 _open_locks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
 
 
+class LockedError(LangAgentError):
+    """A folder that another process writes to."""
+
+
 class FolderLock:
     """Keeps a folder to one process, as a context; entered again by the same object, it holds.
 
@@ -57,7 +61,7 @@ def _lock(folder: Path) -> IO[str]:
         file.seek(0)
         holder = file.read(200).strip() or "another process"
         file.close()
-        raise LangAgentError(
+        raise LockedError(
             f"'{folder}' is in use by {holder}: wait for its end or stop it, or choose another "
             "folder."
         ) from None

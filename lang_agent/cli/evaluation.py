@@ -89,7 +89,7 @@ def evaluate(args: Evaluate) -> None:
         say((note, "dim"))
     viewer = Table(suite, asked.player.slots)
     try:
-        with playing(args, asked.player) as play_task:
+        with playing(args, asked.player, prepare) as play_task:
             evaluate_panel(spec, folder, play_task, viewer=viewer)
     except (KeyboardInterrupt, SpentError) as stopped:
         viewer.close()

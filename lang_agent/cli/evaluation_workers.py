@@ -6,7 +6,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import Queue
 from threading import Thread
@@ -25,9 +25,12 @@ ALONE = ("human", "chat:")
 
 
 @contextmanager
-def playing(args: Evaluate, player: TaskPlayer) -> Iterator[PlayTask]:
-    """Who plays an evaluation's tasks: this process, or workers, as a context."""
-    if args.workers == 1:
+def playing(
+    args: Evaluate, player: TaskPlayer, prepare: Callable[[Evaluate, int], Any]
+) -> Iterator[PlayTask]:
+    """Who plays an evaluation's tasks: this process, or workers, as a context; a cluster's
+    ``prepare`` the options as this process did."""
+    if args.workers == 1 and args.address is None:
         yield player
         return
     for name in ALONE:
@@ -37,6 +40,12 @@ def playing(args: Evaluate, player: TaskPlayer) -> Iterator[PlayTask]:
                 "leave it at 1, and set slots to the episodes that are to be played at once."
             )
     slots = math.ceil(player.slots / args.workers)
+    if args.address is not None:
+        from lang_agent.cli.ray_evaluation import playing_on_ray
+
+        with playing_on_ray(args, args.address, slots, prepare) as play_task:
+            yield play_task
+        return
     crew = [_started(args, slots) for _ in range(args.workers)]
     try:
         yield _Crew(crew)

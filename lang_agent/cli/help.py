@@ -34,7 +34,8 @@ COMMON = {
 }  # fmt: skip
 """Of a training command's options, those that ``--help`` shows."""
 METAVARS = {
-    "actions": "PHRASE", "agent": "AGENT", "base_url": "URL", "callback": "FUNCTION",
+    "actions": "PHRASE", "address": "ADDRESS", "agent": "AGENT",
+    "base_url": "URL", "callback": "FUNCTION",
     "decide": "WAY",
     "demonstrations": "FILE", "do": "PHRASE", "env": "ID", "env_args": "NAME=VALUE",
     "evaluation": "DIR", "examples": "FILE", "file": "FILE", "film": "FILE", "folder": "DIR",
@@ -78,6 +79,17 @@ OF_RUNS = (
         "seeds", "N",
         "Train from each of these seeds, side by side, and compare them.",
         several=True,
+    ),
+    Option(
+        "grid", "NAME=VALUE,VALUE",
+        "Train with each of these values of an option, side by side, from each of the seeds, and "
+        "compare them; several options are combined.",
+        several=True,
+    ),
+    Option(
+        "address", "ADDRESS",
+        "Train on a Ray cluster (extra ray): local starts Ray here, auto finds the one that this "
+        "machine is a node of, HOST:PORT is its head node.",
     ),
     Option("as_edited", "", "Resume with a config.yaml that was changed since the run was saved."),
     Option(

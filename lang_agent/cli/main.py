@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-import signal
 import sys
 import textwrap
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lang_agent.cli.console import complain, console, say, set_up_streams
+from lang_agent.cli.console import complain, say, set_up_streams
+from lang_agent.cli.guard import guarded, show_bug
 from lang_agent.cli.help import HELP, help_text
 from lang_agent.cli.imitation import IMITATE, Demos, demos
 from lang_agent.cli.options import (
@@ -42,9 +40,7 @@ from lang_agent.cli.options import (
 from lang_agent.cli.parse import (
     as_trained,
     config_file,
-    names_others,
     parse,
-    run_folder,
     take,
     take_several,
     take_switch,
@@ -55,82 +51,24 @@ from lang_agent.errors import LangAgentError, unknown, user_code
 from lang_agent.files import try_place, write_whole
 from lang_agent.train.config import TrainConfig
 
-if TYPE_CHECKING:
-    from lang_agent.train.run_log import RunLog
-    from lang_agent.train.trainer import Trainer
-
 
 def train(
-    config: TrainConfig, resume: Path | None = None, *, trust: bool = False, **going_on: Any
+    config: TrainConfig,
+    resume: Path | None = None,
+    *,
+    address: str | None = None,
+    trust: bool = False,
+    **going_on: Any,
 ) -> None:
     """Train a policy from the environment's reward."""
-    from lang_agent.train import trainer
+    if address is not None:
+        from lang_agent.cli import ray_training
 
-    if resume is not None:
-        run = trainer.resume(resume, trust=trust, **going_on)
-        say(f"Going on from {run.progress.steps} steps in {resume}, to {run.config.steps}")
-    else:
-        folder = config.out or run_folder(config, f"-{config.seed}")
-        run = trainer.start(config, Path(folder), trust=trust)
-    with run.lock, run.logging() as log:
-        try:
-            _train(run, log)
-        except KeyboardInterrupt:
-            more = " --trust" if run.trust or names_others(run.config) else ""
-            say(f"Stopped; saved as of {int(run.saved.name.rpartition('-')[2])} steps. Go on with:")
-            say(f"lang-agent train --resume {shlex.quote(str(run.folder))}{more}")
-            raise
+        ray_training.train(config, address, resume, trust=trust, **going_on)
+        return
+    from lang_agent.cli import training
 
-
-def _train(run: Trainer, log: RunLog) -> None:
-    from lang_agent.cli import progress
-    from lang_agent.evaluation.film import drawing, film
-    from lang_agent.evaluation.plots import plot_learning
-    from lang_agent.evaluation.run_records import read_evaluations
-    from lang_agent.seeding import EVALUATION_SEED
-
-    evaluated = "before" in read_evaluations(run.folder)
-    if run.config.eval_episodes and not run.progress.updates and not evaluated:
-        before = progress.evaluation(run, console, "Before training")
-        progress.write_evaluation(run.folder, "before", before)
-        log.evaluation(before, run.progress.steps)
-    say(progress.plan(run))
-    with _stopped_by_signals(run) as signals:
-        progress.training(run, console)
-    say(progress.trained(run))
-    if signals:  # and not a callback that has had enough
-        raise KeyboardInterrupt
-    if run.config.eval_episodes:
-        after = progress.evaluation(run, console, "After training")
-        progress.write_evaluation(run.folder, "after", after)
-        log.evaluation(after, run.progress.steps)
-    plot_learning([run.folder], run.folder / "learning_curve.png", title=run.config.env)
-    if run.config.gif:
-        with run.leading():
-            film(run.agent(1), drawing(run.make_env), [EVALUATION_SEED], run.folder / "episode.gif")
-    say("\nThe run folder holds the model, metrics, learning curve and configuration:")
-    say((str(run.folder), "bold"))
-
-
-@contextmanager
-def _stopped_by_signals(run: Trainer) -> Iterator[list[int]]:
-    """Ctrl-C (or a cluster's SIGTERM) ends the run after its update; a second one at once. The list
-    will have the signals that came."""
-    came: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-        run.stop = True
-        say("Stopping after this update; once more to stop at once, as of the last checkpoint.")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    training.carry_out(training.begin(config, resume, trust=trust, **going_on))
 
 
 def evaluate(args: Evaluate) -> None:
@@ -281,11 +219,11 @@ def completion(args: Completion) -> None:
     say(script(args.shell, {name: kind for name, (kind, _) in COMMANDS.items()}, words).rstrip())
 
 
-def imitate(config: TrainConfig, *, trust: bool = False) -> None:
+def imitate(config: TrainConfig, *, address: str | None = None, trust: bool = False) -> None:
     """Learn to do as the bot, or a file of demonstrations, does."""
     if config.learn.algorithm != "imitation":
         raise LangAgentError(f"imitate learns by imitation, not {config.learn.algorithm}: train.")
-    train(config, trust=trust)
+    train(config, address=address, trust=trust)
 
 
 COMMANDS: dict[str, tuple[Any, Callable[..., None]]] = {
@@ -350,8 +288,9 @@ def run(arguments: Sequence[str]) -> None:
     trains = kind is TrainConfig
     resume = take(rest, "--resume") if trains else None
     trust = take_switch(rest, "--trust") if trains else "--trust" in rest
+    address = take(rest, "--address") if trains else None
     if resume is not None:
-        going_on = {
+        going_on: dict[str, Any] = {
             "steps": _whole(take(rest, "--steps"), "steps"),
             "on_env_error": take(rest, "--on-env-error"),
             "as_edited": take_switch(rest, "--as-edited"),
@@ -359,24 +298,29 @@ def run(arguments: Sequence[str]) -> None:
         if rest:
             raise LangAgentError(
                 "--resume goes on as configured: it takes no other options than --steps (to train "
-                "to that many in all), --as-edited (where config.yaml was changed), --on-env-error "
-                "and --trust."
+                "to that many in all), --as-edited (where config.yaml was changed), "
+                "--on-env-error, --address and --trust."
             )
-        _guarded(lambda: train(TrainConfig(), Path(resume), trust=trust, **going_on))
+        run = partial(train, TrainConfig(), Path(resume), address=address, trust=trust)
+        guarded(partial(run, **going_on))
         return
     seeds = take_several(rest, "--seeds") if trains else None
+    grid = take_several(rest, "--grid") if trains else None
     file = take(rest, "--config")
     if file is not None:  # the person's own word
         default = load_config(config_file(file), kind, trust=True)
     else:
         default = IMITATE if name == "imitate" else as_trained(kind, rest, trust)
-    options = parse(kind, rest, f"lang-agent {name}", default)
-    if seeds is not None:
-        from lang_agent.cli.seeds import train_seeds
+    read = partial(parse, kind, prog=f"lang-agent {name}", default=default)
+    if seeds is not None or grid is not None:
+        from lang_agent.cli.seeds import plan, settings, train_all
 
-        train_seeds(options, _seeds(seeds), trust=trust)
+        configs = {setting: read([*rest, *more]) for setting, more in settings(grid or ())}
+        train_all(plan(configs, _seeds(seeds)), address, trust=trust)
         return
-    _guarded(lambda: command(options, trust=trust) if trains else command(options))
+    options = read(rest)
+    beside: dict[str, Any] = {"address": address, "trust": trust} if trains else {}
+    guarded(lambda: command(options, **beside))
 
 
 def _whole(given: str | None, name: str, flag: str | None = None) -> int | None:
@@ -393,24 +337,14 @@ def _whole(given: str | None, name: str, flag: str | None = None) -> int | None:
     return getattr(replace(TrainConfig(), **setting), name)
 
 
-def _seeds(given: Sequence[str]) -> list[int]:
+def _seeds(given: Sequence[str] | None) -> list[int] | None:
     """The seeds of several runs."""
+    if given is None:
+        return None
     seeds = [seed for one in given if (seed := _whole(one, "seed", "seeds")) is not None]
     if len({*seeds}) < len(seeds):
         raise LangAgentError(f"--seeds {' '.join(given)}: a seed stands there twice.")
     return seeds
-
-
-def _guarded(command: Callable[[], None]) -> None:
-    """Run a command, in which nobody but :func:`main` ends the program."""
-    try:
-        command()
-    except SystemExit as error:
-        where = user_code(error) or "A library"
-        raise LangAgentError(
-            f"{where}, ended the program (sys.exit): a world, reward or renderer must raise an "
-            "error instead."
-        ) from None
 
 
 def main() -> None:
@@ -425,7 +359,7 @@ def main() -> None:
         run(sys.argv[1:])
         sys.stdout.flush()
     except LangAgentError as error:
-        _show_bug(error)
+        show_bug(error)
         complain(error)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
@@ -439,15 +373,6 @@ def main() -> None:
         complain(f"{error.strerror or error}{f': {error.filename!r}' if error.filename else ''}.")
         _say_no_more()  # the output itself may be what cannot be written
         raise SystemExit(2) from None
-
-
-def _show_bug(error: BaseException) -> None:
-    """Print the traceback of what a sentence says of somebody's own code, for its author."""
-    cause = error.__cause__
-    while cause is not None and isinstance(cause, LangAgentError):
-        cause = cause.__cause__
-    if cause is not None and user_code(cause):
-        traceback.print_exception(cause)
 
 
 def _say_no_more() -> None:

@@ -46,6 +46,8 @@ class Evaluate:
     """Episodes played at once."""
     workers: Annotated[int, Range(1, 1024)] = 1
     """Processes that play side by side, each a part of the episodes and of the slots."""
+    address: str | None = None
+    """Have the workers play on a Ray cluster (extra ray): local, auto, or HOST:PORT."""
     trajectories: bool = False
     """Also write every step: what was read, might have been said and was said."""
     decide: DecideConfig = field(default_factory=DecideConfig)

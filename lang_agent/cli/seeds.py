@@ -1,12 +1,14 @@
-"""``lang-agent train --seeds 0 1 2``: the same run from several seeds, side by side."""
+"""``lang-agent train --seeds 0 1 2 --grid NAME=VALUE,VALUE``: runs of one kind, side by side."""
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -23,58 +25,145 @@ from lang_agent.files import writing
 from lang_agent.processes import cores, start
 from lang_agent.train.config import TrainConfig
 
+MOST_VALUES = 1000
+"""Runs of one command."""
 
-def train_seeds(config: TrainConfig, seeds: Sequence[int], *, trust: bool = False) -> None:
-    """Train a run for every seed in a process of its own, as many at once as there are cores for,
-    and tell what they came to.
+
+@dataclass(frozen=True)
+class Planned:
+    """One of several runs."""
+
+    config: TrainConfig
+    """Its seed and folder (``out``) are the run's own."""
+    setting: str = ""
+    """What it has of a grid: "learning-rate=1e-3 epochs=2"."""
+
+    @property
+    def name(self) -> str:
+        """What its lines begin with."""
+        return f"{self.setting} seed {self.config.seed}".strip()
+
+    @property
+    def folder(self) -> Path:
+        return Path(str(self.config.out))
+
+    @property
+    def file(self) -> Path:
+        """The configuration that it begins from."""
+        return self.folder.with_suffix(".yaml")
+
+
+def settings(grid: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Every setting of a grid of NAME=VALUE,VALUE: its name, and the arguments that make it.
+
+    Raises:
+        LangAgentError: what is no NAME=VALUE,VALUE; a name or value that stands there twice.
+    """
+    names, values = [], []
+    for one in grid:
+        name, _, listed = one.lstrip("-").replace("_", "-").partition("=")
+        found = one.partition("=")[2].split(",")
+        if not name or not listed or "" in found:
+            raise LangAgentError(
+                f"--grid {one}: write NAME=VALUE,VALUE, as learning-rate=1e-3,3e-3."
+            )
+        if name in names or len({*found}) < len(found):
+            raise LangAgentError(f"--grid {' '.join(grid)}: an option or value stands there twice.")
+        names.append(name)
+        values.append(found)
+    for chosen in itertools.product(*values):
+        pairs = list(zip(names, chosen, strict=True))
+        yield (
+            " ".join(f"{name}={value}" for name, value in pairs),
+            [argument for name, value in pairs for argument in (f"--{name}", value)],
+        )
+
+
+def plan(configs: Mapping[str, TrainConfig], seeds: Sequence[int] | None) -> list[Planned]:
+    """A run of every configuration, which stand by their settings, from every seed, or from its
+    own."""
+    first = next(iter(configs.values()))
+    folder = Path(first.out or run_folder(first))
+    runs = []
+    for setting, config in configs.items():
+        if config.workers == "auto":  # it is the runs that take the cores
+            config = replace(config, workers=1)
+        within = re.sub(r"[^\w.=+-]+", "_", setting)
+        for seed in seeds or [config.seed]:
+            out = folder / within / f"seed-{seed}"
+            runs.append(Planned(replace(config, seed=seed, out=str(out)), setting))
+    if len(runs) > MOST_VALUES:
+        raise LangAgentError(f"The grid has {len(runs)} runs: at most {MOST_VALUES} are taken.")
+    return runs
+
+
+def train_all(runs: Sequence[Planned], address: str | None = None, *, trust: bool = False) -> None:
+    """Train every run in a process of its own, as many at once as there are cores for, and tell
+    what they came to.
+
+    Args:
+        address: a Ray cluster's, whose nodes train them (:mod:`lang_agent.cli.ray_grid`).
 
     Raises:
         LangAgentError: a run failed; those that were not are whole, and are told of first.
         KeyboardInterrupt: the runs were stopped, each saved.
     """
-    folder = Path(config.out or run_folder(config))
-    runs = {seed: folder / f"seed-{seed}" for seed in seeds}
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    if config.workers == "auto":  # it is the seeds that take the cores
-        config = replace(config, workers=1)
+    folder = _common_folder(runs)
+    for run in runs:
+        with writing(run.file):
+            run.file.parent.mkdir(parents=True, exist_ok=True)
+            save_config(run.config, run.file)
+    if address is not None:
+        from lang_agent.cli.ray_grid import train_on_ray
+
+        failed = train_on_ray(runs, address, folder, trust=trust)
+    else:
+        failed = _train_here(runs, folder, trust=trust)
+    whole = [run for run in runs if run not in failed]
+    if whole:
+        _tell(folder, whole)
+    if failed:
+        names = ", ".join(run.name for run in failed)
+        raise LangAgentError(f"The run of {names} failed: what it said stands above.")
+
+
+def _common_folder(runs: Sequence[Planned]) -> Path:
+    return runs[0].folder.parent.parent if runs[0].setting else runs[0].folder.parent
+
+
+Said = Queue[tuple[Planned, str | None]]
+
+
+def _train_here(runs: Sequence[Planned], folder: Path, *, trust: bool) -> list[Planned]:
+    """Train the runs in processes of this machine; returns those that failed."""
+    config = runs[0].config
     each = config.workers if isinstance(config.workers, int) else 1
     at_once = max(cores() // each, 1)
-    say(f"{len(seeds)} runs, {min(at_once, len(seeds))} at once, in {folder}")
-    waiting, going = list(seeds), dict[int, subprocess.Popen[str]]()
-    failed: list[int] = []
-    said: Queue[tuple[int, str | None]] = Queue()
+    say(f"{len(runs)} runs, {min(at_once, len(runs))} at once, in {folder}")
+    waiting, going = list(runs), dict[Path, subprocess.Popen[str]]()
+    failed: list[Planned] = []
+    said: Said = Queue()
     try:
         while waiting or going:
             while waiting and len(going) < at_once:
-                seed = waiting.pop(0)
-                going[seed] = _started(config, seed, runs[seed], said, trust)
-            seed, line = said.get()
+                run = waiting.pop(0)
+                going[run.folder] = _started(run, said, trust)
+            run, line = said.get()
             if line:
-                say(f"seed {seed}: {line}")
-            elif line is None and going.pop(seed).wait():
-                failed.append(seed)
+                say(f"{run.name}: {line}")
+            elif line is None and going.pop(run.folder).wait():
+                failed.append(run)
     except KeyboardInterrupt:
         _stop([*going.values()])
-        for seed in going:
-            say(f"lang-agent train --resume {shlex.quote(str(runs[seed]))}")
+        for out in going:
+            say(f"lang-agent train --resume {shlex.quote(str(out))}")
         raise
-    whole = [seed for seed in seeds if seed not in failed]
-    if whole:
-        _tell(folder, {seed: runs[seed] for seed in whole}, config)
-    if failed:
-        names = ", ".join(map(str, failed))
-        raise LangAgentError(f"The run of seed {names} failed: what it said stands above.")
+    return failed
 
 
-def _started(
-    config: TrainConfig, seed: int, run: Path, said: Queue[tuple[int, str | None]], trust: bool
-) -> subprocess.Popen[str]:
+def _started(run: Planned, said: Said, trust: bool) -> subprocess.Popen[str]:
     """A training command in a process of its own, whose lines come as they are said."""
-    file = run.with_suffix(".yaml")
-    with writing(file):
-        save_config(replace(config, seed=seed, out=str(run)), file)
-    command = ["train", "--config", str(file), *(["--trust"] if trust else [])]
+    command = ["train", "--config", str(run.file), *(["--trust"] if trust else [])]
     process = start(
         "lang_agent",
         *command,
@@ -85,15 +174,15 @@ def _started(
         errors="replace",
         start_new_session=True,  # Ctrl-C comes here, and is handed on once
     )
-    Thread(target=_listen, args=(seed, process, said), daemon=True).start()
+    Thread(target=_listen, args=(run, process, said), daemon=True).start()
     return process
 
 
-def _listen(seed: int, process: subprocess.Popen[str], said: Queue[tuple[int, str | None]]) -> None:
+def _listen(run: Planned, process: subprocess.Popen[str], said: Said) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        said.put((seed, line.rstrip()))
-    said.put((seed, None))
+        said.put((run, line.rstrip()))
+    said.put((run, None))
 
 
 def _stop(going: Sequence[subprocess.Popen[str]]) -> None:
@@ -108,31 +197,35 @@ def _stop(going: Sequence[subprocess.Popen[str]]) -> None:
             process.kill()
 
 
-def _tell(folder: Path, runs: dict[int, Path], config: TrainConfig) -> None:
+def _tell(folder: Path, runs: Sequence[Planned]) -> None:
     """A table of what the runs came to, and their curves in one picture."""
-    plot_learning([*runs.values()], folder / "learning_curve.png", title=config.env)
-    rows: list[tuple[str, Sequence[str]]] = [("seed", ["before", "after", "95% CI", "return"])]
-    after: list[float] = []
-    for seed, run in runs.items():
-        known = read_evaluations(run)
-        if "after" not in known:
-            continue
-        row, before = known["after"][-1], known.get("before")
-        after.append(row["success"])
-        rows.append((
-            str(seed),
-            [
-                f"{before[-1]['success']:.3f}" if before else "",
-                f"{row['success']:.3f}",
-                f"{row['success_low']:.3f}-{row['success_high']:.3f}",
-                f"{row['mean_return']:.3f}",
-            ],
-        ))  # fmt: skip
-    if len(after) > 1:
-        low, high = mean_interval(after)
-        interval = f"{max(low, 0.0):.3f}-{min(high, 1.0):.3f}"
-        rows.append(("mean", ["", f"{sum(after) / len(after):.3f}", interval, ""]))
-    if after:
+    env = runs[0].config.env
+    plot_learning([run.folder for run in runs], folder / "learning_curve.png", title=env)
+    head = "run" if runs[0].setting else "seed"
+    rows: list[tuple[str, Sequence[str]]] = [(head, ["before", "after", "95% CI", "return"])]
+    for setting, group in itertools.groupby(runs, lambda run: run.setting):
+        after: list[float] = []
+        for run in group:
+            known = read_evaluations(run.folder)
+            if "after" not in known:
+                continue
+            row, before = known["after"][-1], known.get("before")
+            after.append(row["success"])
+            rows.append((
+                run.name if setting else str(run.config.seed),
+                [
+                    f"{before[-1]['success']:.3f}" if before else "",
+                    f"{row['success']:.3f}",
+                    f"{row['success_low']:.3f}-{row['success_high']:.3f}",
+                    f"{row['mean_return']:.3f}",
+                ],
+            ))  # fmt: skip
+        if len(after) > 1:
+            low, high = mean_interval(after)
+            interval = f"{max(low, 0.0):.3f}-{min(high, 1.0):.3f}"
+            figures = ["", f"{sum(after) / len(after):.3f}", interval, ""]
+            rows.append((f"{setting} mean".strip(), figures))
+    if len(rows) > 1:
         say("\n".join(["", "Success on held-out seeds", *columned(rows)]))
     say("The curves are in one picture; `lang-agent report` has more:")
     say((str(folder / "learning_curve.png"), "bold"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,16 @@ from lang_agent.train.trainer import Trainer
 from lang_agent.train.workers import HOST, meet
 
 
+def standing_at(about: Mapping[str, Any]) -> Trainer:
+    """The run as it stands where another process has it (:func:`as_it_stands`)."""
+    return Trainer(
+        from_dict(TrainConfig, about["config"], "the run"),
+        Path(about["folder"]),
+        checkpoint=Path(about["checkpoint"]),
+        trust=about["trust"],
+    )
+
+
 def main() -> None:
     """Follow the worker that says on standard input what is to be trained."""
     about: dict[str, Any] = json.loads(sys.stdin.buffer.read())
@@ -27,12 +38,7 @@ def main() -> None:
     end_with(about["parent"])
     rank, size = about["rank"], about["size"]
     try:
-        run = Trainer(
-            from_dict(TrainConfig, about["config"], "the run"),
-            Path(about["folder"]),
-            checkpoint=Path(about["checkpoint"]),
-            trust=about["trust"],
-        )
+        run = standing_at(about)
         meet(dist.TCPStore(HOST, about["port"], size), rank, size, run.device)
         run.join(Workers(rank, size, run.config.shard))
         run.follow()

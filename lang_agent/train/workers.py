@@ -73,6 +73,9 @@ def working(run: Trainer) -> Iterator[None]:
     Raises:
         LangAgentError: one of them ended before the run did.
     """
+    if dist.is_initialized():  # whoever began this process has gathered them already
+        yield
+        return
     size = worker_count(run.config, run.policy)
     if size == 1:
         yield
@@ -135,22 +138,24 @@ def meet(store: dist.TCPStore, rank: int, size: int, device: torch.device | None
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
 
 
-def _started(run: Trainer, rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
-    """The process of a worker, which stands where the run does."""
+def as_it_stands(run: Trainer) -> dict[str, Any]:
+    """What another process needs to stand where the run does (:func:`follower.standing_at`),
+    as JSON has it."""
     # What watches a run watches it in one place.
     config = replace(run.config, track=("none",), metrics=(), callback=())
-    if run.device.type == "cuda":
-        config = replace(config, device=f"cuda:{rank}")
-    about: dict[str, Any] = {
+    return {
         "config": as_data(config),
         "folder": str(run.folder),
         "checkpoint": str(run.saved),
         "trust": run.trust,
-        "rank": rank,
-        "size": size,
-        "port": port,
-        "parent": os.getpid(),
     }
+
+
+def _started(run: Trainer, rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+    """The process of a worker, which stands where the run does."""
+    about = {**as_it_stands(run), "rank": rank, "size": size, "port": port, "parent": os.getpid()}
+    if run.device.type == "cuda":
+        about["config"]["device"] = f"cuda:{rank}"
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     other = start("lang_agent.train.follower", stdin=pipe, stdout=nowhere)
     assert other.stdin is not None
