@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lang_agent.errors import LangAgentError
     from lang_agent.evaluation.evaluate import evaluate
     from lang_agent.evaluation.records import read_results
-    from lang_agent.language_env import Achieved, LanguageEnv
+    from lang_agent.language_env import Achieved, AsyncEnv, LanguageEnv
     from lang_agent.learn.algorithm import Algorithm
     from lang_agent.learn.config import LearnConfig
     from lang_agent.learn.learner import Learner
@@ -48,6 +48,7 @@ _HOMES = {
     "Decision": "episode",
     "Episode": "episode",
     "LangAgentError": "errors",
+    "AsyncEnv": "language_env",
     "LanguageEnv": "language_env",
     "LanguagePolicy": "models.policy",
     "LearnConfig": "learn.config",
@@ -80,6 +81,7 @@ __all__ = [
     "Achieved",
     "Agent",
     "Algorithm",
+    "AsyncEnv",
     "DecideConfig",
     "Decision",
     "Episode",

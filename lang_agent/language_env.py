@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +138,21 @@ class LanguageEnv(gymnasium.Env[str, str]):
         """The prompts of the episode's steps so far, as they would have read with another mission
         (in the world's own words). It must have been watched."""
         raise LangAgentError(f"{self.name} keeps nothing of its episodes: call watch() first.")
+
+
+class AsyncEnv(LanguageEnv):
+    """An environment that answers later: whoever plays many of them acts meanwhile in others.
+
+    One reset or step at a time: the next may begin when the one before has been answered.
+    """
+
+    def reset_later(self, seed: int) -> Future[Any]:
+        """What ``reset(seed=seed)`` returns, or raises, when it is there."""
+        raise NotImplementedError
+
+    def step_later(self, action: str) -> Future[Any]:
+        """What ``step(action)`` returns, or raises, when it is there."""
+        raise NotImplementedError
 
 
 class _Silent(LanguageEnv):

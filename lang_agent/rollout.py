@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePath
@@ -15,7 +16,7 @@ from lang_agent.episode import Agent, Decision, Episode, Step, TextObservation, 
 from lang_agent.errors import LangAgentError, shown, user_code
 from lang_agent.extensions import ExtensionError, check_takes
 from lang_agent.files import tell
-from lang_agent.language_env import ExpertLostError, language_env
+from lang_agent.language_env import AsyncEnv, ExpertLostError, language_env
 from lang_agent.seeding import derive
 from lang_agent.stepping import (
     MAX_IN_A_ROW,
@@ -41,6 +42,7 @@ def play(
     share: tuple[int, int] = (0, 1),
     on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None = None,
     errors: EnvErrors | None = None,
+    may_begin: Callable[[int], bool] | None = None,
 ) -> Iterator[Episode]:
     """Play ``group_size`` episodes of each seed, as many at once as there are environments.
 
@@ -48,7 +50,8 @@ def play(
     draws in an episode is a stream of the episode's own: of its seed, and of how often that seed
     was played before, so that the same episodes are played however many environments there are.
     Where a rubric judges the texts of a group together, a step waits for those of the group's other
-    episodes.
+    episodes. Where environments answer later (:class:`lang_agent.language_env.AsyncEnv`), the agent
+    acts in those that have answered, and waits for none of the others.
 
     Args:
         first_index: the number of the first episode.
@@ -58,6 +61,8 @@ def play(
         on_end: called with every episode while its environment still stands as it ended.
         errors: what becomes of an episode whose environment raises, and the list of those that
             did; unless given, :class:`lang_agent.stepping.EnvError` is raised.
+        may_begin: whether the episode with a number may begin yet; asked again before every step.
+            By default all may.
 
     Raises:
         LangAgentError: an agent that is none, or one that plays fewer episodes at once.
@@ -81,6 +86,8 @@ def play(
     _note_other_words(agent, envs)
     upcoming = _numbered(seeds, group_size, first_index, share)
     playing = _Playing(agent, envs, upcoming, group_size, draw_seed, on_end, errors or EnvErrors())
+    if may_begin is not None:
+        playing.may_begin = may_begin
     try:
         yield from playing.episodes()
     finally:
@@ -142,6 +149,8 @@ class _Seat:
     seen: TextObservation = field(default_factory=lambda: TextObservation("", None))
     decision: Decision = field(default_factory=lambda: Decision(""))
     turn: Turn | None = None  # a step that waits for a verdict
+    answer: Future[Any] | None = None  # of a reset or step that an environment gives later
+    reset: bool = True  # whether that is a reset
     tries: int = 1
     expert_lost: bool = False
 
@@ -172,6 +181,8 @@ class _Playing:
         self.group_size, self.draw_seed = group_size, draw_seed
         self.on_end, self.errors = on_end, errors
         self.begun = 0
+        self.coming: _Upcoming | None = None  # the next episode, where it may not begin yet
+        self.may_begin: Callable[[int], bool] = lambda index: True
         self.seats: dict[int, _Seat] = {}
         self.groups: dict[int, _Group] = {}
         self.done: list[Episode] = []
@@ -189,10 +200,9 @@ class _Playing:
             speaking.judge = speaking.prompt_limit = None
 
     def episodes(self) -> Iterator[Episode]:
-        for slot in range(len(self.envs)):
-            self._begin(slot)
-        while self.seats:
-            free = [slot for slot, seat in self.seats.items() if seat.turn is None]
+        while self._take_seats():
+            self._receive()
+            free = [s for s, seat in self.seats.items() if seat.turn is None and not seat.answer]
             cut_off = [slot for slot in free if self.seats[slot].episode.truncated]
             slots = [slot for slot in free if slot not in cut_off]
             if cut_off:
@@ -231,13 +241,38 @@ class _Playing:
         done, self.done = self.done, []
         return done
 
+    def _take_seats(self) -> bool:
+        """Begin episodes where none is being played; False where none is left."""
+        for slot in range(len(self.envs)):
+            if slot not in self.seats:
+                self._begin(slot)
+        return bool(self.seats)
+
+    def _receive(self) -> None:
+        """Take the answers that have come of environments that answer later; wait for one where
+        there is nothing else to do."""
+        waiting = {s: seat.answer for s, seat in self.seats.items() if seat.answer is not None}
+        if not waiting:
+            return
+        seconds = None if len(waiting) == len(self.seats) else 0
+        come, _ = wait(waiting.values(), seconds, FIRST_COMPLETED)
+        for slot, answer in waiting.items():
+            if answer in come:
+                seat = self.seats[slot]
+                seat.answer = None
+                if not seat.reset:
+                    self._stepped(slot, answer.result)
+                elif not (self._was_reset(slot, answer.result) or self._reset(slot)):
+                    self._begin(slot)
+
     def _begin(self, slot: int) -> None:
         """Begin the next episode in this slot, if there is to be one."""
         while True:
             self.seats.pop(slot, None)
-            coming = next(self.upcoming, None)
-            if coming is None:
+            self.coming = coming = self.coming or next(self.upcoming, None)
+            if coming is None or not self.may_begin(coming.index):
                 return
+            self.coming = None
             group = self.begun // self.group_size
             self.begun += 1
             self.groups.setdefault(group, _Group())
@@ -248,19 +283,31 @@ class _Playing:
 
     def _reset(self, slot: int) -> bool:
         """Begin the slot's episode; False where it is left out because that fails."""
-        while True:
+        while slot in self.seats:
             seat = self.seats[slot]
             names = ("draws", self.draw_seed, seat.time, seat.tries)
             self.agent.begin(slot, derive(seat.episode.seed, *names))
-            try:
-                prompt, info = seat.env.reset(seed=seat.episode.seed)
-                seat.seen = _observe(prompt, info)
-            except (Exception, SystemExit) as error:
-                if not self._failed(slot, error, None, ""):
-                    return False
-                continue
-            self._ask_expert(slot, None)
-            return True
+            speaking = self.speaking[slot]
+            if isinstance(speaking, AsyncEnv):
+                seat.answer, seat.reset = speaking.reset_later(seat.episode.seed), True
+                return True
+            if self._was_reset(slot, partial(seat.env.reset, seed=seat.episode.seed)):
+                return True
+        return False
+
+    def _was_reset(self, slot: int, reset: Callable[[], Any]) -> bool:
+        """Whether the slot's episode has begun. Where that fails it is to be tried again, or it is
+        left out and the slot is free."""
+        seat = self.seats[slot]
+        try:
+            prompt, info = reset()
+            seat.seen = _observe(prompt, info)
+        except (Exception, SystemExit) as error:
+            if not self._failed(slot, error, None, ""):
+                self.seats.pop(slot)
+            return False
+        self._ask_expert(slot, None)
+        return True
 
     def _ask_expert(self, slot: int, last_action: str | None) -> None:
         """Put the expert's phrase into the observation, for an agent that asks for it."""
@@ -307,8 +354,12 @@ class _Playing:
             if not (self._failed(slot, error, len(seat.episode.steps), "") and self._reset(slot)):
                 self._begin(slot)
             return
+        speaking = self.speaking[slot]
+        if isinstance(speaking, AsyncEnv):
+            seat.answer, seat.reset = speaking.step_later(decision.action), False
+            return
         step: Callable[[], Any] = partial(seat.env.step, decision.action)
-        if self.group_size > 1 and self.speaking[slot].judges_together:
+        if self.group_size > 1 and speaking.judges_together:
             seat.turn = Turn(step)
             seat.turn.start()
             step = seat.turn.result

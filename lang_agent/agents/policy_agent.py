@@ -57,10 +57,10 @@ class PolicyAgent(Agent):
     def _prompt_limit(self) -> PromptLimit:
         """What the model's context leaves room for."""
         policy = self.policy
-        room = policy.context - policy.codec.overhead
+        count, room = policy.codec.count_tokens, policy.context - policy.codec.overhead
         if self.decide.decide == GENERATE:
-            return PromptLimit(room - self.decide.max_new_tokens, policy.count_tokens)
-        return PromptLimit(room, policy.count_tokens, with_phrase=True)
+            return PromptLimit(room - self.decide.max_new_tokens, count)
+        return PromptLimit(room, count, with_phrase=True)
 
     def begin(self, slot: int, seed: int) -> None:
         self._draws[slot] = random.Random(seed)

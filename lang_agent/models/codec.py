@@ -92,6 +92,10 @@ class Codec:
             return [token for line in _LINES.split(text) for token in self._memory(line)]
         return self._ids(text) if self.joins else self._following(_BEFORE, text)
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text in the middle of another takes."""
+        return len(self.encode(text))
+
     def extends(self, answer: str, rest: str) -> bool:
         """Whether a prompt that goes on from an answer with ``rest`` is the tokens until then and
         those of ``rest``: not in a chat template, nor where a token would cross the border, nor

@@ -236,7 +236,7 @@ class LanguagePolicy(nn.Module):
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes."""
-        return len(self.encode(text))
+        return self.codec.count_tokens(text)
 
     def _trie(self, actions: tuple[str, ...], rule: str = "sum") -> TokenTrie:
         if not actions:

@@ -51,6 +51,8 @@ class Rollout:
     """In the order of their numbers."""
     relabelled: list[Episode] = field(default_factory=list)
     """Parts of them with goals that they reached (:mod:`lang_agent.learn.hindsight`)."""
+    ahead: int = 0
+    """How many of the episodes began before the policy's last update."""
 
 
 Played = tuple[Episode, list[Episode]]
@@ -132,14 +134,30 @@ class Player:
         while steps < ENOUGH * self.config.rollout_steps:
             size = self.learn.group_size or 1
             count = episodes_for(self.config.rollout_steps - steps, lengths, size)
-            share = partial(self._share, first, count, done, on_played=on_played)
-            for episode, relabelled in all_played(self.workers, share, errors):
+            count = self.count(first, count)
+            for episode, relabelled in self.played(first, count, done, errors, on_played):
                 rollout.episodes.append(episode)
                 rollout.relabelled += relabelled
             first += count
             played = [len(episode.steps) for episode in rollout.episodes]
             steps, lengths = sum(played), played or lengths
         return rollout
+
+    def count(self, first: int, wanted: int) -> int:
+        """How many episodes are played from the number ``first`` on, where so many are wanted."""
+        return wanted
+
+    def played(
+        self,
+        first: int,
+        count: int,
+        done: float,
+        errors: EnvErrors,
+        on_played: Callable[[Episode], None] | None,
+    ) -> list[Played]:
+        """The ``count`` episodes from the number ``first`` on."""
+        share = partial(self._share, first, count, done, on_played=on_played)
+        return all_played(self.workers, share, errors)
 
     def _share(
         self,
@@ -166,7 +184,7 @@ class Player:
 
         seeds = itertools.islice(training_seeds(config.seed, first // size), count // size)
         played = play(
-            self._agent(done),
+            self.agent(done),
             self.envs,
             seeds,
             group_size=size,
@@ -183,11 +201,11 @@ class Player:
                     on_played(episode)
         return [(episode, relabelled.get(episode.index, [])) for episode in episodes]
 
-    def _agent(self, done: float) -> PolicyAgent:
+    def agent(self, done: float) -> PolicyAgent:
         """Who plays when the part ``done`` of the run lies behind. By imitation the expert's share
         of the episodes falls linearly from 1 to ``expert_final``, within the first ``hand_over`` of
         the run."""
-        config, slots = self.config, len(self.envs)
+        config, slots = self.config, self.config.envs
         if not algorithm_of(self.learn).imitates:
             critic = uses_critic(self.learn)
             return PolicyAgent(self.policy, slots, config.decide, critic=critic)

@@ -93,6 +93,9 @@ class TrainConfig:
     shard: bool = False
     """Share the model's weights, gradients and optimizer's state out among the workers: a model
     larger than one device. Every pass gathers a layer's weights from all, which takes longer."""
+    async_envs: bool = False
+    """Step each environment in a process of its own (extra ray) and act in those that have
+    answered: for slow worlds. Episodes may begin an update early, so that it is another run."""
     threads: Annotated[int | None, Range(1, 1024)] = None
     """Processor threads of torch, of each worker; by default one for a model below ten million
     parameters on a processor, and for others torch's own number, shared out among the workers."""
@@ -110,6 +113,8 @@ class TrainConfig:
                 f"shard=True shares the model out among workers, and workers={self.workers}: set "
                 "workers to a number from 2 on, or shard to False."
             )
+        if self.async_envs:
+            self._check_async()
         for name in self.track:
             if name not in TRACKS and ":" not in name:
                 raise unknown("tracker", name, TRACKS)
@@ -134,6 +139,20 @@ class TrainConfig:
             self.decide.temperature > 0,
             "above 0 to train: a greedy policy never tries anything else",
         )
+
+    def _check_async(self) -> None:
+        """Refuse what cannot go with environments that answer later."""
+        for name, given, reason in (
+            ("workers", self.workers not in (1, "auto"), "one process acts in all of them"),
+            ("hindsight", bool(self.hindsight), "it needs the worlds in the process that learns"),
+            ("curriculum", self.curriculum != "fixed", "episodes begin before it has moved"),
+            ("on_env_error", self.on_env_error == "skip", "all episodes are awaited by number"),
+        ):
+            if given:
+                raise LangAgentError(
+                    f"{name}={getattr(self, name)} does not go with async_envs: {reason}. "
+                    "Leave one of the two out."
+                )
 
     def _check_learning(self) -> None:
         """Refuse options of learning that have no use with others of the run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import refuse_damaged
 from lang_agent.models.store import load_policy, model_folder, save_whole
 from lang_agent.text_env.mixture import make_mixture
+from lang_agent.text_env.remote_env import Make, RemoteEnv
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.run_folder import BASE_FOLDER
 from lang_agent.train.vocabulary import sample_texts
@@ -28,6 +30,14 @@ def make_env(config: TrainConfig, **env_kwargs: Any) -> gymnasium.Env[str, str]:
     if config.mixture:
         return make_mixture(config.text, config.mixture, **env_kwargs)
     return config.text.make(config.env, **env_kwargs)
+
+
+def remote_envs(config: TrainConfig) -> list[RemoteEnv]:
+    """Each of a run's environments in a process of its own."""
+    make: Make = partial(config.text.make, config.env)
+    if config.mixture:
+        make = partial(make_mixture, config.text, config.mixture)
+    return [RemoteEnv(make) for _ in range(config.envs)]
 
 
 def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig) -> None:

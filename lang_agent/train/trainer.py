@@ -39,6 +39,7 @@ from lang_agent.models.store import CONFIG_FILE, load_policy, save_whole
 from lang_agent.models.threads import use_threads
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env.prompt import carry
+from lang_agent.train.ahead import AsyncPlayer, refuse_without_ratio
 from lang_agent.train.alarms import alarms
 from lang_agent.train.callbacks import Callbacks, added
 from lang_agent.train.checkpoint import (
@@ -48,7 +49,7 @@ from lang_agent.train.checkpoint import (
     save_checkpoint,
     usable_checkpoint,
 )
-from lang_agent.train.collect import Rollout, make_collector
+from lang_agent.train.collect import Collector, Rollout, make_collector
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.memory import release_unused_memory, return_large_blocks
 from lang_agent.train.run_folder import (
@@ -69,7 +70,7 @@ from lang_agent.train.run_log import (
     reward_parts,
     world_metrics,
 )
-from lang_agent.train.run_parts import first_policy, make_env, watch_achieved
+from lang_agent.train.run_parts import first_policy, make_env, remote_envs, watch_achieved
 from lang_agent.train.snapshots import forget_snapshots_after, take_snapshot
 from lang_agent.train.tracking import make_trackers
 from lang_agent.train.workers import working
@@ -105,10 +106,13 @@ class Trainer:
                 f"{config.learn.algorithm} takes second derivatives, which cannot be taken of "
                 "weights that are shared out: set shard to False, or choose another algorithm."
             )
+        if config.async_envs:
+            refuse_without_ratio(self.learn)
         self.lock = lock or FolderLock(folder)
         self.trackers = make_trackers(config, folder)
         self._callbacks = Callbacks(config)
-        self.envs = [self.make_env() for _ in range(config.envs)]
+        # Those that answer later stand in processes of their own: one here says what they are.
+        self.envs = [self.make_env() for _ in range(1 if config.async_envs else config.envs)]
         if config.hindsight:
             watch_achieved(self.envs, config)
         self.progress = Progress() if checkpoint is None else read_progress(checkpoint)
@@ -148,7 +152,12 @@ class Trainer:
         """Who trains this run."""
         if workers.shards:
             self._share_weights()
-        self.collector = make_collector(self.config, self.learn, self.policy, self.envs, workers)
+        if self.config.async_envs:
+            self.collector: Collector = AsyncPlayer(self.config, self.learn, self.policy)
+        else:
+            self.collector = make_collector(
+                self.config, self.learn, self.policy, self.envs, workers
+            )
         use_threads(self.config.threads, self.policy, self.policy.device, workers.size)
 
     def _share_weights(self) -> None:
@@ -353,6 +362,8 @@ class Trainer:
             **world_metrics(episodes),
             **self._of_parts(recent),
         }
+        if config.async_envs:
+            metrics["ahead_fraction"] = rollout.ahead / len(episodes)
         if algorithm_of(self.learn).imitates and not config.imitation.demonstrations:
             metrics |= expert_metrics(episodes)
         found = alarms(progress.watch, metrics)
@@ -426,7 +437,6 @@ class Trainer:
         self._have_others("evaluate", episodes)
         for env in map(language_env, self.envs):
             env.drawn_weights = None
-        agent = self.agent(len(self.envs))
         name = "mixture" if self.config.mixture else self.config.env
         with ExitStack() as passes:
             passes.enter_context(acting(self.policy))
@@ -435,9 +445,14 @@ class Trainer:
                 passes.close()  # everybody's end before anything else is asked of all
                 return self.workers.gather(mine)
 
+            envs: Sequence[gymnasium.Env[str, str]] = self.envs
+            if self.config.async_envs:  # others than those in which training goes on
+                envs = remote_envs(self.config)
+                for env in envs:
+                    passes.callback(env.close)
             return evaluate(
-                agent,
-                self.envs,
+                self.agent(len(envs)),
+                envs,
                 episodes,
                 name=name,
                 share=(self.workers.rank, self.workers.size),

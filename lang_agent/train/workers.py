@@ -48,6 +48,8 @@ def worker_count(config: TrainConfig, policy: LanguagePolicy) -> int:
     """
     device = find_device(config.device) if config.shard else policy.device
     on_gpu = device.type != "cpu"
+    if config.async_envs:
+        return 1
     if isinstance(config.workers, int):
         if on_gpu and config.workers > 1:
             _refuse_too_few(config.workers, device)
