@@ -23,6 +23,7 @@ from .minigrid_goals import goal_detector
 from .minigrid_maps import AbsoluteView, RememberedMap, WholeGrid
 from .minigrid_records import cells, instruction
 from .minigrid_renderers import IN_VIEW
+from .minigrid_rooms import Rooms, RoomsInFrench
 from .minigrid_view import use_fast_view
 
 PHRASES = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
@@ -34,6 +35,8 @@ RENDERERS: dict[str, Renderer | type[Any]] = {
     "absolute": AbsoluteView(),
     "whole": WholeGrid(),
     "remembered": RememberedMap,
+    "rooms": Rooms,
+    "rooms_fr": RoomsInFrench,
 }
 
 

@@ -29,6 +29,7 @@ class Size:
 SIZES = {
     "pico": Size(layers=2, width=96, heads=4, vocabulary=2048, context=1024),
     "nano": Size(layers=4, width=128, heads=4, vocabulary=2048, context=1024),
+    "mini": Size(layers=6, width=224, heads=7, vocabulary=2048, context=1024),
     "micro": Size(layers=6, width=256, heads=8, vocabulary=2048, context=1024),
     "small": Size(layers=8, width=512, heads=8, vocabulary=4096, context=1024),
 }

@@ -1,0 +1,231 @@
+"""Minigrid in words, room by room: what an agent sees and remembers of the whole episode."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+from minigrid.envs.babyai.core.verifier import AfterInstr, AndInstr, BeforeInstr, Instr
+
+from .minigrid_memory import Memory
+from .minigrid_renderers import seen
+from .minigrid_view import DIRECTIONS
+from .minigrid_words import DOOR, FRENCH, color_name, kind_name, state_name
+
+SIDES = re.compile(r"on your left|on your right|in front of you|behind you")
+PARTS = re.compile(r", then | after you | and ")
+UNSEEN_HERE, UNSEEN_THERE = 3, 1  # unexplored places that are told of, here and in another room
+
+
+ENGLISH = {
+    "room": "Room", "here": "Here, room", "doorway": "In a doorway", "doors": "Doors", "to": " to ",
+    "unexplored": "unexplored", "done": "Done", "tried": "Tried", "carry": "You carry a",
+}  # fmt: skip
+IN_FRENCH = {
+    "room": "Salle", "here": "Ici, salle", "doorway": "Dans une porte", "doors": "Portes",
+    "to": " vers ", "unexplored": "inexploré", "done": "Fait", "tried": "Essayé",
+    "carry": "Tu portes une", "forward": "devant", "left": "à gauche", "right": "à droite",
+    "behind": "derrière", **FRENCH,
+}  # fmt: skip
+
+
+class Rooms:
+    """A line for each room that was seen, with the things in it, then the doors between them, and
+    the parts of the goal that are done.
+
+    Places are told from where the agent stands and faces now. The agent knows them by dead
+    reckoning from its own moves; rooms are what walls and doors part, numbered as they were found.
+    Where the goal tells things apart by the side on which they lay at the start, that side is told
+    of all things in the first room. A part is done when the agent did it; it could know by itself.
+    What was held before a locked door to no effect was tried on it.
+    """
+
+    def __init__(self, language: str = "en") -> None:
+        self.words = ENGLISH if language == "en" else IN_FRENCH
+        self.noun_first = language != "en"
+
+    def begin(self, env: gymnasium.Env) -> None:
+        """Forget everything: an episode begins."""
+        world: Any = env.unwrapped
+        self.memory = Memory(world)
+        self.start = int(world.agent_pos[0]), int(world.agent_pos[1]), int(world.agent_dir)
+        self.rooms: list[int] = []  # one cell of each, in the order in which they were found
+        self.moved: dict[int, str] = {}  # where the agent put something, and on which side it was
+        self.side = ""  # that of what is carried
+        self.tried: list[tuple[int, int]] = []  # types and colours of what opened no door
+        self.asks_sides = SIDES.search(world.mission) is not None
+
+    def __call__(self, observation: Any, env: gymnasium.Env) -> dict[str, Any]:
+        image, mission = seen(observation, env)
+        world: Any = env.unwrapped
+        memory = self.memory
+        held, before = memory.carried, (memory.at, memory.facing)
+        ahead = memory.at + memory.steps[memory.facing]
+        memory.look(image, world)
+        stayed = held is not None and before == (memory.at, memory.facing)
+        if stayed and held == memory.carried and memory.locked >> ahead & 1:
+            self.tried += [held] if held not in self.tried else []
+        regions = self._regions()
+        if self.asks_sides and (held is None) != (memory.carried is None):
+            if held is None:
+                self.side = self.moved.pop(ahead, None) or self._side(ahead, regions[0])
+            else:
+                self.moved[ahead] = self.side
+        lines = list(self._lines(regions))
+        done = ", ".join(finished(getattr(world, "instrs", None), PARTS.split(mission)))
+        if self.tried:
+            tried = ", ".join(self._name(*one) for one in self.tried)
+            lines.append(f"{self.words['tried']}: {tried}")
+        if done:
+            lines.append(f"{self.words['done']}: {done}")
+        return {"mission": mission, "descriptions": lines}
+
+    def _regions(self) -> list[int]:
+        """The rooms as sets of cells."""
+        memory = self.memory
+        inside = memory.floor & ~memory.doors | memory.things | 1 << memory.at & ~memory.doors
+        left, found, cells = inside, [], []
+        for cell in [*self.rooms, None]:
+            while left and (cell is None or cell & left):
+                region = memory.flood(cell or left & -left, inside)
+                left &= ~region
+                cells.append(cell or region & -region)
+                found.append(region)
+                if cell is not None:
+                    break
+        self.rooms = cells
+        return found
+
+    def _lines(self, regions: list[int]) -> Iterator[str]:
+        memory, words = self.memory, self.words
+        if memory.carried:
+            yield f"{words['carry']} {self._name(*memory.carried)}"
+        here = next((n for n, region in enumerate(regions) if region >> memory.at & 1), None)
+        walls = ", ".join(self._walls())
+        for number, region in enumerate(regions):
+            if number != here:
+                said = ", ".join(self._inside(region, UNSEEN_THERE, regions))
+                if said:
+                    yield f"{words['room']} {number + 1}: {said}"
+        doors = sorted(_cells(memory.doors & ~(1 << memory.at)), key=self._steps)
+        if doors:
+            said = ", ".join(self._door(place, regions) for place in doors)
+            yield f"{words['doors']}: {said}"
+        place = words["doorway"] if here is None else f"{words['here']} {here + 1}"
+        inside = [] if here is None else self._inside(regions[here], UNSEEN_HERE, regions)
+        yield f"{place}: {', '.join([walls, *inside])}"
+
+    def _inside(self, region: int, unseen: int, regions: list[int]) -> list[str]:
+        memory = self.memory
+        things = sorted(_cells(region & memory.things), key=self._steps)
+        edge = memory.beside(region & memory.floor) & ~memory.known
+        return [self._thing(place, regions) for place in things] + [
+            f"{self.words['unexplored']} {self._place(place)}"
+            for place in sorted(_cells(edge), key=self._steps)[:unseen]
+        ]
+
+    def _thing(self, place: int, regions: list[int]) -> str:
+        kind, color, state = self.memory.cells[place]
+        name = self._name(kind, color, state_name(state) if kind == DOOR else "")
+        if self.asks_sides:
+            side = self.moved.get(place, None)
+            side = self._side(place, regions[0]) if side is None else side
+            name += f" ({side})" if side else ""
+        return f"{name} {self._place(place)}"
+
+    def _door(self, place: int, regions: list[int]) -> str:
+        beside = self.memory.beside(1 << place)
+        between = [str(n + 1) for n, region in enumerate(regions) if region & beside]
+        return f"{self._thing(place, regions)} {self.words['to'].join(between)}"
+
+    def _side(self, place: int, first: int) -> str:
+        """On which side of the agent something in the first room lay at the start."""
+        if not (first | self.memory.beside(first) & self.memory.doors) >> place & 1:
+            return ""
+        x, y, facing = self.start
+        right, forward = _turned(place % self.memory.width - x, place // self.memory.width - y, facing)
+        across = "left" if right < 0 else "right" if right > 0 else ""
+        along = "front" if forward > 0 else "behind" if forward < 0 else ""
+        return " ".join(filter(None, (across, along)))
+
+    def _walls(self) -> Iterator[str]:
+        """How far the nearest wall or door is that way, where it was seen."""
+        memory = self.memory
+        for turn, name in ((0, "forward"), (-1, "left"), (1, "right"), (2, "behind")):
+            step = memory.steps[(memory.facing + turn) % 4]
+            place, steps = memory.at + step, 1
+            while (memory.floor | memory.things) >> place & 1:
+                place, steps = place + step, steps + 1
+            if memory.walls >> place & 1:
+                yield f"{self._word('wall')} {steps} {self._word(name)}"
+
+    def _place(self, place: int) -> str:
+        right, forward = self._offset(place)
+        where = []
+        if right:
+            where.append(f"{abs(right)} {self._word('right' if right > 0 else 'left')}")
+        if forward:
+            where.append(f"{abs(forward)} {self._word('forward' if forward > 0 else 'behind')}")
+        return " ".join(where)
+
+    def _word(self, word: str) -> str:
+        return self.words.get(word, word)
+
+    def _name(self, kind: int, color: int, state: str = "") -> str:
+        """What a thing is called, with the state of a door."""
+        parts = [color_name(color), kind_name(kind)]
+        if self.noun_first:
+            return " ".join(self._word(part) for part in (*parts[::-1], state) if part)
+        return " ".join(filter(None, (state, *parts)))
+
+    def _offset(self, place: int) -> tuple[int, int]:
+        memory = self.memory
+        dx = place % memory.width - memory.at % memory.width
+        dy = place // memory.width - memory.at // memory.width
+        return _turned(dx, dy, memory.facing)
+
+    def _steps(self, place: int) -> tuple[int, int, int]:
+        right, forward = self._offset(place)
+        return abs(right) + abs(forward), -forward, right
+
+
+def _turned(dx: int, dy: int, facing: int) -> tuple[int, int]:
+    """How far to the right and ahead of who faces this way a cell so many columns and rows away
+    lies."""
+    fx, fy = DIRECTIONS[facing]
+    return dy * fx - dx * fy, dx * fx + dy * fy
+
+
+def _cells(cells: int) -> Iterator[int]:
+    while cells:
+        yield (cells & -cells).bit_length() - 1
+        cells &= cells - 1
+
+
+def finished(task: Instr | None, parts: list[str]) -> list[str]:
+    """The parts of an instruction that are done, of its parts in the order of the sentence."""
+    if not isinstance(task, (BeforeInstr, AndInstr, AfterInstr)):
+        return []
+    count = _parts(task.instr_a)
+    found: list[str] = []
+    for part, flag, said in (
+        (task.instr_a, task.a_done, parts[:count]),
+        (task.instr_b, task.b_done, parts[count:]),
+    ):
+        found += said if flag == "success" else finished(part, said)
+    return found
+
+
+def _parts(task: Instr) -> int:
+    if isinstance(task, (BeforeInstr, AndInstr, AfterInstr)):
+        return _parts(task.instr_a) + _parts(task.instr_b)
+    return 1
+
+
+class RoomsInFrench(Rooms):
+    """The same in French."""
+
+    def __init__(self) -> None:
+        super().__init__("fr")
