@@ -23,8 +23,6 @@ from lang_agent.language_env import ExpertLostError
 from lang_agent.text_env.wording import Wording
 from lang_agent.text_env.world import Expert
 
-from .minigrid_planner import Planner
-
 
 def expert(env: gymnasium.Env, wording: Wording) -> Expert:
     """The bot for the episode that ``env`` has just begun. It knows no more than the words tell:
@@ -33,7 +31,8 @@ def expert(env: gymnasium.Env, wording: Wording) -> Expert:
     if task is None:
         raise LangAgentError("The bot plays BabyAI levels only: this one has no instructions.")
     hidden = isinstance(task, OpenInstr) and "key" in wording.words
-    return Replanner(TryingBot(env, task)) if hidden else Planner(env)
+    bot = TryingBot(env, task) if hidden else BabyAIBot(env)
+    return Replanner(bot)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium
 from minigrid.core.actions import Actions
+from minigrid.core.constants import COLOR_TO_IDX
 from minigrid.envs.babyai.core.verifier import (
     AfterInstr,
     AndInstr,
@@ -27,7 +28,6 @@ from minigrid.envs.babyai.core.verifier import (
 from lang_agent.language_env import ExpertLostError
 
 from .minigrid_memory import KEY, Memory
-from minigrid.core.constants import COLOR_TO_IDX
 
 THERE = -1  # the target is right ahead
 
@@ -47,7 +47,9 @@ class Planner:
         action = self._next(current(world.instrs))
         if action is None:
             raise ExpertLostError("The planner finds no way to go on.")
-        return action
+        # Who faces what is to be gone to must do something for it to count: against a thing or a
+        # closed door, nothing happens by dropping.
+        return Actions.drop if action == THERE else action
 
     def _next(self, task: Instr) -> Any:
         carrying = self.world.carrying
@@ -86,7 +88,7 @@ class Planner:
         goal = spots or memory.beside(fixed) & memory.things
         if goal and self._toward(goal, self.passable) is None and self._reachable(goal):
             return self._go(goal)
-        if not goal and not self._unseen() or goal and not self._reachable(goal):
+        if (not goal and not self._unseen()) or (goal and not self._reachable(goal)):
             action = self._search()
             if action is not None:
                 return action
@@ -170,7 +172,7 @@ class Planner:
         for place in [place for place in memory.cells if doors >> place & 1]:
             door, color = 1 << place, memory.cells[place][1]
             key = keys.get(color, 0)
-            if not self._reachable(door) or not (color == held or key and self._reachable(key)):
+            if not self._reachable(door) or not (color == held or (key and self._reachable(key))):
                 continue
             if self._toward(door, self.passable) is None:  # something stands in the way
                 action = self._go(door)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -43,7 +43,7 @@ def play(
     on_end: Callable[[Episode, gymnasium.Env[str, str]], None] | None = None,
     errors: EnvErrors | None = None,
     may_begin: Callable[[int], bool] | None = None,
-) -> Iterator[Episode]:
+) -> Generator[Episode, None, None]:
     """Play ``group_size`` episodes of each seed, as many at once as there are environments.
 
     Every episode that was begun is finished and yielded, in the order of finishing. What an agent

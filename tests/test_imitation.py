@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from conftest import BANDIT, Bandit, make_bandit
 from lang_agent.envs import held_out, wordings
 
@@ -38,7 +39,7 @@ from lang_agent.text_env.wording import Wording
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.curriculum import learnable
 from lang_agent.train.demonstrate import demonstrate, label_own
-from lang_agent.train.trainer import start
+from lang_agent.train.trainer import resume, start
 from lang_agent.train.vocabulary import sample_texts
 
 ENV = "BabyAI-MixedLocal-v0"
@@ -454,3 +455,59 @@ def test_a_run_on_a_mixture_follows_its_curriculum(tmp_path):
     assert [row.task for row in rows] == ["mixture goto", "mixture putnext", "mixture (all)"]
     assert trainer.envs[0].unwrapped.drawn_weights is None
     assert trainer.envs[0].unwrapped.weights == [1.0, 1.0]
+
+
+# -- a stream of demonstrations --------------------------------------------------------------------
+
+
+def streamed(folder, processes, steps=600):
+    config = replace(
+        RUN_OF_A_STREAM,
+        steps=steps,
+        imitation=ImitationConfig(processes=processes, noise=0.3),
+    )
+    run, learned = start(config, folder), []
+    run.run(on_episode=learned.append)
+    return run, learned
+
+
+RUN_OF_A_STREAM = TrainConfig(
+    mixture=("BabyAI-GoToObjS4-v0 max_steps=20", "BabyAI-GoToLocalS5N2-v0"),
+    text=TextConfig(prompt="minimal"),
+    model="pico",
+    rollout_steps=200,
+    precision="fp32",
+    eval_episodes=0,
+    snapshot_every=0,
+    track=("none",),
+    seed=3,
+    learn=LearnConfig(algorithm="imitation", epochs=1),
+)
+
+
+def test_a_stream_is_the_same_however_many_play_it_and_goes_on_where_it_was(tmp_path):
+    one, learned = streamed(tmp_path / "one", 1)
+    two, others = streamed(tmp_path / "two", 2, steps=300)
+    two = resume(tmp_path / "two", steps=600)
+    two.run(on_episode=others.append)
+    assert [e.index for e in learned] == list(range(len(learned)))
+    seen = [
+        [(e.seed, [(s.observation.prompt, s.decision.action) for s in e.steps]) for e in played]
+        for played in (learned, others)
+    ]
+    assert seen[0] == seen[1]
+    for name, ours in one.policy.state_dict().items():
+        assert torch.equal(ours, two.policy.state_dict()[name]), name
+    strays = [
+        sum(s.decision.action != s.observation.expert for s in e.steps) / len(e.steps)
+        for e in learned
+    ]
+    assert min(strays) == 0 < max(strays)
+    assert {e.steps[0].info["part"] for e in learned} == {0, 1}
+
+
+def test_what_a_stream_has_no_use_for_is_a_sentence():
+    with pytest.raises(LangAgentError, match="nobody plays but the expert"):
+        replace(RUN_OF_A_STREAM, imitation=ImitationConfig(processes=1, expert_final=0.5))
+    with pytest.raises(LangAgentError, match=r"workers=2 play their own share, and processes=1"):
+        replace(RUN_OF_A_STREAM, workers=2, imitation=ImitationConfig(processes=1))

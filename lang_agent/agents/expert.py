@@ -16,20 +16,25 @@ class ExpertAgent(Agent):
     Args:
         noise: the share of its actions that are replaced by random ones, so that the states are
             seen from which one recovers.
+        varied: each episode has a share of its own instead, u^2 ``noise`` with u uniform in (0, 1):
+            many of few strays and few of many.
     """
 
     asks_expert = True
 
-    def __init__(self, noise: float = 0.0) -> None:
-        self.noise = noise
+    def __init__(self, noise: float = 0.0, *, varied: bool = False) -> None:
+        self.noise, self.varied = noise, varied
         self._draws: dict[int, random.Random] = {}
+        self._shares: dict[int, float] = {}
 
     def begin(self, slot: int, seed: int) -> None:
         self._draws[slot] = random.Random(seed)
+        share = self._draws[slot].random() ** 2 if self.varied else 1.0
+        self._shares[slot] = share * self.noise
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
         return [
-            follow_expert(seen, self._draws[slot], self.noise)
+            follow_expert(seen, self._draws[slot], self._shares[slot])
             for slot, seen in zip(slots, observations, strict=True)
         ]
 

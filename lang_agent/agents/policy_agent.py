@@ -51,7 +51,7 @@ class PolicyAgent(Agent):
         self._version, self.words = policy.version, policy.words
         self._cache = RaggedCache(slots + 1)  # the last row holds the common beginning
         self._common: list[int] | None = None
-        self._contexts = [TokenContext(policy) for _ in range(slots)]
+        self._contexts = [TokenContext(policy.codec) for _ in range(slots)]
         self._cached = [0] * slots  # how many of the context's tokens have keys in the cache
 
     def _prompt_limit(self) -> PromptLimit:

@@ -27,6 +27,7 @@ from lang_agent.episode import Decision, Episode, TextObservation
 from lang_agent.errors import LangAgentError, shown
 from lang_agent.files import whole
 from lang_agent.learn.demonstrations import refuse_evaluation_seeds
+from lang_agent.models.codec import Codec
 from lang_agent.models.context import TokenContext, common_length
 from lang_agent.models.decide import GENERATE, DecideConfig
 from lang_agent.models.policy import LanguagePolicy
@@ -167,8 +168,8 @@ class WrittenContext(TokenContext):
     kind, so that what is to be unlearned would be left out.
     """
 
-    def __init__(self, policy: LanguagePolicy, room: int) -> None:
-        super().__init__(policy)
+    def __init__(self, codec: Codec, room: int) -> None:
+        super().__init__(codec)
         self.room = room
         """The most tokens that a prompt may have."""
         self.end: int | None = None
@@ -181,13 +182,13 @@ class WrittenContext(TokenContext):
         known = self._text if prompt.startswith(self._text) else asked
         _, line, new = prompt[len(known) :].partition("\n")  # what is left of the answer's line
         if asked and prompt.startswith(asked) and line:
-            world = self.policy.encode(line + new)
+            world = self.codec.encode(line + new)
             ended = [self.end] if self.end not in (None, world[0]) else []
             kept = len(before)
             if kept + len(ended) + len(world) <= self.room:
                 before += [*ended, *world]
                 return min(kept, len(before) - 1)
-        self.token_ids = self.policy.encode_prompt(prompt)
+        self.token_ids = self.codec.encode_prompt(prompt)
         return common_length(self.token_ids, before)
 
 
@@ -197,7 +198,7 @@ class WrittenAgent(PolicyAgent):
     def __init__(self, policy: LanguagePolicy, slots: int, decide: DecideConfig) -> None:
         super().__init__(policy, slots, decide)
         room = policy.context - decide.max_new_tokens
-        self._written = [WrittenContext(policy, room) for _ in range(slots)]
+        self._written = [WrittenContext(policy.codec, room) for _ in range(slots)]
         self._contexts = [*self._written]
 
     def act(self, slots: Sequence[int], observations: Sequence[TextObservation]) -> list[Decision]:
@@ -215,8 +216,8 @@ class Conversation(TokenContext):
     """An episode's tokens as a conversation: each observation is a message of the user, each answer
     one of the assistant."""
 
-    def __init__(self, policy: LanguagePolicy) -> None:
-        super().__init__(policy)
+    def __init__(self, codec: Codec) -> None:
+        super().__init__(codec)
         self._asked = ""  # the prompt that was read last
 
     def read(self, prompt: str) -> int:
@@ -228,12 +229,12 @@ class Conversation(TokenContext):
             kept = len(before)
             before += self._turn(new.strip())
             return min(kept, len(before) - 1)
-        self.token_ids = self.policy.encode_prompt(prompt.strip())
+        self.token_ids = self.codec.encode_prompt(prompt.strip())
         return common_length(self.token_ids, before)
 
     def _turn(self, text: str) -> list[int]:
         """What stands between an answer and the next: the answer's end, and a user's message."""
-        tokenizer = self.policy.tokenizer
+        tokenizer = self.codec.tokenizer
         asked = [{"role": "user", "content": "x"}]
         later = [{"role": "assistant", "content": "Yes"}, {"role": "user", "content": text}]
         before, whole = (
@@ -244,7 +245,7 @@ class Conversation(TokenContext):
             )
             for messages in (asked, asked + later)
         )
-        before += f"{self.policy.codec.lead}Yes"
+        before += f"{self.codec.lead}Yes"
         if not whole.startswith(before):
             raise LangAgentError(
                 "The chat template says an answer otherwise once it has been given, so that an "
@@ -261,7 +262,7 @@ class ConversationAgent(PolicyAgent):
         self, policy: LanguagePolicy, slots: int, decide: DecideConfig | None = None
     ) -> None:
         super().__init__(policy, slots, decide)
-        self._contexts = [Conversation(policy) for _ in range(slots)]
+        self._contexts = [Conversation(policy.codec) for _ in range(slots)]
 
 
 @dataclass(frozen=True)

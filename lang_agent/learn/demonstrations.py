@@ -168,7 +168,7 @@ class Demonstrations:
             tokens = len(self._policy.encode_prompt(one.prompt))
             self._policy.check_fits(tokens, one.actions or ("x",))
         said = [step.decision.action for step in episode.steps]
-        placed = traces(self._policy, zip((one.prompt for one in seen), said, strict=True))
+        placed = traces(self._policy.codec, zip((one.prompt for one in seen), said, strict=True))
         steps = [
             replace(step, decision=replace(step.decision, tokens=trace))
             for step, trace in zip(episode.steps, placed, strict=True)

@@ -73,7 +73,7 @@ def relabel(
                 {},
             )
             for step, prompt, trace in zip(
-                part, prompts, traces(policy, zip(prompts, said, strict=True)), strict=True
+                part, prompts, traces(policy.codec, zip(prompts, said, strict=True)), strict=True
             )
         ]
         relabelled.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))

@@ -74,6 +74,12 @@ class Codec:
         ids = self.encode(prompt) if self.joins else self._ids(prompt)
         return [*self.begin, *ids] or [self.tokenizer.bos_token_id or 0]
 
+    def encode_action(self, action: str) -> list[int]:
+        """The token ids of a phrase that answers a prompt."""
+        if not action.strip():
+            raise LangAgentError(f"An action must have words: {action!r} has none.")
+        return self.encode_answer(action)
+
     def encode_answer(self, answer: str) -> list[int]:
         """The token ids of a phrase, or another text, that answers a prompt."""
         if self.chat:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from lang_agent.episode import TokenTrace
-from lang_agent.models.policy import LanguagePolicy
+from lang_agent.models.codec import Codec
 
 
 class TokenContext:
@@ -15,8 +15,8 @@ class TokenContext:
     list that all steps share; a prompt that starts anew starts a new list.
     """
 
-    def __init__(self, policy: LanguagePolicy) -> None:
-        self.policy = policy
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
         self.token_ids: list[int] = []
         self._text = ""  # the tokens as text: prompt and what was answered
         self._answer = ""  # the latter alone
@@ -27,11 +27,11 @@ class TokenContext:
         prompt = prompt.rstrip(" ")
         before, rest = self.token_ids, prompt[len(self._text) :]
         grows = self._text and prompt.startswith(self._text)
-        if grows and self.policy.codec.extends(self._answer, rest):
+        if grows and self.codec.extends(self._answer, rest):
             kept = len(before)
-            before += self.policy.encode(rest)
+            before += self.codec.encode(rest)
             return min(kept, len(before) - 1)
-        self.token_ids = self.policy.encode_prompt(prompt)
+        self.token_ids = self.codec.encode_prompt(prompt)
         return common_length(self.token_ids, before)
 
     def answer(self, prompt: str, text: str, token_ids: Sequence[int]) -> None:
@@ -43,13 +43,13 @@ class TokenContext:
         """Go on by an action that was chosen elsewhere, to a prompt that was read; returns its
         trace, which has no log-probabilities."""
         trace = TokenTrace(self.token_ids, len(self.token_ids) - 1)
-        self.answer(prompt, f" {action}", self.policy.encode_action(action))
+        self.answer(prompt, f" {action}", self.codec.encode_action(action))
         return trace
 
 
-def traces(policy: LanguagePolicy, steps: Iterable[tuple[str, str]]) -> Iterator[TokenTrace]:
+def traces(codec: Codec, steps: Iterable[tuple[str, str]]) -> Iterator[TokenTrace]:
     """The traces of an episode's prompts and actions, in which the model is not run."""
-    context = TokenContext(policy)
+    context = TokenContext(codec)
     for prompt, action in steps:
         context.read(prompt)
         yield context.take(prompt, action)

@@ -226,9 +226,7 @@ class LanguagePolicy(nn.Module):
 
     def encode_action(self, action: str) -> list[int]:
         """A phrase's token ids, as the answer to a prompt."""
-        if not action.strip():
-            raise LangAgentError(f"An action must have words: {action!r} has none.")
-        return self.codec.encode_answer(action)
+        return self.codec.encode_action(action)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of tokens that go on from others, special tokens left out."""

@@ -340,10 +340,11 @@ class TextEnv(LanguageEnv):
     def expert_action(self, last_action: str | None) -> str:
         """As :meth:`LanguageEnv.expert_action`: the expert learns what was really done, which may
         be another action than was said (``invalid_action=default``), or nothing."""
-        if self.world.expert is None:
+        expert = getattr(self._renderer, "expert", None) or self.world.expert
+        if expert is None:
             return super().expert_action(last_action)
         if last_action is None or self.expert is None:
-            self.expert = self.world.expert(self.env, self._wording)
+            self.expert = expert(self.env, self._wording)
             self._wanted = self.expert(None)
         elif self._taken is not None:  # else nothing has happened that could change its mind
             self._wanted = self.expert(self._taken)

@@ -21,7 +21,8 @@ Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 ``info["action_mask"]`` tells them (one entry for each number of a Discrete action space); and
 ``things``, what each line tells of, for templates that take it apart (:data:`NOTHING`). One that
 remembers something of an episode is a class: every environment makes its own, and its method
-``begin(environment)``, where it has one, is called whenever an episode has begun."""
+``begin(environment)``, where it has one, is called whenever an episode has begun. It may bring an
+``expert`` that knows what it tells (:data:`Expert`), in place of the world's."""
 
 NOTHING: Mapping[str, Any] = {"name": "", "place": "", "state": "", "said": "", "brief": ""}
 """What templates find in every thing: its name, its place and its state in words, the line without

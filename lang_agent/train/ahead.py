@@ -8,7 +8,7 @@ log-probabilities of the policies that made their decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
@@ -45,7 +45,7 @@ class AsyncPlayer(Player):
 
     def __init__(self, config: TrainConfig, learn: LearnConfig, policy: LanguagePolicy) -> None:
         super().__init__(config, learn, policy, [])
-        self._playing: Iterator[Episode] | None = None
+        self._playing: Generator[Episode, None, None] | None = None
         self._played: dict[int, Episode] = {}  # and not learned yet
         self._errors = EnvErrors(config.on_env_error)
         self._end = self._begun = 0  # the episodes' numbers that may begin, and have, end here
@@ -61,6 +61,15 @@ class AsyncPlayer(Player):
         rollout = super().collect(progress, done, errors, on_played)
         rollout.ahead = min(ahead, len(rollout.episodes))
         return rollout
+
+    def close(self) -> None:
+        """End the environments' processes; episodes under way are played again."""
+        if self._playing is not None:
+            self._playing.close()
+        for env in self.envs:
+            env.close()
+        self._playing, self._played, self.envs = None, {}, []
+        self._end = self._begun = 0
 
     def count(self, first: int, wanted: int) -> int:
         size = self.learn.group_size or 1
@@ -90,7 +99,7 @@ class AsyncPlayer(Player):
             self._errors.seen.clear()
         return [(self._played.pop(number), []) for number in numbers]
 
-    def _begin(self, first: int) -> Iterator[Episode]:
+    def _begin(self, first: int) -> Generator[Episode, None, None]:
         size = self.learn.group_size or 1
         self.envs = remote_envs(self.config)
         return play(

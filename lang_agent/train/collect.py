@@ -13,7 +13,6 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import gymnasium
@@ -72,19 +71,8 @@ class Collector(Protocol):
         """The rollout after ``progress``, when the part ``done`` of the run lies behind;
         ``on_played`` is called with each episode as it ends."""
 
-
-def make_collector(
-    config: TrainConfig,
-    learn: LearnConfig,
-    policy: LanguagePolicy,
-    envs: Sequence[gymnasium.Env[str, str]],
-    workers: Workers = ALONE,
-) -> Collector:
-    """What the configuration says: a file of demonstrations, or episodes that are played."""
-    if algorithm_of(learn).imitates and config.imitation.demonstrations:
-        file = Path(config.imitation.demonstrations)
-        return Reader(Demonstrations(file, policy, config.seed), config.rollout_steps)
-    return Player(config, learn, policy, envs, workers)
+    def close(self) -> None:
+        """End the processes that were started, if any; :meth:`collect` starts them anew."""
 
 
 class Reader:
@@ -101,6 +89,9 @@ class Reader:
         on_played: Callable[[Episode], None] | None = None,
     ) -> Rollout:
         return Rollout(self.demonstrations.after(progress.episodes, self.steps))
+
+    def close(self) -> None:
+        pass
 
 
 class Player:
@@ -142,6 +133,9 @@ class Player:
             played = [len(episode.steps) for episode in rollout.episodes]
             steps, lengths = sum(played), played or lengths
         return rollout
+
+    def close(self) -> None:
+        pass
 
     def count(self, first: int, wanted: int) -> int:
         """How many episodes are played from the number ``first`` on, where so many are wanted."""

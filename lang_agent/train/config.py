@@ -168,8 +168,17 @@ class TrainConfig:
                 "none: choose another way to decide."
             )
         elif imitation.demonstrations is not None:
-            names = ("hand_over", "expert_final", "noise")
+            names = ("hand_over", "expert_final", "noise", "processes")
             refuse_unused(imitation, dict.fromkeys(names, "with demonstrations, played already"))
+        elif imitation.processes:
+            names = ("hand_over", "expert_final")
+            reason = "with processes, in which nobody plays but the expert"
+            refuse_unused(imitation, dict.fromkeys(names, reason))
+            if self.workers not in (1, "auto"):
+                raise LangAgentError(
+                    f"workers={self.workers} play their own share, and processes="
+                    f"{imitation.processes} play for one: leave one of the two out."
+                )
         elif imitation.expert_final == 1:
             refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
         if not self.hindsight:

@@ -39,7 +39,7 @@ from lang_agent.models.store import CONFIG_FILE, load_policy, save_whole
 from lang_agent.models.threads import use_threads
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env.prompt import carry
-from lang_agent.train.ahead import AsyncPlayer, refuse_without_ratio
+from lang_agent.train.ahead import refuse_without_ratio
 from lang_agent.train.alarms import alarms
 from lang_agent.train.callbacks import Callbacks, added
 from lang_agent.train.checkpoint import (
@@ -49,7 +49,8 @@ from lang_agent.train.checkpoint import (
     save_checkpoint,
     usable_checkpoint,
 )
-from lang_agent.train.collect import Collector, Rollout, make_collector
+from lang_agent.train.collect import Rollout
+from lang_agent.train.collectors import make_collector
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.memory import release_unused_memory, return_large_blocks
 from lang_agent.train.run_folder import (
@@ -152,12 +153,7 @@ class Trainer:
         """Who trains this run."""
         if workers.shards:
             self._share_weights()
-        if self.config.async_envs:
-            self.collector: Collector = AsyncPlayer(self.config, self.learn, self.policy)
-        else:
-            self.collector = make_collector(
-                self.config, self.learn, self.policy, self.envs, workers
-            )
+        self.collector = make_collector(self.config, self.learn, self.policy, self.envs, workers)
         use_threads(self.config.threads, self.policy, self.policy.device, workers.size)
 
     def _share_weights(self) -> None:
@@ -273,6 +269,7 @@ class Trainer:
                     yield self._log
             finally:
                 self._log = None
+                self.collector.close()
 
     def _take_snapshot(self, last: bool = False) -> None:
         """Keep some episodes of the policy as it stands, where it is time for it."""

@@ -1,0 +1,169 @@
+"""BabyAI's expert: what it remembers, where it goes, and that it plays every level."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import deque
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lang_agent.envs.minigrid_memory import Memory
+from lang_agent.envs.minigrid_planner import THERE, Planner
+from minigrid.core.actions import Actions
+
+import lang_agent
+from lang_agent.language_env import ExpertLostError, language_env
+
+LEVELS = (
+    "GoToLocal", "PutNextLocal", "PickupLoc", "GoToObjMaze", "GoTo", "Pickup", "UnblockPickup",
+    "Open", "Unlock", "PutNextS7N4", "Synth", "SynthLoc", "GoToSeq", "SynthSeq", "BossLevel",
+)  # fmt: skip
+
+
+def played(level: str, seed: int, noise: float = 0.0) -> tuple[bool, int]:
+    """Whether the expert succeeds, a part of its steps taken at random, and after how many."""
+    env, draw = lang_agent.make(f"BabyAI-{level}-v0", renderer="rooms"), random.Random(seed)
+    _, info = env.reset(seed=seed)
+    action, steps, over = None, 0, False
+    while not over:
+        wanted = language_env(env).expert_action(action)
+        assert wanted in info["actions"]
+        action = draw.choice(info["actions"]) if draw.random() < noise else wanted
+        _, _, terminated, truncated, info = env.step(action)
+        steps, over = steps + 1, terminated or truncated
+    return info["success"], steps
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_is_played_and_played_on_after_other_steps(level):
+    assert [played(level, seed)[0] for seed in range(3)] == [True] * 3
+    assert [played(level, seed, noise=0.1)[0] for seed in range(2)] == [True] * 2
+
+
+def test_nothing_is_remembered_but_what_was_seen():
+    env = lang_agent.make("BabyAI-BossLevel-v0").unwrapped
+    env.reset(seed=5)
+    world = env.env.unwrapped
+    memory, seen = Memory(world), {}
+    draw = random.Random(1)
+    for _ in range(150):
+        memory.look(world.gen_obs()["image"], world)
+        visible = world.gen_obs_grid()[1]
+        for x in range(world.width):
+            for y in range(world.height):
+                if world.in_view(x, y):
+                    column, row = world.relative_coords(x, y)
+                    if visible[column, row]:
+                        cell = world.grid.get(x, y)
+                        seen[y * world.width + x] = cell.encode() if cell else (1, 0, 0)
+        for place, found in seen.items():
+            if place == memory.at and found[0] == 1:
+                continue
+            assert memory.known >> place & 1
+            assert memory.cells.get(place, (1, 0, 0)) == tuple(found)
+        assert memory.known.bit_count() <= len(seen) + 1  # its own cell
+        world.step(draw.choice([Actions.left, Actions.right, Actions.forward, Actions.toggle]))
+
+
+def blank(width: int, height: int) -> Memory:
+    return Memory(SimpleNamespace(width=width, height=height))
+
+
+def as_set(cells: int) -> set[int]:
+    return {place for place in range(cells.bit_length()) if cells >> place & 1}
+
+
+GRIDS = st.integers(0, 2**32 - 1)
+
+
+@given(GRIDS)
+def test_floods_are_those_of_a_queue(seed):
+    draw = np.random.default_rng(seed)
+    width, height = 7, 6
+    free = np.zeros((height, width), bool)  # walls all around, as in every level
+    free[1:-1, 1:-1] = draw.random((height - 2, width - 2)) < 0.6
+    start = 2 * width + 3
+    free.flat[start] = True
+    reached, queue = {start}, deque([start])
+    while queue:
+        place = queue.popleft()
+        for step in (1, -1, width, -width):
+            if free.flat[place + step] and place + step not in reached:
+                reached.add(place + step)
+                queue.append(place + step)
+    through = sum(1 << int(place) for place in np.flatnonzero(free))
+    assert as_set(blank(width, height).flood(1 << start, through)) == reached
+
+
+@given(GRIDS, st.integers(0, 3))
+def test_ways_are_shortest_turns_counted(seed, facing):
+    draw = np.random.default_rng(seed)
+    width, height = 7, 6
+    free = np.zeros((height, width), bool)
+    free[1:-1, 1:-1] = draw.random((height - 2, width - 2)) < 0.7
+    start, target = 2 * width + 3, int(draw.integers(width * height))
+    free.flat[start] = True
+    steps = (1, width, -1, -width)
+    far, queue = {(start, facing): 0}, deque([(start, facing)])
+    while queue:
+        place, way = queue.popleft()
+        ahead = place + steps[way]
+        options = [(place, (way + 1) % 4), (place, (way - 1) % 4)]
+        options += [(ahead, way)] if free.flat[ahead] else []
+        for one in options:
+            if one not in far:
+                far[one] = far[place, way] + 1
+                queue.append(one)
+    ends = [by for (place, way), by in far.items() if place + steps[way] == target]
+    planner = Planner.__new__(Planner)
+    planner.memory = blank(width, height)
+    memory, taken = planner.memory, 0
+    memory.at, memory.facing = start, facing
+    through = sum(1 << int(place) for place in np.flatnonzero(free))
+    while (action := planner._toward(1 << target, through)) not in (None, THERE):
+        if action == Actions.forward:
+            memory.at += steps[memory.facing]
+            assert free.flat[memory.at]
+        else:
+            memory.facing = (memory.facing + (1 if action == Actions.right else -1)) % 4
+        taken += 1
+    assert (action, taken) == ((THERE, min(ends)) if ends else (None, 0))
+
+
+@pytest.mark.parametrize("level", ["BossLevel", "UnblockPickup", "PutNextS7N4"])
+def test_what_is_done_next_follows_from_memory_alone(level):
+    """The past but for what is remembered makes no difference: it can be learned from a prompt."""
+    env, draw = lang_agent.make(f"BabyAI-{level}-v0", renderer="rooms").unwrapped, random.Random(2)
+    env.reset(seed=7)
+    world = env.env.unwrapped
+    planner, last = Planner(env.env), None
+    for _ in range(60):
+        try:
+            action = planner(last)
+        except ExpertLostError:
+            break
+        other = Planner(env.env)
+        other.memory = copy.copy(planner.memory)
+        other.memory.cells = dict(planner.memory.cells)
+        assert other(None) == action
+        last = action if draw.random() > 0.2 else draw.choice(list(Actions)[:6])
+        if world.step(last)[2]:
+            break
+
+
+def test_who_faces_the_goal_already_does_nothing():
+    world = lang_agent.make("BabyAI-GoToObj-v0").unwrapped.env
+    for seed in range(400):
+        world.reset(seed=seed)
+        inner = world.unwrapped
+        ahead = inner.grid.get(*inner.front_pos)
+        if ahead is not None and ahead in inner.instrs.desc.obj_set:
+            action = Planner(world)(None)
+            assert action in list(Actions)
+            assert inner.step(action)[2]  # it is reached
+            return
+    raise AssertionError("no such episode")

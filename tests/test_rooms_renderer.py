@@ -1,0 +1,171 @@
+"""The renderer by rooms: what is remembered of an episode, in words."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+import lang_agent
+from lang_agent.language_env import language_env
+
+
+def walked(env, actions, seed):
+    prompt, info = env.reset(seed=seed)
+    for action in actions:
+        prompt, *_, info = env.step(action)
+    return prompt, info
+
+
+def expert_walk(env, seed, until=10**9, noise=0.0):
+    draw, action = random.Random(seed), None
+    prompt, info = env.reset(seed=seed)
+    yield prompt, info
+    for _ in range(until):
+        wanted = language_env(env).expert_action(action)
+        action = draw.choice(info["actions"]) if draw.random() < noise else wanted
+        prompt, _, terminated, truncated, info = env.step(action)
+        yield prompt, info
+        if terminated or truncated:
+            return
+
+
+def make(level, **options):
+    return lang_agent.make(f"BabyAI-{level}-v0", renderer="rooms", prompt="rooms", **options)
+
+
+def places(prompt):
+    """Every thing with its place, of a prompt's lines."""
+    return {
+        found.group(0)
+        for found in re.finditer(r"(?:red|green|blue|purple|yellow|grey) \w+(?: \d+ \w+)+", prompt)
+    }
+
+
+def test_things_stay_where_they_were_when_one_turns_around():
+    """Four turns see all around and end as they began: what is told is the same and more."""
+    env = make("GoToLocal")
+    first = env.reset(seed=3)[0]
+    prompt, _ = walked(env, ["turn left"] * 4, 3)
+    assert places(first) <= places(prompt)
+    assert len(places(prompt)) == 8
+    assert "Did: turn left, turn left, turn left" in prompt
+
+
+def test_places_are_told_from_where_one_stands():
+    env = make("GoToLocal")
+    world = language_env(env).env.unwrapped
+    for seed in range(10):
+        for prompt, _ in expert_walk(env, seed, 12, noise=0.3):
+            told = [
+                (f"{cell.color} {cell.type}", *offset(world, x, y))
+                for x in range(world.width)
+                for y in range(world.height)
+                if (cell := world.grid.get(x, y)) and cell.type in ("ball", "box", "key")
+            ]
+            wanted = {" ".join(map(str, filter(None, one))) for one in told}
+            here = next(line for line in prompt.splitlines() if line.startswith("Here"))
+            found = {part for part in here.split(": ")[1].split(", ") if part.split()[0] in COLORS}
+            assert found <= wanted
+
+
+COLORS = ("red", "green", "blue", "purple", "yellow", "grey")
+
+
+def offset(world, x, y):
+    fx, fy = world.dir_vec
+    dx, dy = x - world.agent_pos[0], y - world.agent_pos[1]
+    right, forward = dy * fx - dx * fy, dx * fx + dy * fy
+    side = f"{abs(right)} {'right' if right > 0 else 'left'}" if right else ""
+    ahead = f"{abs(forward)} {'forward' if forward > 0 else 'behind'}" if forward else ""
+    return side, ahead
+
+
+def test_rooms_keep_their_numbers_and_doors_say_what_they_join():
+    env = make("GoToObjMaze")
+    seen, joined = {}, set()
+    for prompt, _ in expert_walk(env, 4):
+        for line in prompt.splitlines():
+            if found := re.match(r"Room (\d+): (.*)", line):
+                names = {part.rsplit(" ", 2)[0] for part in found[2].split(", ")}
+                seen.setdefault(found[1], set()).update(names)
+        joined |= set(re.findall(r"\d+ to \d+", prompt))
+    assert len(seen) > 1
+    assert "1 to 2" in joined
+
+
+def test_parts_of_the_goal_are_told_when_they_are_done():
+    env = make("GoToSeq")
+    for seed in range(20):
+        told = []
+        for prompt, info in expert_walk(env, seed):
+            goal = info["mission"]
+            done = re.search(r"^Done: (.*)$", prompt, re.MULTILINE)
+            told.append(done[1] if done else "")
+        if len(re.split(r", then | after you | and ", goal)) > 1:
+            assert told[0] == ""
+            found = [one for one in told if one]
+            assert found, (seed, goal)
+            assert all(part in goal for one in found for part in one.split(", "))
+            return
+    raise AssertionError("no sequence among them")
+
+
+def test_what_is_carried_and_what_was_tried_on_a_door():
+    env = make("UnlockLocal")
+    said = [prompt for prompt, _ in expert_walk(env, 1)]
+    assert any(re.search(r"^You carry a \w+ key$", prompt, re.MULTILINE) for prompt in said)
+    assert not any("Tried" in prompt for prompt in said)
+
+
+def test_sides_are_those_of_the_beginning():
+    env = make("PickupLoc")
+    for seed in range(40):
+        prompt, info = env.reset(seed=seed)
+        if "on your left" in info["mission"]:
+            break
+    tagged = set(re.findall(r"(\w+ \w+) \(([a-z ]+)\)", prompt))
+    assert tagged
+    for _ in range(4):
+        prompt = env.step("turn right")[0]
+        assert tagged <= set(re.findall(r"(\w+ \w+) \(([a-z ]+)\)", prompt))
+    plain = make("GoToLocal").reset(seed=0)[0]
+    assert "(" not in plain
+
+
+def test_nothing_is_told_that_was_not_seen():
+    """Two worlds that differ where nobody has looked read alike."""
+    one, other = make("GoToObjMaze"), make("GoToObjMaze")
+    first, _ = one.reset(seed=8)
+    other.reset(seed=8)
+    world = language_env(other).env.unwrapped
+    visible = world.gen_obs_grid()[1]
+    for x in range(world.width):
+        for y in range(world.height):
+            if not (world.in_view(x, y) and visible[world.relative_coords(x, y)]):
+                world.grid.set(x, y, None)
+    again, *_ = other.step("turn left")
+    back, *_ = one.step("turn left")
+    assert first  # and what the turn shows may differ, but nothing else does
+    keep = {line for line in back.splitlines() if line.startswith("Here")}
+    assert keep
+    assert again.splitlines()[-1] == back.splitlines()[-1]
+
+
+def test_in_french():
+    from lang_agent.envs.wordings import french
+
+    env = lang_agent.make(
+        "BabyAI-GoToLocal-v0", renderer="rooms_fr", prompt="rooms", wording=french
+    )
+    prompt, _ = walked(env, ["tourne à gauche"] * 4, 3)
+    assert "Ici, salle 1: mur" in prompt
+    assert not re.search(r"\b(wall|ball|box|key|left|right|forward|behind|Room)\b", prompt)
+
+
+@pytest.mark.parametrize("level", ["BossLevel", "SynthSeq"])
+def test_prompts_fit_the_recipes_context(level):
+    env = make(level)
+    longest = max(len(prompt.split()) for prompt, _ in expert_walk(env, 2, 150, noise=0.2))
+    assert longest < 350
