@@ -28,11 +28,13 @@ DEMO = Path(__file__).parents[1] / "recipes" / "demo.yaml"
 LOOP = "while True: pass"
 
 
-def steps_per_second(options: list[str], env: dict[str, str], seconds: float) -> float:
+def steps_per_second(
+    options: list[str], env: dict[str, str], seconds: float, recipe: Path = DEMO
+) -> float:
     """Environment steps a second of a run with these options, of what ``seconds`` hold and at
     least one update."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "lang_agent", "train", "--config", str(DEMO)]
+        command = [sys.executable, "-m", "lang_agent", "train", "--config", str(recipe)]
         command += ["--out", f"{folder}/run", "--steps", "1000000", "--eval-episodes", "0"]
         command += ["--no-gif", *options]
         if "--workers" not in options:
@@ -49,7 +51,7 @@ def steps_per_second(options: list[str], env: dict[str, str], seconds: float) ->
                     lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
                     rows = [json.loads(line) for line in lines]
         finally:
-            run.kill()
+            run.send_signal(signal.SIGINT)  # and so end those that it started
             run.wait()
     return (rows[-1]["steps"] - rows[0]["steps"]) / (rows[-1]["seconds"] - rows[0]["seconds"])
 
