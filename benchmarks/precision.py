@@ -149,10 +149,12 @@ def whole(policy: LanguagePolicy, name: str, envs: int, length: int, budget: flo
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    speed = bf16_speed(torch.device("cpu"))
+    speeds = {width: bf16_speed(torch.device("cpu"), width) for width in (96, 128, 256, 512, 768)}
+    speed = speeds[768]
     fast, chosen = speed > EMULATED, BF16 if speed >= WORTH_IT else FP32
     print(f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}; bf16 is", end=" ")
-    print(f"{speed:.2f} times as fast as fp32, of {WORTH_IT} that it must be")
+    of = ", ".join(f"{speed:.2f} at width {width}" for width, speed in speeds.items())
+    print(f"so many times as fast as fp32, of {WORTH_IT} that it must be: {of}")
     with torch.no_grad():
         products(chosen)
         muon(chosen, fast)

@@ -85,13 +85,13 @@ class Rooms:
         held, before = memory.carried, (memory.at, memory.facing)
         ahead = memory.at + memory.steps[memory.facing]
         memory.look(image, world)
-        stayed = held is not None and before == (memory.at, memory.facing)
-        if stayed and held == memory.carried and memory.locked >> ahead & 1:
-            self.tried += [held] if held not in self.tried else []
+        stayed = before == (memory.at, memory.facing) and held == memory.carried
+        if held and stayed and memory.locked >> ahead & 1 and held not in self.tried:
+            self.tried.append(held)
         regions = self._regions()
         if self.asks_sides and (held is None) != (memory.carried is None):
             if held is None:
-                self.side = self.moved.pop(ahead, None) or self._side(ahead, regions[0])
+                self.side = self.moved.pop(ahead, "") or self._side(ahead, regions[0])
             else:
                 self.moved[ahead] = self.side
         lines = list(self._lines(regions))

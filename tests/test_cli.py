@@ -17,7 +17,7 @@ import pytest
 
 import lang_agent
 from lang_agent.cli import main as cli
-from lang_agent.cli.console import say
+from lang_agent.cli.console import console, say
 from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError, user_code
 from lang_agent.files import lines_of, read_text, whole, write_whole
@@ -229,7 +229,7 @@ OURS = ("os.open", "read_text")  # which takes bytes; which reads UTF-8
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_what_is_said_is_printed_as_it_is(capsys, monkeypatch, terminal):
-    monkeypatch.setattr(cli.console, "_force_terminal", terminal)
+    monkeypatch.setattr(console, "_force_terminal", terminal)
     monkeypatch.setenv("TERM", "dumb")
     long = "/a/path/" + "x" * 300
     for text in ("see [/b] and [bold]", "[citation needed]", ":key: :smile:", long, "a\\[b]"):

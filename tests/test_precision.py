@@ -37,7 +37,13 @@ from lang_agent.models.decide import RULES, DecideConfig
 from lang_agent.models.fused_mlp import works
 from lang_agent.models.kv_cache import RaggedCache
 from lang_agent.models.phrase_scoring import lay_out
-from lang_agent.models.precision import WORTH_IT, bf16_speed, choose_precision, fastest_in_turns
+from lang_agent.models.precision import (
+    WORTH_IT,
+    _old_and_new,
+    bf16_speed,
+    choose_precision,
+    fastest_in_turns,
+)
 from lang_agent.models.trie import NO_PHRASES
 
 SIXTEEN = (torch.bfloat16, torch.float16)
@@ -158,12 +164,31 @@ def test_a_run_in_fp32_computes_nothing_in_16_bits(name, tmp_path):
 
 def test_precision_is_chosen_by_measuring():
     cpu = torch.device("cpu")
-    faster = bf16_speed(cpu) >= WORTH_IT
-    assert choose_precision("auto", cpu) == (torch.bfloat16 if faster else torch.float32)
+    for width in (128, 768):
+        faster = bf16_speed(cpu, width) >= WORTH_IT
+        chosen = torch.bfloat16 if faster else torch.float32
+        assert choose_precision("auto", cpu, width) == chosen
     assert choose_precision("fp32", cpu) == torch.float32
     assert choose_precision("bf16", cpu) == torch.bfloat16
     with pytest.raises(LangAgentError, match="fp16"):
         choose_precision("fp16", cpu)
+
+
+def test_every_other_product_that_is_measured_has_a_new_shape(monkeypatch):
+    seen = []
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(
+        torch.Tensor,
+        "__matmul__",
+        lambda a, b: (seen.append((a.dtype, *a.shape)), product(a, b))[1],
+    )
+    work = _old_and_new(torch.device("cpu"), torch.bfloat16, 8)
+    for _ in range(5):
+        work()
+    assert len(seen) == 10
+    assert len(set(seen[::2])) == 1
+    assert len(set(seen[1::2])) == 5
+    assert {shape[2] for shape in seen} == {8}
 
 
 def test_measuring_takes_turns_on_one_thread_and_leaves_the_threads_alone():

@@ -91,14 +91,13 @@ def parameters(run: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in model.items() if not name.endswith("c_attn.bias")}
 
 
-def apart(one: Path, other: Path) -> float:
-    """The largest difference, but for one parameter in a thousand: AdamW moves one whose gradient
-    is of rounding's own size by any part of a step."""
+def apart(one: Path, other: Path, but: float = 0) -> float:
+    """The largest difference; ``but`` for this part of the parameters, since AdamW moves one whose
+    gradient is of rounding's own size by any part of a step."""
     ours, theirs = parameters(one), parameters(other)
     assert list_checkpoints(one)[-1].name == list_checkpoints(other)[-1].name
     found = torch.cat([(ours[name] - theirs[name]).abs().flatten() for name in ours])
-    assert found.max() < 1e-3
-    return found.sort().values[int(0.999 * len(found))].item()
+    return found.sort().values[-1 - int(but * len(found))].item()
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="it looks into /proc")
@@ -112,13 +111,13 @@ def test_a_run_on_ray_is_the_run_of_one_process_and_goes_on_without(tmp_path, ma
     wait_for(lambda: not processes(mark), 20)
     config = load_config(file, TrainConfig, trust=True)
     start(config, tmp_path / "alone").run()
-    assert apart(tmp_path / "run", tmp_path / "alone") < TOLERANCE
+    assert apart(tmp_path / "run", tmp_path / "alone", but=1e-3) < TOLERANCE
     both = [resume(tmp_path / name, steps=150) for name in ("run", "alone")]
     both[0].config = both[1].config  # in one process
     for run in both:
         run.run()
     assert both[0].progress.recent == both[1].progress.recent
-    assert apart(tmp_path / "run", tmp_path / "alone") < TOLERANCE
+    assert apart(tmp_path / "run", tmp_path / "alone", but=1e-3) < TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_ten_updates_on_ray_and_of_one_process(size, tmp_path, mark):
     file = write_run(tmp_path, steps=480, eval_episodes=0)
     said_by(tmp_path, *TRAIN, "--workers", str(size), "--address", "local")
     start(load_config(file, TrainConfig, trust=True), tmp_path / "alone").run()
-    by = apart(tmp_path / "run", tmp_path / "alone")
+    by = apart(tmp_path / "run", tmp_path / "alone", but=1e-3)
     print(f"{size} workers, {len(metrics(tmp_path))} updates: {by:.1e}")
     assert len(metrics(tmp_path)) >= 10
     assert by < 1e-4

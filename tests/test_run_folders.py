@@ -476,10 +476,10 @@ def test_checkpoints_come_by_time_too(tmp_path):
 
 def test_the_precision_that_was_measured_stays_the_runs_own(tmp_path, monkeypatch):
     config = replace(CONFIG, precision="auto")
-    monkeypatch.setattr("lang_agent.models.precision.bf16_speed", lambda device: 1.0)
+    monkeypatch.setattr("lang_agent.models.precision.bf16_speed", lambda *about: 1.0)
     run = start(config, tmp_path / "run", make_policy(False))
     assert run.policy.precision == torch.float32
-    monkeypatch.setattr("lang_agent.models.precision.bf16_speed", lambda device: 9.0)
+    monkeypatch.setattr("lang_agent.models.precision.bf16_speed", lambda *about: 9.0)
     assert resume(tmp_path / "run").policy.precision == torch.float32
     assert start(config, tmp_path / "new", make_policy(False)).policy.precision == torch.bfloat16
 

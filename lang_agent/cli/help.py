@@ -33,6 +33,7 @@ COMMON = {
     ),
 }  # fmt: skip
 """Of a training command's options, those that ``--help`` shows."""
+RARE = {"as_edited", "grid", "address"}
 METAVARS = {
     "actions": "PHRASE", "address": "ADDRESS", "agent": "AGENT",
     "base_url": "URL", "callback": "FUNCTION",
@@ -169,7 +170,7 @@ def _sorted_by_use(
 ) -> dict[str, tuple[Option, ...]]:
     """A training run's options, the common ones of all groups first."""
     known = {option.name: option for options in groups.values() for option in options}
-    beside = [CONFIG.name, *(option.name for option in OF_RUNS if option.name != "as_edited")]
+    beside = [CONFIG.name, *(option.name for option in OF_RUNS if option.name not in RARE)]
     common = [name for name in (*names, *beside) if name in known]
     rest = {
         heading or "further options of the run": tuple(o for o in options if o.name not in common)

@@ -49,7 +49,7 @@ from lang_agent.train.workers import PATIENCE, as_it_stands
 LOOKS_EVERY = 0.2  # seconds
 LOCKED_SECONDS = 30.0
 """For so long the worker of before, whose process is being ended, may still hold the folder."""
-END_SECONDS = 60.0
+END_SECONDS = 20.0
 """So long the workers may take to end when the run has."""
 WAITS_SECONDS = 30.0
 """After so long a person is told what is waited for."""
@@ -236,7 +236,11 @@ def _lead(workers: Workers, about: dict[str, Any]) -> None:
     run.join(workers)
     workers.gather(None)  # all are there
 
-    carry_out(run, lambda run: stopped_by(channel, run), f" --address {about['address']}")
+    try:
+        carry_out(run, lambda run: stopped_by(channel, run), f" --address {about['address']}")
+    except KeyboardInterrupt:  # after an update, when the others wait to be told what is next
+        workers.say(None)
+        raise
     workers.say(None)
     ask(channel.finish.remote("done"))
 

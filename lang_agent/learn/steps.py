@@ -29,6 +29,7 @@ from lang_agent.learn.sequences import (
     deal,
     decisions_of,
     minibatches,
+    share_prompts,
     tokens_weight,
 )
 from lang_agent.learn.trust_region import trust_region_step
@@ -198,7 +199,8 @@ def _fit_critic(learner: Learner, samples: Sequence[Sample]) -> dict[str, float]
         for minibatch in minibatches(samples, config.minibatch_decisions, learner.generator):
             decisions = decisions_of(minibatch)
             optimizer.zero_grad()
-            for part in by_length(learner.workers.share(minibatch), config.batch_tokens):
+            mine = learner.workers.share(share_prompts(minibatch))
+            for part in by_length(mine, config.batch_tokens):
                 batch = collate(part, policy.device)
                 with torch.no_grad():
                     whole = batch.returns.shape[1] > 1

@@ -19,6 +19,7 @@ from lang_agent.learn.sequences import (
     by_length,
     collate,
     decisions_of,
+    share_prompts,
     tokens_weight,
 )
 from lang_agent.learn.workers import ALONE, Workers
@@ -66,7 +67,7 @@ def trust_region_step(
     size = sum(parameter.numel() for parameter in parameters)
     before, gradient = 0.0, torch.zeros(size, device=policy.device)
     measured: dict[str, float] = {}
-    batches = list(_batches(policy, workers.share(samples), config))
+    batches = list(_batches(policy, workers.share(share_prompts(samples)), config))
     acted: list[Tensor] = []  # the policy that acted, for each batch
     for batch in batches:
         loss, metrics, old = loss_of(batch)
@@ -156,7 +157,7 @@ def _fisher(
     training = policy.model.training
     policy.model.eval()
     with sdpa_kernel(SDPBackend.MATH):
-        for batch in _batches(policy, workers.share(samples), config):
+        for batch in _batches(policy, workers.share(share_prompts(samples)), config):
             new = log_policy(evaluate_actions(policy, batch, decide, learn_entropy=False))
             far = divergence(new.detach(), new, batch, weight) / decisions
             first = torch.autograd.grad(far, parameters, create_graph=True, allow_unused=True)

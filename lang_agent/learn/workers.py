@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lang_agent.learn.sequences import Sample, by_length
+from lang_agent.learn.sequences import Sample, by_length, share_prompts
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class Workers:
     ) -> list[tuple[list[Sample], bool]]:
         """This worker's part of the samples in batches of at most ``max_tokens``, and whether each
         counts: where every pass takes all workers, one with fewer batches than another reads a
-        sample again, for nothing."""
+        sample again, for nothing. What is decided after the same prompt shares it, and so has one
+        worker."""
+        samples = share_prompts(samples)
         mine = [(batch, True) for batch in by_length(self.share(samples), max_tokens)]
         if not self.shards or not samples:
             return mine

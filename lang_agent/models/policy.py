@@ -207,7 +207,7 @@ class LanguagePolicy(nn.Module):
 
     def set_precision(self, precision: str) -> None:
         """Compute in "fp32" or "bf16" from now on; "auto" measures which the device is fast at."""
-        self.precision = choose_precision(precision, self.device)
+        self.precision = choose_precision(precision, self.device, self.width)
 
     # -- words ---------------------------------------------------------------------------------
 
@@ -274,6 +274,11 @@ class LanguagePolicy(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.value_head.weight.device
+
+    @property
+    def width(self) -> int:
+        """The hidden units of a layer."""
+        return int(self.model.config.get_text_config(decoder=True).hidden_size)
 
     def hidden_states(
         self,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -12,12 +14,16 @@ from torch import Tensor
 from lang_agent.errors import unknown
 
 PRECISIONS = ("auto", "fp32", "bf16")
-WORTH_IT = 1.5  # how much faster bf16 must be before its rounding is accepted
+WORTH_IT = 1.5  # how much faster layers must be in bf16: they are a part of the work, and it rounds
 PROBE = (256, 512, 512)  # small, since a processor that emulates bf16 takes 50 ms for one
+ROWS = 1000  # about as many tokens as a small model's passes have
+WIDEST = 512  # that is measured: wider ones gain more from bf16, and take longer to measure
+WIDTH = 768  # of a model of which nothing is known: GPT-2 small's
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """What models compute in on ``device``: as named, or "auto" for what is fast there.
+def choose_precision(name: str, device: torch.device, width: int = WIDTH) -> torch.dtype:
+    """What a model of so many hidden units computes in on ``device``: as named, or "auto" for what
+    is fast there.
 
     "bf16" is right on every device, and slow on processors that emulate it: a fortieth of the speed
     of float32. "auto" never chooses it there.
@@ -25,7 +31,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         raise unknown("precision", name, PRECISIONS)
     if name == "auto":
-        return torch.bfloat16 if bf16_speed(device) >= WORTH_IT else torch.float32
+        return torch.bfloat16 if bf16_speed(device, width) >= WORTH_IT else torch.float32
     return torch.bfloat16 if name == "bf16" else torch.float32
 
 
@@ -36,19 +42,29 @@ def computed_in(x: Tensor) -> torch.dtype:
 
 
 @lru_cache(maxsize=16)
-def bf16_speed(device: torch.device, seconds: float = 0.05) -> float:
-    """How many times as fast as in float32 products are in bf16 on ``device``; once a process.
+def bf16_speed(device: torch.device, width: int = WIDTH, seconds: float = 0.05) -> float:
+    """How many times as fast as in float32 a model of so many hidden units has its products in bf16
+    on ``device``; measured once a process.
+
+    On a processor oneDNN writes a program for every shape of a product in bf16, which takes
+    milliseconds, and batches of tokens have ever new shapes. So every other layer that is
+    measured, forwards and backwards, has a shape that was not met before, about as often as in
+    training. Where bf16 is emulated, which a small product tells, layers are left out.
 
     A busy machine must not change the answer. So the two are measured in turns, the fastest of
-    each counts, and on a processor they take one thread: where several wait for one another, it is
-    the waiting that would be measured.
+    each counts (of layers the median), and on a processor they take one thread: where several wait
+    for one another, it is the waiting that would be measured.
     """
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
     try:
-        works = [_product(device, dtype, PROBE) for dtype in (torch.float32, torch.bfloat16)]
+        both = (torch.float32, torch.bfloat16)
+        works = [_product(device, dtype, PROBE) for dtype in both]
         fp32, bf16 = fastest_in_turns(works, device, seconds)
+        if fp32 > bf16:
+            works = [_old_and_new(device, dtype, min(width, WIDEST)) for dtype in both]
+            fp32, bf16 = map(median, in_turns(works, device, seconds, rounds=5))
     finally:
         torch.set_num_threads(threads)
     return fp32 / bf16
@@ -71,21 +87,26 @@ def matmul_rate(
 def fastest_in_turns(
     works: list[Callable[[], object]], device: torch.device, seconds: float, rounds: int = 1
 ) -> list[float]:
-    """The fastest time of each of ``works``, which take turns for so many ``seconds`` and at least
-    so many ``rounds``, after one to warm up."""
+    """The fastest time of each of ``works`` (:func:`in_turns`)."""
+    return list(map(min, in_turns(works, device, seconds, rounds)))
+
+
+def in_turns(
+    works: list[Callable[[], object]], device: torch.device, seconds: float, rounds: int = 1
+) -> list[list[float]]:
+    """The times of each of ``works``, which take turns for so many ``seconds`` and at least so many
+    ``rounds``, after one to warm up."""
     for work in works:
         work()
-    fastest, spent, done = [float("inf")] * len(works), 0.0, 0
-    while done < rounds or spent < seconds:
-        for index, work in enumerate(works):
+    times: list[list[float]] = [[] for _ in works]
+    while len(times[0]) < rounds or sum(map(sum, times)) < seconds:
+        for work, found in zip(works, times, strict=True):
             _wait(device)
             started = time.perf_counter()
             work()
             _wait(device)
-            took = time.perf_counter() - started
-            fastest[index], spent = min(fastest[index], took), spent + took
-        done += 1
-    return fastest
+            found.append(time.perf_counter() - started)
+    return times
 
 
 def _product(
@@ -95,6 +116,19 @@ def _product(
     left = torch.ones(m, k, device=device, dtype=dtype)
     right = torch.ones(k, n, device=device, dtype=dtype)
     return lambda: left @ right
+
+
+def _old_and_new(device: torch.device, dtype: torch.dtype, width: int) -> Callable[[], object]:
+    """A layer forwards and backwards: on as many tokens as before, and on another number."""
+    tokens = torch.ones(2 * ROWS, width, device=device, dtype=dtype, requires_grad=True)
+    weights = torch.ones(width, 4 * width, device=device, dtype=dtype, requires_grad=True)
+    more = itertools.count(1)
+
+    def compute() -> None:
+        for count in (ROWS, ROWS + next(more)):
+            torch.autograd.grad((tokens[:count] @ weights).sum(), (tokens, weights))
+
+    return compute
 
 
 def _wait(device: torch.device) -> None:

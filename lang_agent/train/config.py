@@ -171,9 +171,8 @@ class TrainConfig:
             names = ("hand_over", "expert_final", "noise", "processes")
             refuse_unused(imitation, dict.fromkeys(names, "with demonstrations, played already"))
         elif imitation.processes:
-            names = ("hand_over", "expert_final")
             reason = "with processes, in which nobody plays but the expert"
-            refuse_unused(imitation, dict.fromkeys(names, reason))
+            refuse_unused(imitation, dict.fromkeys(("hand_over", "expert_final"), reason))
             if self.workers not in (1, "auto"):
                 raise LangAgentError(
                     f"workers={self.workers} play their own share, and processes="

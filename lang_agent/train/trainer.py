@@ -204,7 +204,7 @@ class Trainer:
         config = self.config
         bounded = algorithm_of(self.learn).trust_region and config.precision == "auto"
         wanted = "fp32" if bounded else config.precision
-        chosen = choose_precision(self.progress.precision or wanted, self.device)
+        chosen = choose_precision(self.progress.precision or wanted, self.device, self.policy.width)
         self.policy.precision = chosen
         self.progress.precision = "fp32" if self.policy.precision == torch.float32 else "bf16"
 
