@@ -12,11 +12,13 @@ import pytest
 from test_golden import BASE
 
 import lang_agent
-from lang_agent import Agent, Decision, EnvError, LangAgentError
+from lang_agent import Agent, Decision, LangAgentError
 from lang_agent.language_env import AsyncEnv, language_env
+from lang_agent.learn.config import LearnConfig
 from lang_agent.rollout import play
-from lang_agent.stepping import EnvErrors
+from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.train import ahead
+from lang_agent.train.run_parts import remote_envs
 from lang_agent.train.trainer import resume, start
 
 ENV = "BabyAI-GoToObjS4-v0"
@@ -198,7 +200,7 @@ def test_what_does_not_go_with_them_is_a_sentence(changes, reason):
 
 def test_algorithms_that_do_not_weigh_by_who_acted_are_a_sentence(tmp_path):
     for algorithm in ("reinforce", "a2c", "rloo", "trpo", "imitation"):
-        learn = replace(RUN.learn, algorithm=algorithm)
+        learn = LearnConfig(algorithm=algorithm)
         with pytest.raises(LangAgentError, match=f"{algorithm} does not weigh .* ppo, grpo"):
             start(replace(RUN, learn=learn), tmp_path / algorithm)
 
@@ -211,20 +213,26 @@ def ray() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ray")
+def test_an_environment_of_another_process_is_the_same_here():
+    here = RUN.text.make(RUN.env)
+    (remote,) = remote_envs(replace(RUN, envs=1))
+    assert remote.name == language_env(here).name
+    assert remote.prompt_name == language_env(here).prompt_name
+    for seed in (3, 4):
+        assert remote.reset(seed=seed)[0] == here.reset(seed=seed)[0]
+        for _ in range(3):
+            there, ours = remote.step("turn left"), here.step("turn left")
+            assert there[:4] == ours[:4]
+        with pytest.raises(LangAgentError, match="no text"):  # and it lives on
+            remote.step(None)
+    remote.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray")
 def test_a_run_in_processes_of_rays(tmp_path):
     run = start(replace(RUN, envs=2, steps=100, eval_episodes=4), tmp_path / "run")
     rows: list[dict] = []
     run.run(rows.append)
     assert rows[-1]["steps"] >= 100
     assert run.evaluate(4)[0].episodes == 4
-    remote = run.collector.envs[0]
-    here = RUN.text.make(RUN.env)
-    # what the run left under way is answered before
-    assert remote.reset(seed=3)[0] == here.reset(seed=3)[0]
-    for _ in range(3):
-        there, ours = remote.step("turn left"), here.step("turn left")
-        assert there[:4] == ours[:4]
-    with pytest.raises(Exception, match="step"):
-        remote.step(None)  # it lives on
-    assert remote.reset(seed=4)[0] == here.reset(seed=4)[0]
-    remote.close()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,7 @@ from lang_agent.learn.demonstrations import (
 )
 from lang_agent.learn.learner import Learner
 from lang_agent.learn.optimizer import Optimizer
-from lang_agent.learn.sequences import to_samples
+from lang_agent.learn.sequences import expert_choice, to_samples
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.tokenizer import known_words, train_tokenizer
@@ -36,6 +37,7 @@ from lang_agent.text_env.env import TextEnv
 from lang_agent.text_env.mixture import make_mixture
 from lang_agent.text_env.registry import text_env_ids
 from lang_agent.text_env.wording import Wording
+from lang_agent.train import stream
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.curriculum import learnable
 from lang_agent.train.demonstrate import demonstrate, label_own
@@ -460,14 +462,14 @@ def test_a_run_on_a_mixture_follows_its_curriculum(tmp_path):
 # -- a stream of demonstrations --------------------------------------------------------------------
 
 
-def streamed(folder, processes, steps=600):
-    config = replace(
-        RUN_OF_A_STREAM,
-        steps=steps,
-        imitation=ImitationConfig(processes=processes, noise=0.3),
-    )
+def streamed(folder, processes, updates=None):
+    config = replace(RUN_OF_A_STREAM, imitation=ImitationConfig(processes=processes, noise=0.3))
     run, learned = start(config, folder), []
-    run.run(on_episode=learned.append)
+
+    def on_update(metrics):
+        run.stop = metrics["updates"] == updates
+
+    run.run(on_update, on_episode=learned.append)
     return run, learned
 
 
@@ -475,6 +477,7 @@ RUN_OF_A_STREAM = TrainConfig(
     mixture=("BabyAI-GoToObjS4-v0 max_steps=20", "BabyAI-GoToLocalS5N2-v0"),
     text=TextConfig(prompt="minimal"),
     model="pico",
+    steps=600,
     rollout_steps=200,
     precision="fp32",
     eval_episodes=0,
@@ -485,10 +488,46 @@ RUN_OF_A_STREAM = TrainConfig(
 )
 
 
+class Here:
+    """In place of a pool of processes: this one."""
+
+    def __init__(self, processes, context, prepare, about):
+        self.player = stream.PartPlayer(*about)
+        self.asked = []
+
+    def submit(self, work, number):
+        self.asked.append(number)
+        answer = Future()
+        answer.set_result(self.player.play(number))
+        return answer
+
+    def shutdown(self, **options):
+        assert options == {"wait": False, "cancel_futures": True}
+
+
+def test_a_stream_is_learned_in_order_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "ProcessPoolExecutor", Here)
+    one, learned = streamed(tmp_path / "one", 1)
+    _, others = streamed(tmp_path / "two", 2, updates=2)
+    two = resume(tmp_path / "two")
+    two.run(on_episode=others.append)
+    assert [e.index for e in learned] == list(range(len(learned)))
+    assert [e.index for e in others] == list(range(len(learned)))
+    for name, ours in one.policy.state_dict().items():
+        assert torch.equal(ours, two.policy.state_dict()[name]), name
+    env = RUN_OF_A_STREAM.text.make(RUN_OF_A_STREAM.mixture[0])
+    assert any(step.observation.prompt == env.reset(seed=e.seed)[0]
+               for e in learned for step in e.steps[:1])  # fmt: skip
+    for e in learned:
+        assert expert_choice(e.steps[-1]) is not None
+        assert set(e.steps[0].info) <= set(stream.KEPT)
+
+
+@pytest.mark.slow
 def test_a_stream_is_the_same_however_many_play_it_and_goes_on_where_it_was(tmp_path):
     one, learned = streamed(tmp_path / "one", 1)
-    two, others = streamed(tmp_path / "two", 2, steps=300)
-    two = resume(tmp_path / "two", steps=600)
+    _, others = streamed(tmp_path / "two", 2, updates=2)
+    two = resume(tmp_path / "two")
     two.run(on_episode=others.append)
     assert [e.index for e in learned] == list(range(len(learned)))
     seen = [

@@ -49,7 +49,7 @@ def test_things_stay_where_they_were_when_one_turns_around():
     first = env.reset(seed=3)[0]
     prompt, _ = walked(env, ["turn left"] * 4, 3)
     assert places(first) <= places(prompt)
-    assert len(places(prompt)) == 8
+    assert len(places(prompt)) == 7  # an eighth stands behind another
     assert "Did: turn left, turn left, turn left" in prompt
 
 
@@ -83,7 +83,7 @@ def offset(world, x, y):
 
 
 def test_rooms_keep_their_numbers_and_doors_say_what_they_join():
-    env = make("GoToObjMaze")
+    env = make("GoTo")
     seen, joined = {}, set()
     for prompt, _ in expert_walk(env, 4):
         for line in prompt.splitlines():
@@ -136,21 +136,23 @@ def test_sides_are_those_of_the_beginning():
 
 def test_nothing_is_told_that_was_not_seen():
     """Two worlds that differ where nobody has looked read alike."""
-    one, other = make("GoToObjMaze"), make("GoToObjMaze")
-    first, _ = one.reset(seed=8)
+    one, other = make("GoTo"), make("GoTo")
+    one.reset(seed=8)
     other.reset(seed=8)
     world = language_env(other).env.unwrapped
     visible = world.gen_obs_grid()[1]
+    removed = 0
     for x in range(world.width):
         for y in range(world.height):
+            cell = world.grid.get(x, y)
+            if cell is None or cell.type not in ("ball", "box", "key"):
+                continue
             if not (world.in_view(x, y) and visible[world.relative_coords(x, y)]):
                 world.grid.set(x, y, None)
-    again, *_ = other.step("turn left")
-    back, *_ = one.step("turn left")
-    assert first  # and what the turn shows may differ, but nothing else does
-    keep = {line for line in back.splitlines() if line.startswith("Here")}
-    assert keep
-    assert again.splitlines()[-1] == back.splitlines()[-1]
+                removed += 1
+    assert removed > 5
+    prompts = [env.step("drop")[0] for env in (one, other)]  # which shows nothing new
+    assert prompts[0] == prompts[1]
 
 
 def test_in_french():
