@@ -23,6 +23,7 @@ from lang_agent.cli import main as cli
 from lang_agent.cli.ray_training import _refuse_other_versions
 from lang_agent.config import load_config
 from lang_agent.models.store import list_checkpoints, load_policy
+from lang_agent.processes import cores
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.trainer import resume, start
 
@@ -100,7 +101,10 @@ def apart(one: Path, other: Path, but: float = 0) -> float:
     return found.sort().values[-1 - int(but * len(found))].item()
 
 
-linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="it looks into /proc")
+linux = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists() or cores() < 2,
+    reason="it looks into /proc, and its workers take two cores",
+)
 
 
 @linux

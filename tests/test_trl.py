@@ -314,7 +314,7 @@ def test_a_template_that_rewrites_answers_is_refused(chat_model):
     policy.tokenizer.chat_template = CHAT.replace(
         "{{ m['content'] }}", "{{ m['content'] | upper }}"
     )
-    context = Conversation(policy)
+    context = Conversation(policy.codec)
     context.read("Goal: go\nAction: ")
     with pytest.raises(LangAgentError, match="chat template says an answer otherwise"):
         context.read("Goal: go\nAction: left\nYou see a ball\nAction: ")

@@ -71,7 +71,7 @@ class Pretrain:
     out: str = "pretrained"
     """The new model's folder."""
     model: str = "micro"
-    """A new GPT-2 (pico, nano, micro or small), a run or model folder, or a hub id."""
+    """A new GPT-2 (pico, nano, mini, micro or small), a run or model folder, or a hub id."""
     steps: Count = 600
     """Optimizer steps."""
     batch: Annotated[int, Range(1, 100_000)] = 32
