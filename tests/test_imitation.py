@@ -521,6 +521,7 @@ def test_a_stream_is_learned_in_order_and_goes_on_where_it_was(tmp_path, monkeyp
     for e in learned:
         assert expert_choice(e.steps[-1]) is not None
         assert set(e.steps[0].info) <= set(stream.KEPT)
+        assert e.steps[0].decision.by_expert
 
 
 @pytest.mark.slow

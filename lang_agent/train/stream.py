@@ -117,7 +117,7 @@ class PartPlayer:
         placed = [
             replace(
                 step,
-                decision=replace(step.decision, tokens=trace),
+                decision=replace(step.decision, tokens=trace, by_expert=True),
                 info={name: step.info[name] for name in KEPT if name in step.info},
             )
             for step, trace in zip(steps, traces(self.codec, said), strict=True)
