@@ -87,3 +87,21 @@ def fit(
                 ask(channel.died.remote("A worker", "it died as it started"))
                 if ask(channel.ending.remote()):
                     return
+                _release_left()
+
+
+def _release_left() -> None:
+    """Give back the cores that a controller which has ended still holds: Ray sometimes does not,
+    and then the next workers would wait for them without end."""
+    import ray
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import (
+        PlacementGroup,
+        placement_group_table,
+        remove_placement_group,
+    )
+
+    ours = ray.get_runtime_context().get_job_id()  # with which the names of its groups end
+    for name, group in placement_group_table().items():
+        if name.endswith(ours) and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name)))

@@ -14,6 +14,8 @@ from lang_agent.errors import LangAgentError
 from lang_agent.language_env import AsyncEnv, PromptLimit, language_env
 from lang_agent.text_env.spaces import AnyText
 
+_OPEN: set[RemoteEnv] = set()
+_STARTED: list[bool] = []  # whether Ray was started, or connected to, for these
 Make = Callable[[], gymnasium.Env[str, str]]
 
 
@@ -35,6 +37,7 @@ class RemoteEnv(AsyncEnv):
         actor: Any = ray.remote(Stepper)
         options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": "SPREAD"}
         self._actor = actor.options(**options).remote(make)
+        _OPEN.add(self)
         about = _plain(self._actor.about.remote()).result()
         self._name, self._prompt_name = about["name"], about["prompt_name"]
         self.metadata, self.legend = about["metadata"], about["legend"]
@@ -68,8 +71,13 @@ class RemoteEnv(AsyncEnv):
         return found
 
     def close(self) -> None:
-        """End the actor."""
-        connected().kill(self._actor)
+        """End the actor; with the last one, Ray, where it was started for them."""
+        ray = connected()
+        ray.kill(self._actor)
+        _OPEN.discard(self)
+        if not _OPEN and ray.is_initialized() and _STARTED:
+            _STARTED.clear()
+            ray.shutdown()
 
 
 class Stepper:
@@ -127,5 +135,6 @@ def connected() -> Any:
             "Environments in processes of their own need an extra: pip install 'lang_agent[ray]'."
         ) from None
     if not ray.is_initialized():
+        _STARTED.append(True)
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     return ray
