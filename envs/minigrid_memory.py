@@ -14,7 +14,7 @@ import numpy as np
 from .minigrid_view import _offsets
 from .minigrid_words import DOOR, EMPTY, UNSEEN, WALL
 
-OPEN, CLOSED, LOCKED = 0, 1, 2  # a door's states
+CLOSED, LOCKED = 1, 2  # of a door, which is open at 0
 KEY, BALL, BOX = 5, 6, 7  # what can be carried
 
 

@@ -524,6 +524,22 @@ def test_a_stream_is_learned_in_order_and_goes_on_where_it_was(tmp_path, monkeyp
         assert e.steps[0].decision.by_expert
 
 
+def test_a_streams_prompts_are_kept_within_what_the_policy_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "ProcessPoolExecutor", Here)
+    config = replace(
+        RUN_OF_A_STREAM,
+        text=TextConfig(prompt="transcript"),
+        mixture=("BabyAI-GoToLocal-v0", "BabyAI-GoToObj-v0"),
+        context=180,
+        steps=300,
+        imitation=ImitationConfig(processes=1, noise=0.9),
+    )
+    run, learned = start(config, tmp_path / "run"), []
+    run.run(on_episode=learned.append)
+    longest = max(len(s.decision.tokens.context) for e in learned for s in e.steps)
+    assert 120 < longest <= 180
+
+
 @pytest.mark.slow
 def test_a_stream_is_the_same_however_many_play_it_and_goes_on_where_it_was(tmp_path):
     one, learned = streamed(tmp_path / "one", 1)

@@ -135,6 +135,12 @@ def connected() -> Any:
             "Environments in processes of their own need an extra: pip install 'lang_agent[ray]'."
         ) from None
     if not ray.is_initialized():
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = os.environ.get("RAY_ADDRESS", "this machine")
+            raise LangAgentError(
+                f"Ray at {where} cannot be used: {' '.join(str(error).split())}"
+            ) from None
         _STARTED.append(True)
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     return ray

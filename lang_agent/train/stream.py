@@ -13,8 +13,10 @@ from dataclasses import replace
 from multiprocessing import get_context
 
 from lang_agent.agents.expert import ExpertAgent
+from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
+from lang_agent.language_env import PromptLimit
 from lang_agent.learn.sequences import expert_choice
 from lang_agent.models.codec import Codec
 from lang_agent.models.context import traces
@@ -72,8 +74,9 @@ class Stream:
         processes = self.config.imitation.processes
         if self._pool is None:
             spawn = get_context("spawn")
-            codec = self.policy.codec
-            self._pool = ProcessPoolExecutor(processes, spawn, _prepare, (self.config, codec))
+            limit = PolicyAgent(self.policy, 1, self.config.decide).prompt_limit
+            about = (self.config, self.policy.codec, limit)
+            self._pool = ProcessPoolExecutor(processes, spawn, _prepare, about)
         for coming in range(number, number + 1 + AHEAD * processes):
             if coming not in self._parts:
                 self._parts[coming] = self._pool.submit(_play, coming)
@@ -92,16 +95,19 @@ class Stream:
 
 
 class PartPlayer:
-    """Plays parts of a run's episodes, and puts their decisions into token contexts."""
+    """Plays parts of a run's episodes, within what the policy can read, and puts their decisions
+    into token contexts."""
 
-    def __init__(self, config: TrainConfig, codec: Codec) -> None:
+    def __init__(self, config: TrainConfig, codec: Codec, limit: PromptLimit | None) -> None:
         self.config, self.codec, self.env = config, codec, make_env(config)
+        self.agent = ExpertAgent(config.imitation.noise, varied=True)
+        self.agent.prompt_limit = limit
 
     def play(self, number: int) -> list[Episode]:
         """The episodes of a part."""
         config, first = self.config, number * PART
         played = play(
-            ExpertAgent(config.imitation.noise, varied=True),
+            self.agent,
             [self.env],
             itertools.islice(training_seeds(config.seed, first), PART),
             first_index=first,
@@ -128,11 +134,11 @@ class PartPlayer:
 _player: PartPlayer
 
 
-def _prepare(config: TrainConfig, codec: Codec) -> None:
+def _prepare(config: TrainConfig, codec: Codec, limit: PromptLimit | None) -> None:
     global _player
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run is told, and ends us
     end_with(os.getppid())
-    _player = PartPlayer(config, codec)
+    _player = PartPlayer(config, codec, limit)
 
 
 def _play(number: int) -> list[Episode]:
