@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -150,7 +150,8 @@ def no_ray(monkeypatch):
     """Environments that answer later without a process for each."""
 
     def make(config):
-        return [Later(0.004, number, config.text.make(config.env)) for number in range(config.envs)]
+        envs = [Later(0.004, number, config.text.make(config.env)) for number in range(config.envs)]
+        return nullcontext(envs)
 
     monkeypatch.setattr(ahead, "remote_envs", make)
 
@@ -205,34 +206,28 @@ def test_algorithms_that_do_not_weigh_by_who_acted_are_a_sentence(tmp_path):
             start(replace(RUN, learn=learn), tmp_path / algorithm)
 
 
-@pytest.fixture
-def ray() -> Iterator[None]:
-    ray = pytest.importorskip("ray")
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.usefixtures("ray")
 def test_an_environment_of_another_process_is_the_same_here():
+    ray = pytest.importorskip("ray")
     here = RUN.text.make(RUN.env)
-    (remote,) = remote_envs(replace(RUN, envs=1))
-    assert remote.name == language_env(here).name
-    assert remote.prompt_name == language_env(here).prompt_name
-    for seed in (3, 4):
-        assert remote.reset(seed=seed)[0] == here.reset(seed=seed)[0]
-        for _ in range(3):
-            there, ours = remote.step("turn left"), here.step("turn left")
-            assert there[:4] == ours[:4]
-        with pytest.raises(LangAgentError, match="no text"):  # and it lives on
-            remote.step(None)
-    remote.close()
+    with remote_envs(replace(RUN, envs=1)) as (remote,):
+        assert remote.name == language_env(here).name
+        assert remote.prompt_name == language_env(here).prompt_name
+        for seed in (3, 4):
+            assert remote.reset(seed=seed)[0] == here.reset(seed=seed)[0]
+            for _ in range(3):
+                there, ours = remote.step("turn left"), here.step("turn left")
+                assert there[:4] == ours[:4]
+            with pytest.raises(LangAgentError, match="no text"):  # and it lives on
+                remote.step(None)
+    assert not ray.is_initialized()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray")
 def test_a_run_in_processes_of_rays(tmp_path):
+    ray = pytest.importorskip("ray")
     run = start(replace(RUN, envs=2, steps=100, eval_episodes=4), tmp_path / "run")
     rows: list[dict] = []
     run.run(rows.append)
     assert rows[-1]["steps"] >= 100
     assert run.evaluate(4)[0].episodes == 4
+    assert not ray.is_initialized()

@@ -18,12 +18,13 @@ import torch
 from test_workers import RUN, TOLERANCE, metrics, wait_for
 
 from lang_agent import LangAgentError
-from lang_agent.bridges.ray_cluster import MOST_DEATHS, Channel, connected
+from lang_agent.bridges.ray_cluster import MOST_DEATHS, Channel
 from lang_agent.cli import main as cli
 from lang_agent.cli.ray_training import _refuse_other_versions
 from lang_agent.config import load_config
 from lang_agent.models.store import list_checkpoints, load_policy
 from lang_agent.processes import cores
+from lang_agent.ray_connection import connected
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.trainer import resume, start
 

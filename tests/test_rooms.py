@@ -13,7 +13,8 @@ import lang_agent
 ROOT = Path(__file__).parent.parent
 GROUND = {
     "config", "episode", "errors", "extensions", "files", "language_env", "lock",
-    "processes", "ranges", "rollout", "seeding", "stepping", "trust", "words", "yaml_data",
+    "processes", "ranges", "ray_connection", "rollout", "seeding", "stepping", "trust", "words",
+    "yaml_data",
 }  # fmt: skip
 MAY_IMPORT = {
     "text_env": set(),

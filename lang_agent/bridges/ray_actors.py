@@ -1,7 +1,7 @@
 """Work on a Ray cluster that says what it has done piece by piece, and is begun again elsewhere
 where its worker dies.
 
-Ray is imported here: ask :func:`lang_agent.bridges.ray_cluster.connected` first.
+Ray is imported here: ask :func:`lang_agent.ray_connection.connected` first.
 """
 
 from __future__ import annotations

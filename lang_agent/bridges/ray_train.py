@@ -1,6 +1,6 @@
 """Ray Train: a function that every worker of a run calls, and that is called again where one dies.
 
-Ray is imported here: ask :func:`lang_agent.bridges.ray_cluster.connected` first.
+Ray is imported here: ask :func:`lang_agent.ray_connection.connected` first.
 """
 
 from __future__ import annotations

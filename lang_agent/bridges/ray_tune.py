@@ -1,6 +1,6 @@
 """Ray Tune: one function with each of several values, as many at once as a cluster has room for.
 
-Ray is imported here: ask :func:`lang_agent.bridges.ray_cluster.connected` first.
+Ray is imported here: ask :func:`lang_agent.ray_connection.connected` first.
 """
 
 from __future__ import annotations

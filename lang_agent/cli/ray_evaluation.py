@@ -15,13 +15,14 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
-from lang_agent.bridges.ray_cluster import at_home, connected, refuse_too_many, room_for
+from lang_agent.bridges.ray_cluster import at_home, refuse_too_many, room_for
 from lang_agent.cli.options import Evaluate
 from lang_agent.config import as_data, from_dict
 from lang_agent.errors import LangAgentError, SpentError
 from lang_agent.evaluation.records import Record, as_line, as_record, versions
 from lang_agent.evaluation.run import PlayTask, Take
 from lang_agent.evaluation.tasks import Task
+from lang_agent.ray_connection import connected
 
 
 @contextmanager

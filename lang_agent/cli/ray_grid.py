@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from lang_agent.bridges.ray_cluster import (
     ask,
     at_home,
-    connected,
     open_channel,
     refuse_too_many,
     room_for,
@@ -28,6 +27,7 @@ from lang_agent.config import load_config
 from lang_agent.errors import LangAgentError
 from lang_agent.evaluation.records import versions
 from lang_agent.models.store import CONFIG_FILE
+from lang_agent.ray_connection import connected
 from lang_agent.train.config import TrainConfig
 
 if TYPE_CHECKING:

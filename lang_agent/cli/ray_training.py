@@ -26,7 +26,6 @@ from lang_agent.bridges.ray_cluster import (
     Lines,
     ask,
     at_home,
-    connected,
     open_channel,
     refuse_too_many,
     room_for,
@@ -41,6 +40,7 @@ from lang_agent.evaluation.records import versions
 from lang_agent.learn.workers import Workers
 from lang_agent.lock import LockedError
 from lang_agent.models.store import CONFIG_FILE, list_checkpoints
+from lang_agent.ray_connection import connected
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.follower import standing_at
 from lang_agent.train.trainer import Trainer

@@ -1,9 +1,10 @@
-"""An environment in a process of its own, on this machine or another of a Ray cluster's."""
+"""An environment in a process of its own, on this machine or another of a Ray cluster's.
+
+Ray is connected to by whoever makes one (:func:`lang_agent.ray_connection.connected`).
+"""
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -14,8 +15,6 @@ from lang_agent.errors import LangAgentError
 from lang_agent.language_env import AsyncEnv, PromptLimit, language_env
 from lang_agent.text_env.spaces import AnyText
 
-_OPEN: set[RemoteEnv] = set()
-_STARTED: list[bool] = []  # whether Ray was started, or connected to, for these
 Make = Callable[[], gymnasium.Env[str, str]]
 
 
@@ -27,17 +26,14 @@ class RemoteEnv(AsyncEnv):
 
     Args:
         make: makes the environment; it is sent to the actor, and so must be picklable.
-
-    Raises:
-        LangAgentError: Ray is not installed.
     """
 
     def __init__(self, make: Make) -> None:
-        ray = connected()
+        import ray
+
         actor: Any = ray.remote(Stepper)
         options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": "SPREAD"}
         self._actor = actor.options(**options).remote(make)
-        _OPEN.add(self)
         about = _plain(self._actor.about.remote()).result()
         self._name, self._prompt_name = about["name"], about["prompt_name"]
         self.metadata, self.legend = about["metadata"], about["legend"]
@@ -54,7 +50,9 @@ class RemoteEnv(AsyncEnv):
 
     def reset_later(self, seed: int) -> Future[Any]:
         if self.prompt_limit is not self._limit[0]:
-            self._limit = self.prompt_limit, connected().put(self.prompt_limit)
+            import ray
+
+            self._limit = self.prompt_limit, ray.put(self.prompt_limit)
         return _plain(self._actor.reset.remote(seed, self._limit[1]))
 
     def step_later(self, action: str) -> Future[Any]:
@@ -71,13 +69,10 @@ class RemoteEnv(AsyncEnv):
         return found
 
     def close(self) -> None:
-        """End the actor; with the last one, Ray, where it was started for them."""
-        ray = connected()
+        """End the actor."""
+        import ray
+
         ray.kill(self._actor)
-        _OPEN.discard(self)
-        if not _OPEN and ray.is_initialized() and _STARTED:
-            _STARTED.clear()
-            ray.shutdown()
 
 
 class Stepper:
@@ -122,25 +117,3 @@ def _plain(answer: Any) -> Future[Any]:
 
     answer.future().add_done_callback(hand_on)
     return plain
-
-
-def connected() -> Any:
-    """Ray, connected to the cluster that RAY_ADDRESS names, or else started on this machine until
-    this process ends."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it sends nothing home
-    try:
-        import ray
-    except ImportError:
-        raise LangAgentError(
-            "Environments in processes of their own need an extra: pip install 'lang_agent[ray]'."
-        ) from None
-    if not ray.is_initialized():
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = os.environ.get("RAY_ADDRESS", "this machine")
-            raise LangAgentError(
-                f"Ray at {where} cannot be used: {' '.join(str(error).split())}"
-            ) from None
-        _STARTED.append(True)
-    return ray

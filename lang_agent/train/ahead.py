@@ -9,6 +9,7 @@ log-probabilities of the policies that made their decisions.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 
 from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
@@ -45,6 +46,7 @@ class AsyncPlayer(Player):
 
     def __init__(self, config: TrainConfig, learn: LearnConfig, policy: LanguagePolicy) -> None:
         super().__init__(config, learn, policy, [])
+        self._open = ExitStack()  # what the environments' processes end with
         self._playing: Generator[Episode, None, None] | None = None
         self._played: dict[int, Episode] = {}  # and not learned yet
         self._errors = EnvErrors(config.on_env_error)
@@ -66,8 +68,7 @@ class AsyncPlayer(Player):
         """End the environments' processes; episodes under way are played again."""
         if self._playing is not None:
             self._playing.close()
-        for env in self.envs:
-            env.close()
+        self._open.close()
         self._playing, self._played, self.envs = None, {}, []
         self._end = self._begun = 0
 
@@ -101,7 +102,7 @@ class AsyncPlayer(Player):
 
     def _begin(self, first: int) -> Generator[Episode, None, None]:
         size = self.learn.group_size or 1
-        self.envs = remote_envs(self.config)
+        self.envs = self._open.enter_context(remote_envs(self.config))
         return play(
             self.agent(0.0),
             self.envs,

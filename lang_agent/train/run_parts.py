@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from lang_agent.models.lora import add_lora, base_of, has_lora
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import refuse_damaged
 from lang_agent.models.store import load_policy, model_folder, save_whole
+from lang_agent.ray_connection import LOCAL, connected
 from lang_agent.text_env.mixture import make_mixture
 from lang_agent.text_env.remote_env import Make, RemoteEnv
 from lang_agent.train.config import TrainConfig
@@ -32,12 +35,23 @@ def make_env(config: TrainConfig, **env_kwargs: Any) -> gymnasium.Env[str, str]:
     return config.text.make(config.env, **env_kwargs)
 
 
-def remote_envs(config: TrainConfig) -> list[RemoteEnv]:
-    """Each of a run's environments in a process of its own."""
+@contextmanager
+def remote_envs(config: TrainConfig) -> Iterator[list[RemoteEnv]]:
+    """Each of a run's environments in a process of its own, as a context: of the cluster that
+    RAY_ADDRESS names, or of this machine.
+
+    Raises:
+        LangAgentError: Ray is not installed, or cannot be used.
+    """
     make: Make = partial(config.text.make, config.env)
     if config.mixture:
         make = partial(make_mixture, config.text, config.mixture)
-    return [RemoteEnv(make) for _ in range(config.envs)]
+    with connected(os.environ.get("RAY_ADDRESS") or LOCAL), ExitStack() as ending:
+        envs: list[RemoteEnv] = []
+        for _ in range(config.envs):
+            envs.append(RemoteEnv(make))
+            ending.callback(envs[-1].close)
+        yield envs
 
 
 def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig) -> None:

@@ -444,9 +444,7 @@ class Trainer:
 
             envs: Sequence[gymnasium.Env[str, str]] = self.envs
             if self.config.async_envs:  # others than those in which training goes on
-                envs = remote_envs(self.config)
-                for env in envs:
-                    passes.callback(env.close)
+                envs = passes.enter_context(remote_envs(self.config))
             return evaluate(
                 self.agent(len(envs)),
                 envs,
