@@ -528,6 +528,19 @@ def test_arguments_for_the_world_are_part_of_the_panel_and_other_words_are_said(
     assert read_results("c").spec.agent["words"]["env_args"] == ["prompt=minimal"]
 
 
+def test_one_that_draws_and_one_that_does_not_are_said_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = ["evaluate", "BabyAI-GoToObjS4-v0", "--agent", "babyai", "--episodes", "2"]
+    asked += ["--env-args", "max_steps=5", "--out"]
+    run(capsys, *asked, "drawn")
+    run(capsys, *asked, "likeliest", "--temperature", "0")
+    assert "decided otherwise: temperature 1.0 and 0" in run(
+        capsys, "compare", "drawn", "likeliest"
+    )
+    run(capsys, *asked, "again")
+    assert "decided otherwise" not in run(capsys, "compare", "drawn", "again")
+
+
 def test_suites_lists_them_and_their_tasks(capsys):
     assert "babyai-local" in run(capsys, "suites")
     assert "task=putnext" in run(capsys, "suites", "balrog-babyai")

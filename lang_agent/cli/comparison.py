@@ -136,6 +136,10 @@ def _show(comparison: Comparison, first: Results, second: Results, whole: bool) 
         if ours.get(name) != theirs.get(name):
             one, other = (words.get(name) or "the default" for words in (ours, theirs))
             say((f"in other words: {name} {one} and {other}", "yellow"))
+    decided, other_way = (results.spec.agent.get("decide") or {} for results in (first, second))
+    for name in decided if other_way else ():
+        if decided[name] != other_way.get(name):
+            say((f"decided otherwise: {name} {decided[name]} and {other_way.get(name)}", "yellow"))
     if comparison.missing:
         say(f"{comparison.missing} episodes are left out that one of them has not played.")
     rows = [("success of", ["n", "first", "second", "less", "95% CI", "p", "Holm"])]

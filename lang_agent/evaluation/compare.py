@@ -127,7 +127,13 @@ def _groups(
     for pair in pairs:
         for name in named(pair[0]) or named(pair[1]):
             groups.setdefault(name, []).append(pair)
-    yield from groups.items()
+    # Lengths and counts from the least on; what is no number, as it was played.
+    yield from sorted(groups.items(), key=lambda group: _number(group[0]))
+
+
+def _number(name: str) -> int:
+    first = name.partition(" ")[0]
+    return int(first) if first.isdigit() else 0
 
 
 def _difference(what: str, measure: str, pairs: Sequence[Pair]) -> Difference:
