@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Update:
-    """One update of the demo: seconds and counts. Measured on one core with AMX, in bf16."""
+    """One update of the demo: seconds and counts. Measured on one core with AMX, in float32."""
 
     episodes: int = 32  # measured: of a rollout of 512 steps, early in the run
     longest: int = 25  # steps, measured: the level's limit, which most early episodes reach
     slots: int = 16  # environments of a worker
-    act_pass: float = 12e-3  # measured, of a pass and its environments' steps, however few rows
-    act_row: float = 0.7e-3  # measured, of each row on top
-    learn: float = 2.15  # measured, of four epochs' passes and gradients
+    act_pass: float = 2.0e-3  # measured, of a pass and its environments' steps, however few rows
+    act_row: float = 0.42e-3  # measured, of each row on top
+    learn: float = 0.95  # measured, of four epochs' passes and gradients
     batch: float = 3e-3  # assumed, that a batch takes however few tokens it has
     gradient_steps: int = 8  # measured: four epochs of two minibatches
-    muon: float = 21.6e-3  # measured, of a step
-    muon_least: float = 1.5e-3  # assumed, its largest matrix, which nobody shares
+    muon: float = 14.7e-3  # measured, of a step
+    muon_least: float = 1.0e-3  # assumed, its largest matrix, which nobody shares
     parameters: float = 0.97e6  # counted
     matrices: float = 0.79e6  # counted, of them those that Muon moves
     bandwidth: float = 1.3e9  # bytes a second; measured on one machine (gloo, loopback)
