@@ -181,7 +181,8 @@ class TrainConfig:
         elif imitation.expert_final == 1:
             refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
         if not self.hindsight:
-            refuse_unused(learn, {"hindsight_coef": "without hindsight"})
+            reason = "without hindsight"
+            refuse_unused(learn, {"hindsight_coef": reason, "hindsight_negative": reason})
         way = self.decide.decide
         if way != GENERATE:
             refuse_unused(learn, {"credit": f"with decide={way}: it is for generate"})
