@@ -55,8 +55,8 @@ class BabyAIGoals:
             name = self._name(before)
             beside = self._names_beside()
             for other in beside - self._was_beside - {name}:
-                said, steps = f"put {name} next to {{}}", (self._since, now)
-                found.append(self._reached("putnext", said, other, steps, {name, *beside}))
+                said, both = f"put {name} next to {{}}", (self._since, now)
+                found.append(self._reached("putnext", said, other, both, {name, *beside}))
         elif action == Actions.toggle and isinstance(thing, Door) and thing.is_open:
             has_key = before is not None and _kind(before) == (thing.color, "key")
             steps = (self._since, now) if has_key else (now,)
