@@ -380,6 +380,19 @@ def test_hindsight_loss_by_hand(policy):
         assert (loss.item() == 0) == (offset == 9.0)
 
 
+def test_goals_that_pay_nothing_have_no_negatives(policy):
+    env = watched(num_dists=8, prompt="minimal")
+
+    def on_end(episode: Episode, ended: Any) -> None:
+        ended.unwrapped._achieved = [replace(one, reward=0.0) for one in env.achieved]
+        config, draws = LearnConfig(hindsight_negative=1.0), torch.Generator().manual_seed(0)
+        hindsight.relabel(episode, env, policy, 0.5, LearnConfig(), draws)
+        with pytest.raises(LangAgentError, match=r"pays 0 for .*hindsight_negative"):
+            hindsight.relabel(episode, env, policy, 0.5, config, draws)
+
+    list(play(PolicyAgent(policy, 1), [env], range(1), on_end=on_end))
+
+
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
 def test_what_was_not_fulfilled_is_made_less_likely_by_hand(policy, algorithm):
     """-log(1 - pi) |R| of a decision whose return is below 0, and nothing else of it."""
@@ -393,6 +406,13 @@ def test_what_was_not_fulfilled_is_made_less_likely_by_hand(policy, algorithm):
     loss, measured = hindsight_loss(
         policy, ALGORITHMS[algorithm], batch, config=config, decide=DecideConfig()
     )
+    with torch.no_grad():  # a critic that expects still less makes it no gain
+        policy.value_head.bias -= 5
+        lower, _ = hindsight_loss(
+            policy, ALGORITHMS[algorithm], batch, config=config, decide=DecideConfig()
+        )
+        policy.value_head.bias += 5
+    assert lower.item() == pytest.approx(loss.item())
     log_prob = policy.action_log_probs([seen.prompt], seen.actions)[0, 1]
     by_hand = -torch.log(1 - log_prob.exp()).item() * 0.8
     assert loss.item() == pytest.approx(2.0 * 0.5 * by_hand, abs=1e-5)

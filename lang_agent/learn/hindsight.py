@@ -23,6 +23,7 @@ from itertools import islice
 import torch
 
 from lang_agent.episode import Episode, Step
+from lang_agent.errors import LangAgentError
 from lang_agent.language_env import Achieved, LanguageEnv
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import scaled_reward
@@ -51,6 +52,9 @@ def relabel(
     Args:
         policy: whose tokens prompts and actions are put into.
         config: how rewards are scaled, clipped and discounted.
+
+    Raises:
+        LangAgentError: ``hindsight_negative`` where a goal pays nothing.
     """
     tasks: dict[str, list[Achieved]] = {}
     for achieved in env.achieved:
@@ -67,6 +71,11 @@ def relabel(
         steps = _told(episode, env, policy, chosen.mission, range(first, last + 1))
         relabelled.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
         if config.hindsight_negative and chosen.others:
+            if chosen.reward <= 0:
+                raise LangAgentError(
+                    f"{env.name} pays {chosen.reward:g} for {chosen.mission!r}, and with "
+                    "hindsight_negative a reward below 0 is of a goal that was missed: set it to 0."
+                )
             other = chosen.others[_draw(len(chosen.others), generator)]
             end = chosen.steps[-1]
             (step,) = _told(episode, env, policy, other, range(end, end + 1))

@@ -164,10 +164,12 @@ def hindsight_loss(
         gain = returns - now.values[:, 0].detach()
     gain = gain.clamp(min=0)
     log_probs = (now.log_probs * batch.mask).sum(1)
-    loss = -(log_probs * gain).sum()
+    missed = torch.zeros(())
     if config.hindsight_negative:
+        gain = gain.masked_fill(returns < 0, 0.0)
         unlikelihood = -torch.log(-torch.expm1(log_probs.clamp(max=-SURE)))
-        loss = loss + config.hindsight_negative * (unlikelihood * -returns.clamp(max=0)).sum()
+        missed = config.hindsight_negative * (unlikelihood * -returns.clamp(max=0)).sum()
+    loss = missed - (log_probs * gain).sum()
     measured = {"hindsight_loss": loss, "hindsight_gain": gain.sum()}
     return config.hindsight_coef * loss, measured
 
