@@ -27,6 +27,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -359,6 +360,7 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=3600.0)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each on its own core")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end what was started
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, context.Pool(args.jobs, maxtasksperchild=1) as pool:
         cores = manager.Queue()
