@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
 from dataclasses import replace
 from typing import Any
 
@@ -49,14 +48,13 @@ class BabyAIGoals:
         thing = self._front
         if self._carried is not None and before is None:
             name = self._name(self._carried)
-            found.append(self._reached("pickup", "pick up {}", name, (now,)))
+            found.append(Achieved("pickup", f"pick up {name}", (now,)))
             self._since, self._was_beside = now, self._names_beside()
         elif before is not None and self._carried is None:
             name = self._name(before)
-            beside = self._names_beside()
-            for other in beside - self._was_beside - {name}:
-                said, both = f"put {name} next to {{}}", (self._since, now)
-                found.append(self._reached("putnext", said, other, both, {name, *beside}))
+            for other in self._names_beside() - self._was_beside - {name}:
+                mission = f"put {name} next to {other}"
+                found.append(Achieved("putnext", mission, (self._since, now)))
         elif action == Actions.toggle and isinstance(thing, Door) and thing.is_open:
             has_key = before is not None and _kind(before) == (thing.color, "key")
             steps = (self._since, now) if has_key else (now,)
@@ -65,25 +63,13 @@ class BabyAIGoals:
             found.append(Achieved("open", f"open {the} door", steps))
         elif thing is not None and thing is not met:
             name = self._name(thing)
-            found.append(self._reached("goto", "go to {}", name, (now,)))
+            found.append(Achieved("goto", f"go to {name}", (now,)))
             if before is not None and self._name(before) != name:
                 first, steps = self._name(before), (self._since, now)
-                for said in (
-                    f"pick up {first}, then go to {{}}",
-                    f"go to {{}} after you pick up {first}",
-                ):
-                    found.append(self._reached("sequence", said, name, steps, {first}))
+                found.append(Achieved("sequence", f"pick up {first}, then go to {name}", steps))
+                found.append(Achieved("sequence", f"go to {name} after you pick up {first}", steps))
         paid = self.env._reward()  # less the later: what success at this step brings
         return sorted((replace(one, reward=paid) for one in found), key=lambda one: one.mission)
-
-    def _reached(
-        self, task: str, said: str, name: str, steps: tuple[int, ...], but: Set[str] = frozenset()
-    ) -> Achieved:
-        """A goal that names a thing, and the same of all other things, save those in ``but``."""
-        movable = task in ("pickup", "putnext")
-        others = {self._called(kind) for kind in self._alike if not (movable and kind[1] == "door")}
-        missed = tuple(said.format(other) for other in sorted(others - {name} - but))
-        return Achieved(task, said.format(name), steps, others=missed)
 
     def _in_front(self) -> WorldObj | None:
         cell = self.env.grid.get(*self.env.front_pos)
@@ -96,11 +82,8 @@ class BabyAIGoals:
         return {self._name(cell) for cell in cells if cell and _kind(cell) in self._alike}
 
     def _name(self, thing: WorldObj) -> str:
-        return self._called(_kind(thing))
-
-    def _called(self, kind: tuple[str, str]) -> str:
         """As a mission says it: "a" where there were several at the start."""
-        return f"{'a' if self._alike[kind] > 1 else 'the'} {' '.join(kind)}"
+        return f"{'a' if self._alike[_kind(thing)] > 1 else 'the'} {thing.color} {thing.type}"
 
 
 def _kind(thing: WorldObj) -> tuple[str, str]:

@@ -236,11 +236,7 @@ def _detector_of(level: MixedLocal, env: gymnasium.Env) -> GoalDetector:
 
 
 def _said_in(level: MixedLocal, tell: GoalDetector, action: Any) -> list[Achieved]:
-    return [
-        replace(one, others=tuple(filter(level.may_say, one.others)))
-        for one in tell(action)
-        if level.may_say(one.mission)
-    ]
+    return [one for one in tell(action) if level.may_say(one.mission)]
 
 
 def register() -> None:

@@ -34,8 +34,6 @@ class Achieved:
     """At which steps, from 0, its parts were done; with the last it was reached."""
     reward: float = 1.0
     """What the world pays for it with that step."""
-    others: tuple[str, ...] = ()
-    """Goals of the same kind that the episode's world has and the last step did not reach."""
 
 
 class ExpertLostError(LangAgentError):

@@ -16,7 +16,7 @@ from lang_agent.envs.mixed_local import PAIRS, TASKS
 
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.agents.scripted import RandomAgent
-from lang_agent.episode import Decision, Episode, Step, TextObservation, TokenTrace
+from lang_agent.episode import Episode, Step, TextObservation
 from lang_agent.errors import LangAgentError
 from lang_agent.language_env import Achieved
 from lang_agent.learn import hindsight
@@ -121,59 +121,9 @@ def test_held_out_things_are_in_no_mission_told():
     said = []
     for seed in range(20):
         random_episode(env, seed)
-        said += [mission for one in env.achieved for mission in (one.mission, *one.others)]
-    assert len(said) > 500
+        said += [one.mission for one in env.achieved]
+    assert len(said) > 100
     assert not [m for m in said if any(f"{color} {kind}" in m for color, kind in PAIRS)]
-
-
-def test_other_missions_of_the_kind_are_those_that_the_step_did_not_fulfil():
-    env = watched(num_dists=8)
-    kinds = set()
-    for seed in range(40):
-        random_episode(env, seed)
-        fulfilled: dict[int, set[str]] = {}
-        for one in env.achieved:
-            fulfilled.setdefault(one.steps[-1], set()).add(one.mission)
-        for one in env.achieved:
-            assert not set(one.others) & fulfilled[one.steps[-1]]
-            assert len(set(one.others)) == len(one.others)
-            named = re.findall(NAME, one.mission)
-            for other in one.others:
-                assert re.sub(NAME, "", other) == re.sub(NAME, "", one.mission)
-                assert sum(a != b for a, b in zip(named, re.findall(NAME, other), strict=True)) == 1
-            if one.others:
-                kinds.add(one.task)
-            if one.task in ("pickup", "putnext"):
-                assert not any("door" in other for other in one.others)
-    assert kinds == {"goto", "pickup", "putnext", "sequence"}
-
-
-def test_the_step_that_fulfilled_a_mission_is_told_with_one_that_it_did_not(policy):
-    env = watched(num_dists=8, prompt="minimal")
-    told: list[Episode] = []
-
-    def on_end(episode: Episode, ended: Any) -> None:
-        def relabelled(weight: float) -> list[Episode]:
-            config, draws = LearnConfig(hindsight_negative=weight), torch.Generator().manual_seed(3)
-            return hindsight.relabel(episode, env, policy, 0.5, config, draws)
-
-        missed = [story for story in relabelled(1.0) if story.steps[-1].reward < 0]
-        assert not any(step.reward < 0 for story in relabelled(0.0) for step in story.steps)
-        reached = {one.steps[-1]: one for one in env.achieved}
-        for story in missed:
-            (step,) = story.steps
-            mission = re.search("Goal: (.*)\n", step.observation.prompt)[1]
-            (of,) = {one.mission: one for one in env.achieved if mission in one.others
-                     and one.reward == -step.reward}.values() or [None]  # fmt: skip
-            assert reached[of.steps[-1]].reward == -step.reward
-            played = episode.steps[of.steps[-1]]
-            assert step.decision.action == played.decision.action
-            seen = step.observation.prompt.partition("\n")[2]
-            assert seen == played.observation.prompt.partition("\n")[2]
-        told.extend(missed)
-
-    list(play(PolicyAgent(policy, 1), [env], range(6), on_end=on_end))
-    assert len(told) > 10
 
 
 @pytest.mark.parametrize("prompt", ["minimal", "goal_last", "transcript", "recap", "glam"])
@@ -378,48 +328,6 @@ def test_hindsight_loss_by_hand(policy):
         assert measured["hindsight_loss"].item() == pytest.approx(by_hand, abs=1e-4)
         assert measured["hindsight_gain"].item() == pytest.approx(gain.sum().item(), abs=1e-5)
         assert (loss.item() == 0) == (offset == 9.0)
-
-
-def test_goals_that_pay_nothing_have_no_negatives(policy):
-    env = watched(num_dists=8, prompt="minimal")
-
-    def on_end(episode: Episode, ended: Any) -> None:
-        ended.unwrapped._achieved = [replace(one, reward=0.0) for one in env.achieved]
-        config, draws = LearnConfig(hindsight_negative=1.0), torch.Generator().manual_seed(0)
-        hindsight.relabel(episode, env, policy, 0.5, LearnConfig(), draws)
-        with pytest.raises(LangAgentError, match=r"pays 0 for .*hindsight_negative"):
-            hindsight.relabel(episode, env, policy, 0.5, config, draws)
-
-    list(play(PolicyAgent(policy, 1), [env], range(1), on_end=on_end))
-
-
-@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
-def test_what_was_not_fulfilled_is_made_less_likely_by_hand(policy, algorithm):
-    """-log(1 - pi) |R| of a decision whose return is below 0, and nothing else of it."""
-    seen = TextObservation("Goal: go to the red ball\nAction:", ("turn left", "go forward"))
-    context = policy.encode_prompt(seen.prompt)
-    trace = TokenTrace(context, len(context) - 1)
-    step = Step(seen, Decision("go forward", choice=1, tokens=trace), -0.8, {})
-    config = LearnConfig(algorithm, hindsight_coef=2.0, hindsight_negative=0.5)
-    samples = Learner(policy, config).relabelled_samples([Episode(0, 0, [step], terminated=True)])
-    batch = collate(samples, policy.device)
-    loss, measured = hindsight_loss(
-        policy, ALGORITHMS[algorithm], batch, config=config, decide=DecideConfig()
-    )
-    with torch.no_grad():  # a critic that expects still less makes it no gain
-        policy.value_head.bias -= 5
-        lower, _ = hindsight_loss(
-            policy, ALGORITHMS[algorithm], batch, config=config, decide=DecideConfig()
-        )
-        policy.value_head.bias += 5
-    assert lower.item() == pytest.approx(loss.item())
-    log_prob = policy.action_log_probs([seen.prompt], seen.actions)[0, 1]
-    by_hand = -torch.log(1 - log_prob.exp()).item() * 0.8
-    assert loss.item() == pytest.approx(2.0 * 0.5 * by_hand, abs=1e-5)
-    assert measured["hindsight_gain"].item() == 0
-    loss.backward()
-    grad = policy.value_head.weight.grad
-    assert grad is None or not grad.any()
 
 
 class Doors(gymnasium.Env):

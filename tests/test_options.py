@@ -53,10 +53,7 @@ TRIED: dict[str, tuple[dict[str, Any], Any]] = {
     "value_coef": ({}, 5.0),
     "baseline": ({}, "value"),
 }
-HINDSIGHT = {
-    "hindsight_coef",
-    "hindsight_negative",
-}  # are tried with what is told in test_hindsight.py
+HINDSIGHT = "hindsight_coef"  # is tried with what is told in test_hindsight.py
 WRITTEN = {"credit", "token_gae_lambda"}
 
 
@@ -68,7 +65,7 @@ def shared_by_all() -> set[str]:
 
 def test_every_option_that_not_all_share_is_tried_here():
     told = {option for row in ALGORITHMS.values() for option in row.uses}
-    assert told == {*TRIED, *HINDSIGHT}
+    assert told == {*TRIED, HINDSIGHT}
     assert set(NEEDS) <= told
     assert {"algorithm", "learning_rate", "discount", "entropy_coef"} <= shared_by_all()
 
@@ -192,7 +189,6 @@ def test_an_option_without_the_one_that_it_serves_is_refused(options, sentence):
         (lambda: TrainConfig(learn=LearnConfig(loss_aggregation="constant"),
                              decide=DecideConfig("constrained")), "a part of max_new_tokens"),
         (lambda: TrainConfig(learn=LearnConfig(hindsight_coef=2.0)), "no use without hindsight"),
-        (lambda: TrainConfig(learn=LearnConfig(hindsight_negative=1.0)), "use without hindsight"),
     ],
 )  # fmt: skip
 def test_options_of_a_run_without_a_use_are_refused(make, message):

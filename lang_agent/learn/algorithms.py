@@ -116,7 +116,7 @@ def _clipped(log_probs: Tensor, batch: Batch, config: LearnConfig) -> Tensor:
 _GRADIENT = {"optimizer", "max_grad_norm"}
 _KL = {"kl_coef", "kl_in", "kl_estimator", "kl_target", "kl_horizon"}
 _ADVANTAGES = {"normalise", "drop_flat_groups", *_KL}
-_HINDSIGHT = {"hindsight_coef", "hindsight_negative"}
+_HINDSIGHT = {"hindsight_coef"}
 _GAE = {"gae_lambda", "credit", "token_gae_lambda"}
 _CLIP = {"clip_low", "clip_high"}
 _EPOCHS = {"epochs", "minibatch_decisions"}

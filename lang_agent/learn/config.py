@@ -86,9 +86,6 @@ class LearnConfig:
     """Weight of the critic's loss."""
     hindsight_coef: Annotated[float, Range(above=0)] = 1.0
     """What a relabelled decision weighs, where any other weighs 1."""
-    hindsight_negative: Annotated[float, Range(0)] = 0.0
-    """How much, of that, the step that reached a goal is made less likely for another goal of the
-    same kind, which it did not reach: 0 for not at all."""
     max_grad_norm: Annotated[float, Range(above=0)] = 0.5
     """Longer gradients are cut to this length. muon and adamw divide a gradient's size out again:
     it is the learning rate that bounds a step, and this what one step adds to their averages."""

@@ -23,7 +23,6 @@ from itertools import islice
 import torch
 
 from lang_agent.episode import Episode, Step
-from lang_agent.errors import LangAgentError
 from lang_agent.language_env import Achieved, LanguageEnv
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import scaled_reward
@@ -45,16 +44,11 @@ def relabel(
 
     For each task ``TELLINGS`` times, so that what happens all the time does not drown what is rare:
     a mission is drawn, of its parts one, and the steps that led to it, as many as a geometric draw
-    says, of which each further one has the probability ``reach``. With ``hindsight_negative`` the
-    step that fulfilled it is told once more, with a mission of the same kind that it did not
-    fulfil, and a reward as far below 0.
+    says, of which each further one has the probability ``reach``.
 
     Args:
         policy: whose tokens prompts and actions are put into.
         config: how rewards are scaled, clipped and discounted.
-
-    Raises:
-        LangAgentError: ``hindsight_negative`` where a goal pays nothing.
     """
     tasks: dict[str, list[Achieved]] = {}
     for achieved in env.achieved:
@@ -68,36 +62,22 @@ def relabel(
     for chosen in drawn:
         last = chosen.steps[_draw(len(chosen.steps), generator)]
         first = max(last - _geometric(reach, generator), 0)
-        steps = _told(episode, env, policy, chosen.mission, range(first, last + 1))
+        part = episode.steps[first : last + 1]
+        prompts = list(islice(env.relabelled_prompts(chosen.mission), first, last + 1))
+        said = [step.decision.action for step in part]
+        steps = [
+            Step(
+                replace(step.observation, prompt=prompt),
+                replace(step.decision, tokens=trace),
+                0.0,
+                {},
+            )
+            for step, prompt, trace in zip(
+                part, prompts, traces(policy.codec, zip(prompts, said, strict=True)), strict=True
+            )
+        ]
         relabelled.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
-        if config.hindsight_negative and chosen.others:
-            if chosen.reward <= 0:
-                raise LangAgentError(
-                    f"{env.name} pays {chosen.reward:g} for {chosen.mission!r}, and with "
-                    "hindsight_negative a reward below 0 is of a goal that was missed: set it to 0."
-                )
-            other = chosen.others[_draw(len(chosen.others), generator)]
-            end = chosen.steps[-1]
-            (step,) = _told(episode, env, policy, other, range(end, end + 1))
-            step.reward = -chosen.reward
-            relabelled.append(Episode(episode.index, episode.seed, [step], terminated=True))
     return relabelled
-
-
-def _told(
-    episode: Episode, env: LanguageEnv, policy: LanguagePolicy, mission: str, span: range
-) -> list[Step]:
-    """These steps of the episode as they read with another mission, without reward."""
-    prompts = list(islice(env.relabelled_prompts(mission), span.start, span.stop))
-    steps = episode.steps[span.start : span.stop]
-    said = [step.decision.action for step in steps]
-    written = traces(policy.codec, zip(prompts, said, strict=True))
-    return [
-        Step(
-            replace(step.observation, prompt=prompt), replace(step.decision, tokens=trace), 0.0, {}
-        )
-        for step, prompt, trace in zip(steps, prompts, written, strict=True)
-    ]
 
 
 def _paid(

@@ -16,7 +16,6 @@ from lang_agent.models.policy import LanguagePolicy, States
 from lang_agent.models.sampling import token_log_probs
 
 Measured = dict[str, Tensor]
-SURE = 1e-6  # nats: likelier than by these, an action's unlikelihood is no number
 
 
 @dataclass(frozen=True)
@@ -151,25 +150,13 @@ def hindsight_loss(
     would raise V above what the policy reaches, and V is GAE's baseline too; so V has learned only
     the missions that were given, and estimates those relabelled by what it makes of their words.
     Without a critic V is 0.
-
-    Told so alone, a policy that does the same whatever its mission is explains all that it is
-    told. A decision whose return is below 0 was told with a mission that it did not fulfil, and is
-    made less likely: -log(1 - pi(a | s)) |R|, times ``hindsight_negative`` (unlikelihood: Welleck
-    et al. 2020, arXiv 1908.04319, eq. 4).
     """
     now = evaluate_actions(policy, batch, decide, learn_entropy=False)
-    returns = batch.returns[:, 0]
-    gain = returns
+    gain = batch.returns[:, 0]
     if algorithm.learns_values(config):
-        gain = returns - now.values[:, 0].detach()
-    gain = gain.clamp(min=0)
-    log_probs = (now.log_probs * batch.mask).sum(1)
-    missed = torch.zeros(())
-    if config.hindsight_negative:
-        gain = gain.masked_fill(returns < 0, 0.0)
-        unlikelihood = -torch.log(-torch.expm1(log_probs.clamp(max=-SURE)))
-        missed = config.hindsight_negative * (unlikelihood * -returns.clamp(max=0)).sum()
-    loss = missed - (log_probs * gain).sum()
+        gain = (gain - now.values[:, 0].detach()).clamp(min=0)
+    surprise = -(now.log_probs * batch.mask).sum(1)
+    loss = (surprise * gain).sum()
     measured = {"hindsight_loss": loss, "hindsight_gain": gain.sum()}
     return config.hindsight_coef * loss, measured
 

@@ -181,8 +181,7 @@ class TrainConfig:
         elif imitation.expert_final == 1:
             refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
         if not self.hindsight:
-            reason = "without hindsight"
-            refuse_unused(learn, {"hindsight_coef": reason, "hindsight_negative": reason})
+            refuse_unused(learn, {"hindsight_coef": "without hindsight"})
         way = self.decide.decide
         if way != GENERATE:
             refuse_unused(learn, {"credit": f"with decide={way}: it is for generate"})
