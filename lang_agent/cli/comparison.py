@@ -127,6 +127,8 @@ def _markdown(standings: Sequence[Standing], of: Results) -> str:
 
 WORDS = ("wording", "renderer", "invalid_action", "actions")
 """What of an agent's own words makes a task another one, so that it should be known."""
+DECIDED = ("decide", "temperature", "top_k", "top_p", "min_p")
+"""And what makes a policy another one; agents that are none have nothing of it."""
 
 
 def _show(comparison: Comparison, first: Results, second: Results, whole: bool) -> None:
@@ -136,10 +138,10 @@ def _show(comparison: Comparison, first: Results, second: Results, whole: bool) 
         if ours.get(name) != theirs.get(name):
             one, other = (words.get(name) or "the default" for words in (ours, theirs))
             say((f"in other words: {name} {one} and {other}", "yellow"))
-    decided, other_way = (results.spec.agent.get("decide") or {} for results in (first, second))
-    for name in decided if other_way else ():
-        if decided[name] != other_way.get(name):
-            say((f"decided otherwise: {name} {decided[name]} and {other_way.get(name)}", "yellow"))
+    ours, theirs = (results.spec.agent.get("decide") or {} for results in (first, second))
+    for name in DECIDED if ours and theirs else ():
+        if ours.get(name) != theirs.get(name):
+            say((f"decided otherwise: {name} {ours.get(name)} and {theirs.get(name)}", "yellow"))
     if comparison.missing:
         say(f"{comparison.missing} episodes are left out that one of them has not played.")
     rows = [("success of", ["n", "first", "second", "less", "95% CI", "p", "Holm"])]
