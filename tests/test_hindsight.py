@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 import re
 from dataclasses import replace
@@ -12,6 +13,8 @@ import gymnasium
 import pytest
 import torch
 from conftest import make_bandit
+from hypothesis import given
+from hypothesis import strategies as st
 from lang_agent.envs.mixed_local import PAIRS, TASKS
 
 from lang_agent.agents.policy_agent import PolicyAgent
@@ -137,6 +140,31 @@ def test_told_with_its_own_mission_an_episode_reads_as_it_was_played(prompt, wor
     assert all(a != b for a, b in zip(other, prompts, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("walk", "way"),
+    [
+        ("abc", [0, 1, 2]),
+        ("aab", [1, 2]),  # a bump
+        ("abab", [2, 3]),  # to and fro
+        ("abcbd", [0, 3, 4]),
+        ("abcabd", [3, 4, 5]),  # a loop around a loop
+        ("abcbda", [5]),
+        ("", []),
+    ],
+)
+def test_loops_are_erased_by_hand(walk, way):
+    assert hindsight.without_loops(walk) == way
+
+
+@given(st.text("abcdef", min_size=1, max_size=40))
+def test_a_way_without_loops_is_a_walk_to_the_same_end(walk):
+    way = hindsight.without_loops(walk)
+    assert way[-1] == len(walk) - 1
+    assert len({walk[at] for at in way}) == len(way)
+    assert walk[way[0]] == walk[0]
+    assert all(walk[at + 1] == walk[then] for at, then in itertools.pairwise(way))
+
+
 def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
     env = watched(num_dists=8, prompt="minimal")
     told: list[Any] = []
@@ -157,10 +185,14 @@ def test_retold_steps_end_where_a_part_was_done_and_say_what_was_done(policy):
             assert mission in missions
             sees = [step.observation.prompt.partition("\n")[2] for step in story.steps]
             played = [step.observation.prompt.partition("\n")[2] for step in episode.steps]
-            starts = [
-                at for at in range(len(played)) if played[at : at + len(sees)] == sees
-            ]  # a view can come twice
-            assert any(at + len(sees) - 1 in ends for at in starts)
+            acts = [step.decision.action for step in episode.steps]
+            said = [step.decision.action for step in story.steps]
+            assert len(set(sees)) == len(sees)
+            assert any(
+                [(played[at], acts[at]) for at in way[-len(sees) :]]
+                == list(zip(sees, said, strict=True))
+                for way in (hindsight.without_loops(played[: end + 1]) for end in ends)
+            )
             for step in story.steps:
                 assert step.decision.action == step.observation.actions[step.decision.choice]
                 tokens = step.decision.tokens.context[: step.decision.tokens.position + 1]

@@ -2,21 +2,27 @@
 
 An agent that was told to open a door and walked into a ball has shown how one goes to a ball. The
 world says what an episode has fulfilled (:class:`lang_agent.text_env.world.Achieved`); its prompts
-are written anew with that for a mission, and what was done on the last steps before it is learned
-beside the policy gradient (:func:`lang_agent.learn.learner.update`).
+are written anew with that for a mission, and what was done on the way there is learned beside the
+policy gradient (:func:`lang_agent.learn.learner.update`).
+
+The way is the walk with its loops erased (:func:`without_loops`; Lawler 1980): bumping into a wall,
+or turning left and right again, ends where it began and is no part of it. Learned with the rest,
+it was what kept agents in front of whatever stood in their way.
 
 This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) with goals in words
-(ACTRCE: Chan et al. 2019, arXiv 1902.04546). Unlike there nothing is replayed from a buffer, near
-steps are taken more often than far ones, and in place of a Q-function the actions themselves are
-learned, as in goal-conditioned supervised learning (Ghosh et al. 2019, arXiv 1912.06088), by as
-much as they brought above the critic's value (:func:`lang_agent.learn.objective.hindsight_loss`). A
-mission that is told pays what the world would have paid for it at that step, discounted back from
-there, also to the end of the part that is told.
+(ACTRCE: Chan et al. 2019, arXiv 1902.04546). Unlike there nothing is replayed from a buffer, loops
+are left out, near steps are taken more often than far ones, and in place of a Q-function the
+actions themselves are learned, as in goal-conditioned supervised learning (Ghosh et al. 2019, arXiv
+1912.06088), by as much as they brought above the critic's value
+(:func:`lang_agent.learn.objective.hindsight_loss`). A mission that is told pays what the world
+would have paid for it at that step, discounted back from there, also to the end of the part that is
+told.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -29,7 +35,7 @@ from lang_agent.learn.credit import scaled_reward
 from lang_agent.models.context import traces
 from lang_agent.models.policy import LanguagePolicy
 
-TELLINGS = 4  # of an episode, for each task that it fulfilled a mission of
+TELLINGS = 2  # of an episode, for each task that it fulfilled a mission of
 
 
 def relabel(
@@ -43,8 +49,8 @@ def relabel(
     """The episode that ``env`` has just ended, told with missions that it fulfilled.
 
     For each task ``TELLINGS`` times, so that what happens all the time does not drown what is rare:
-    a mission is drawn, of its parts one, and the steps that led to it, as many as a geometric draw
-    says, of which each further one has the probability ``reach``.
+    a mission is drawn, of its parts one, and the last steps of the way to it, as many as a
+    geometric draw says, of which each further one has the probability ``reach``.
 
     Args:
         policy: whose tokens prompts and actions are put into.
@@ -61,9 +67,10 @@ def relabel(
     ]
     for chosen in drawn:
         last = chosen.steps[_draw(len(chosen.steps), generator)]
-        first = max(last - _geometric(reach, generator), 0)
-        part = episode.steps[first : last + 1]
-        prompts = list(islice(env.relabelled_prompts(chosen.mission), first, last + 1))
+        way = without_loops([step.observation.prompt for step in episode.steps[: last + 1]])
+        way = way[-1 - _geometric(reach, generator) :]
+        told = list(islice(env.relabelled_prompts(chosen.mission), last + 1))
+        part, prompts = [episode.steps[at] for at in way], [told[at] for at in way]
         said = [step.decision.action for step in part]
         steps = [
             Step(
@@ -78,6 +85,23 @@ def relabel(
         ]
         relabelled.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
     return relabelled
+
+
+def without_loops(prompts: Sequence[str]) -> list[int]:
+    """The steps of a walk that are on its way: whenever a prompt comes again, what was done since
+    it came first is left out, so that each is there once and with what was done on it last.
+
+    Where prompts hold what was done before, none comes again and all steps are on the way.
+    """
+    way: list[int] = []
+    place: dict[str, int] = {}  # of each prompt in the way
+    for step, prompt in enumerate(prompts):
+        for left_out in way[place.get(prompt, len(way)) :]:
+            del place[prompts[left_out]]
+        del way[len(place) :]
+        place[prompt] = len(way)
+        way.append(step)
+    return way
 
 
 def _paid(
