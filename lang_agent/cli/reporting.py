@@ -50,8 +50,9 @@ def report(args: Report) -> None:
         explained=explained,
         refresh=RELOADS if args.watch else None,
     )
-    size = out.stat().st_size / 2**20
-    say(f"{size:.1f} MiB in {time.perf_counter() - started:.1f} s: open it in a browser.")
+    size = out.stat().st_size / 2**10
+    said = f"{size:.0f} KiB" if size < 1000 else f"{size / 2**10:.1f} MiB"
+    say(f"{said} in {time.perf_counter() - started:.1f} s: open it in a browser.")
     say((str(out), "bold"))
     if args.watch:
         _watch(folders, out, args)

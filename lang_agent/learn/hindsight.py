@@ -69,8 +69,8 @@ def relabel(
         last = chosen.steps[_draw(len(chosen.steps), generator)]
         way = without_loops([step.observation.prompt for step in episode.steps[: last + 1]])
         way = way[-1 - _geometric(reach, generator) :]
-        told = list(islice(env.relabelled_prompts(chosen.mission), last + 1))
-        part, prompts = [episode.steps[at] for at in way], [told[at] for at in way]
+        rewritten = list(islice(env.relabelled_prompts(chosen.mission), last + 1))
+        part, prompts = [episode.steps[at] for at in way], [rewritten[at] for at in way]
         said = [step.decision.action for step in part]
         steps = [
             Step(
