@@ -387,6 +387,16 @@ def test_a_persons_copies_are_neither_ours_nor_deleted(copy):
     assert len(list_checkpoints(copy)) == 2
 
 
+def test_a_checkpoint_taken_out_of_its_run_says_that_its_words_are_not_known(copy, tmp_path):
+    taken = shutil.copytree(newest(copy), tmp_path / "taken")
+    with pytest.warns(TellWarning, match="outside of its run.*config.yaml"):
+        assert load_policy(taken).words is None
+    shutil.copy(copy / "config.yaml", taken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TellWarning)
+        assert load_policy(taken).words == load_policy(copy).words
+
+
 def test_what_dead_processes_left_is_cleared_away(copy):
     left = [
         copy / "checkpoints" / ".step-0000000099.host.123.partial",

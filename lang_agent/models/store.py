@@ -118,6 +118,11 @@ def load_policy(
     policy = LanguagePolicy.from_pretrained(folder, device=device, chat=chat, trust=trust)
     policy.config_file = config_beside(path)
     policy.words = None if policy.config_file is None else _read_words(policy.config_file)
+    if policy.config_file is None and os.path.isfile(os.path.join(folder, STATE_FILE)):
+        tell(
+            f"'{folder}' is a checkpoint outside of its run, so that the words it was trained in "
+            f"are not known: copy the run's {CONFIG_FILE} into it, or give them (--prompt, ...)."
+        )
     return policy
 
 
