@@ -7,7 +7,7 @@ policy gradient (:func:`lang_agent.learn.learner.update`).
 
 The way is the walk with its loops erased (:func:`without_loops`; Lawler 1980): bumping into a wall,
 or turning left and right again, ends where it began and is no part of it. Learned with the rest,
-it was what kept agents in front of whatever stood in their way.
+it would teach to stay in front of whatever stands in the way.
 
 This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) with goals in words
 (ACTRCE: Chan et al. 2019, arXiv 1902.04546). Unlike there nothing is replayed from a buffer, loops
