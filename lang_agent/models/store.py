@@ -120,8 +120,9 @@ def load_policy(
     policy.words = None if policy.config_file is None else _read_words(policy.config_file)
     if policy.config_file is None and os.path.isfile(os.path.join(folder, STATE_FILE)):
         tell(
-            f"'{folder}' is a checkpoint outside of its run, so that the words it was trained in "
-            f"are not known: copy the run's {CONFIG_FILE} into it, or give them (--prompt, ...)."
+            f"'{folder}' is a checkpoint outside of its run, so that the prompt, renderer and "
+            f"actions it was trained with are not known: copy the run's {CONFIG_FILE} into it, "
+            "or give them."
         )
     return policy
 
