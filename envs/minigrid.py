@@ -24,6 +24,7 @@ from .minigrid_maps import AbsoluteView, RememberedMap, WholeGrid
 from .minigrid_records import cells, instruction
 from .minigrid_renderers import IN_VIEW
 from .minigrid_rooms import Rooms, RoomsInFrench
+from .minigrid_symmetry import draw_symmetry
 from .minigrid_view import use_fast_view
 
 PHRASES = ("turn left", "turn right", "go forward", "pick up", "drop", "toggle")
@@ -55,6 +56,7 @@ def make_world(env: gymnasium.Env) -> World:
         noop=noop,
         expert=expert,
         goal_detector=goal_detector if babyai else None,
+        symmetries=draw_symmetry if babyai else None,
         instruction=instruction if babyai else None,
         cells=cells,
     )

@@ -16,7 +16,8 @@ from lang_agent.text_env.world import GoalDetector
 
 def goal_detector(env: gymnasium.Env) -> GoalDetector:
     """Watches the episode that ``env`` has just begun: going to things, picking them up, putting
-    them next to each other, opening doors, and going to a thing with another one picked up before.
+    them next to each other, opening doors, going to a thing with another one picked up before, and
+    opening a door with its key picked up before.
 
     What it tells, BabyAI's verifier would reward. The verifier would reward more: going to where a
     thing was that was taken away, or going on after what was picked up was dropped again, which one
@@ -61,6 +62,10 @@ class BabyAIGoals:
             found.append(Achieved("open", f"open {self._name(thing)}", steps))
             the = "the" if self._doors == 1 else "a"
             found.append(Achieved("open", f"open {the} door", steps))
+            if has_key:
+                first, name = self._name(before), self._name(thing)
+                found.append(Achieved("unlock", f"pick up {first}, then open {name}", steps))
+                found.append(Achieved("unlock", f"open {name} after you pick up {first}", steps))
         elif thing is not None and thing is not met:
             name = self._name(thing)
             found.append(Achieved("goto", f"go to {name}", (now,)))

@@ -7,7 +7,7 @@ import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import gymnasium
@@ -121,6 +121,8 @@ class GridRenderer:
     """Puts what an agent sees of a grid into lines."""
 
     sights: Callable[[np.ndarray], Iterable[Sight]]
+    observation_alone: ClassVar[bool] = True
+    """It tells what it sees, and needs nothing of the world."""
     legend: str = ""
     """What its signs stand for, for people; no prompt has it."""
 

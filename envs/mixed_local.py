@@ -39,8 +39,10 @@ from .held_out import COMPOSITION, PAIRS
 from .minigrid import make_world, text_env
 from .minigrid_bounds import check_numbers
 from .minigrid_goals import goal_detector
+from .minigrid_symmetry import draw_symmetry
 
 TASKS = ("goto", "pickup", "open", "putnext", "pick_up_seq_go_to")
+UNLOCK = "pick_up_seq_open"  # "open" with its way in words: pick up the key, then open the door
 SEQUENCE = "sequence"  # of two of goto, pickup and putnext, but never of two pickups
 TRAIN_DOORS = ["yellow", "green", "blue", "purple"]
 TEST_DOORS = [color for color, kind in PAIRS if kind == "door"]
@@ -51,9 +53,11 @@ class MixedLocal(LevelGen):
     """One task in one room (``open``: in two rooms with a locked door between them).
 
     Args:
-        task: one of ``TASKS``, or None to draw one at every reset. "sequence", which the published
-            level does not have, draws two of goto, pickup and putnext in a row, other than two
-            pickups: what it takes to learn that sequences are sequences.
+        task: one of ``TASKS``, or None to draw one at every reset. The published level does not
+            have two others, for training: "sequence" draws two of goto, pickup and putnext in a
+            row, other than two pickups: what it takes to learn that sequences are sequences; and
+            "pick_up_seq_open" is "open" whose mission says what it takes, "pick up a blue key, then
+            open the blue door".
         num_dists: objects beside those that the task needs.
         split: "train" never describes an object of ``PAIRS`` in its mission, "test" describes
             no other; the test split also has the task ``pick_up_seq_pick_up``.
@@ -64,7 +68,7 @@ class MixedLocal(LevelGen):
     ) -> None:
         if split not in ("train", "test"):
             raise unknown("split", split, ("train", "test"))
-        tasks = (*TASKS, SEQUENCE if split == "train" else COMPOSITION)
+        tasks = (*TASKS, *((UNLOCK, SEQUENCE) if split == "train" else (COMPOSITION,)))
         if task is not None:
             task = task.replace(" ", "_")
             if task not in tasks:
@@ -110,7 +114,7 @@ class MixedLocal(LevelGen):
 
     def _attempt(self) -> bool:
         """Draw one mission into ``self.instrs``; whether all objects could be reached."""
-        if self.task == "open":
+        if self.task in ("open", UNLOCK):
             return self._attempt_open()
         self.place_agent()
         if self.task == SEQUENCE:
@@ -135,9 +139,12 @@ class MixedLocal(LevelGen):
         if self.task == "putnext":
             return PutNextInstr(first, second)
         then = PickupInstr if self.task == COMPOSITION else GoToInstr
+        return self._in_a_row(PickupInstr(first), then(second))
+
+    def _in_a_row(self, first: Instr, second: Instr) -> Instr:
         if self._rand_elem(["Before", "After"]) == "Before":
-            return BeforeInstr(PickupInstr(first), then(second))
-        return AfterInstr(then(second), PickupInstr(first))
+            return BeforeInstr(first, second)
+        return AfterInstr(second, first)
 
     def _attempt_sequence(self) -> bool:
         objs = self._objects(needed=4)
@@ -154,8 +161,7 @@ class MixedLocal(LevelGen):
             "putnext": lambda: PutNextInstr(next(descs), next(descs)),
         }
         first, second = (make[kind]() for kind in kinds)
-        before = self._rand_elem(["Before", "After"]) == "Before"
-        self.instrs = BeforeInstr(first, second) if before else AfterInstr(second, first)
+        self.instrs = self._in_a_row(first, second)
         return reachable
 
     def _objects(self, needed: int) -> list[WorldObj]:
@@ -185,6 +191,10 @@ class MixedLocal(LevelGen):
             if self.room_from_pos(*self.agent_pos) is not self.locked_room:
                 break
         reachable = self.check_objs_reachable(raise_exc=False)
+        if self.task == UNLOCK:
+            key, door = ObjDesc("key", color), ObjDesc("door", color)
+            self.instrs = self._in_a_row(PickupInstr(key), OpenInstr(door))
+            return reachable
         # A test mission always names the colour: "the door" alone would describe no held-out pair.
         named = self._rand_elem([None, color]) if train else color
         self.instrs = OpenInstr(ObjDesc("door", named))
@@ -218,7 +228,7 @@ class MixedLocal(LevelGen):
 
 
 def _columns(task: str) -> int:
-    return 2 if task == "open" else 1
+    return 2 if task in ("open", UNLOCK) else 1
 
 
 def make(**kwargs: Any) -> TextEnv:
@@ -226,7 +236,11 @@ def make(**kwargs: Any) -> TextEnv:
     options = take_text_options(kwargs)
     check_numbers(MixedLocal, kwargs)
     level = MixedLocal(**kwargs)
-    world = replace(make_world(level), goal_detector=partial(_detector_of, level))
+    world = replace(
+        make_world(level),
+        goal_detector=partial(_detector_of, level),
+        symmetries=partial(draw_symmetry, may_say=level.may_say),
+    )
     return text_env(level, options, world)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from lang_agent.errors import LangAgentError
 
@@ -119,8 +120,9 @@ class LanguageEnv(gymnasium.Env[str, str]):
         """
         raise LangAgentError(f"{self.name} has no expert.")
 
-    def watch(self) -> None:
-        """From the next reset on, keep track of the goals that episodes reach.
+    def watch(self, symmetries: bool = False) -> None:
+        """From the next reset on, keep track of the goals that episodes reach; with ``symmetries``,
+        :meth:`relabelled` shows them through one of the world's.
 
         Raises :class:`LangAgentError` where the world does not tell.
         """
@@ -134,9 +136,10 @@ class LanguageEnv(gymnasium.Env[str, str]):
         """The goals that the episode has reached so far, once it is watched (:meth:`watch`)."""
         return ()
 
-    def relabelled_prompts(self, mission: str) -> Iterator[str]:
-        """The prompts of the episode's steps so far, as they would have read with another mission
-        (in the world's own words). It must have been watched."""
+    def relabelled(self, mission: str, generator: np.random.Generator) -> Iterator[tuple[str, str]]:
+        """(prompt, action) of the episode's steps so far, as they would have read with another
+        mission (in the world's own words); seen through one of the world's symmetries where it is
+        watched with them. It must have been watched."""
         raise LangAgentError(f"{self.name} keeps nothing of its episodes: call watch() first.")
 
 

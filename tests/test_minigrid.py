@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -92,6 +93,21 @@ def test_sequences_are_of_two_tasks_but_never_of_two_pickups():
         assert (", then " in mission) != (" after you " in mission)
     with pytest.raises(LangAgentError, match="Unknown MixedLocal task"):
         lang_agent.make("BabyAI-MixedLocal-v0", task="sequence", split="test")
+
+
+def test_a_locked_door_may_be_asked_for_with_its_way():
+    env = lang_agent.make("BabyAI-MixedLocal-v0", task="pick_up_seq_open", num_dists=0)
+    for seed in range(20):
+        _, info = env.reset(seed=seed)
+        first, second = re.split(", then | after you ", info["mission"])
+        if " after you " in info["mission"]:
+            first, second = second, first
+        color = second.split()[-2]
+        assert re.fullmatch(f"pick up (a|the) {color} key", first)
+        assert second == f"open the {color} door"
+        assert color not in ("red", "grey")  # held out
+    with pytest.raises(LangAgentError, match="Unknown MixedLocal task"):
+        lang_agent.make("BabyAI-MixedLocal-v0", task="pick_up_seq_open", split="test")
 
 
 @pytest.mark.parametrize("env_id", [*minigrid_ids(), "BabyAI-MixedLocal-v0"])

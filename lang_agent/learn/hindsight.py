@@ -26,9 +26,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import torch
 
-from lang_agent.episode import Episode, Step
+from lang_agent.episode import Episode, Step, TokenTrace
 from lang_agent.language_env import Achieved, LanguageEnv
 from lang_agent.learn.config import LearnConfig
 from lang_agent.learn.credit import scaled_reward
@@ -60,6 +61,7 @@ def relabel(
     for achieved in env.achieved:
         tasks.setdefault(achieved.task, []).append(achieved)
     relabelled = []
+    drawer = np.random.default_rng(generator.initial_seed())
     drawn = [
         missions[at]
         for _, missions in sorted(tasks.items())
@@ -69,18 +71,12 @@ def relabel(
         last = chosen.steps[_draw(len(chosen.steps), generator)]
         way = without_loops([step.observation.prompt for step in episode.steps[: last + 1]])
         way = way[-1 - _geometric(reach, generator) :]
-        rewritten = list(islice(env.relabelled_prompts(chosen.mission), last + 1))
-        part, prompts = [episode.steps[at] for at in way], [rewritten[at] for at in way]
-        said = [step.decision.action for step in part]
+        relabelled_steps = list(islice(env.relabelled(chosen.mission, drawer), last + 1))
+        told = [relabelled_steps[at] for at in way]
         steps = [
-            Step(
-                replace(step.observation, prompt=prompt),
-                replace(step.decision, tokens=trace),
-                0.0,
-                {},
-            )
-            for step, prompt, trace in zip(
-                part, prompts, traces(policy.codec, zip(prompts, said, strict=True)), strict=True
+            _told(episode.steps[at], prompt, action, trace)
+            for at, (prompt, action), trace in zip(
+                way, told, traces(policy.codec, told), strict=True
             )
         ]
         relabelled.append(_paid(episode, steps, chosen.reward, chosen.steps[-1] - last, config))
@@ -102,6 +98,14 @@ def without_loops(prompts: Sequence[str]) -> list[int]:
         place[prompt] = len(way)
         way.append(step)
     return way
+
+
+def _told(step: Step, prompt: str, action: str, trace: TokenTrace) -> Step:
+    """The step with another prompt, and with the action that was chosen there seen likewise."""
+    observation, decision = replace(step.observation, prompt=prompt), step.decision
+    if action != decision.action and observation.actions is not None:
+        decision = replace(decision, action=action, choice=observation.actions.index(action))
+    return Step(observation, replace(decision, tokens=trace), 0.0, {})
 
 
 def _paid(

@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from lang_agent.errors import LangAgentError, shown, unknown
 from lang_agent.language_env import Achieved, LanguageEnv
@@ -30,6 +32,7 @@ from lang_agent.text_env.world import (
     Expert,
     GoalDetector,
     Renderer,
+    Symmetry,
     World,
     find_renderer,
 )
@@ -138,9 +141,10 @@ class TextEnv(LanguageEnv):
         self._taken: Any = None  # environment action of the last step; None: the world stayed
         self._wanted: Any = None  # the expert's last one
         self._achieved: list[Achieved] = []
-        self._watched = False
+        self._watched = self._symmetries = False
         self._goal_detector: GoalDetector | None = None
-        self._turns: list[tuple[str | None, dict[str, Any]]] = []  # (action before, fields)
+        self._turns: list[tuple[str | None, dict[str, Any], Any]] = []
+        """(action before, fields, observation) of the steps of an episode that is watched."""
         self._system = ""
 
     @property
@@ -203,7 +207,7 @@ class TextEnv(LanguageEnv):
         self._look(observation, feedback="")
         if self._watched and self.world.goal_detector is not None:
             self._goal_detector = self.world.goal_detector(self.env)
-            self._turns, self._achieved = [(None, self._fields)], []
+            self._turns, self._achieved = [(None, self._fields, observation)], []
         self._system = self.prompt.system(self._fields)
         return self.prompt.reset(self._fields), self._info(None, success=False)
 
@@ -227,7 +231,8 @@ class TextEnv(LanguageEnv):
             observation, feedback=f"Not an action: {parsed.reason}." if parsed.reason else ""
         )
         if self._goal_detector is not None:
-            self._turns.append((action, self._fields))
+            seen = self._turns[-1][-1] if observation is None else observation
+            self._turns.append((action, self._fields, seen))
             for one in self._goal_detector(self._taken):
                 if all(one.mission != known.mission for known in self._achieved):
                     self._achieved.append(one)
@@ -255,18 +260,7 @@ class TextEnv(LanguageEnv):
         """Render what is seen into fields; without a new observation the old ones stand."""
         fields: Mapping[str, Any] = self._fields
         if observation is not None:
-            rendered = self._renderer(observation, self.env)
-            if not isinstance(rendered, Mapping):
-                raise LangAgentError(
-                    f"The renderer {_name(self._renderer)} returned {shown(rendered)}, where a "
-                    "dictionary with 'descriptions' (a list of lines) is expected."
-                )
-            if not self.prompt.reads_things:
-                rendered = {name: rendered[name] for name in rendered if name != "things"}
-            rendered = self._wording.fields(rendered)
-            fields = new = {n: plain(value, n) for n, value in rendered.items() if n != "things"}
-            if self.prompt.reads_things:
-                new["things"] = _things(rendered, fields)
+            fields = new = self._render(observation)
             if "actions" not in fields and "action_mask" in self._world_info:
                 new["actions"] = self._unmasked(self._world_info["action_mask"])
             if isinstance(fields.get("descriptions"), str):
@@ -288,6 +282,22 @@ class TextEnv(LanguageEnv):
             "feedback": feedback,
             "step": self._steps,
         }
+
+    def _render(self, observation: Any) -> dict[str, Any]:
+        """What the renderer tells of an observation, in the wording of this episode."""
+        rendered = self._renderer(observation, self.env)
+        if not isinstance(rendered, Mapping):
+            raise LangAgentError(
+                f"The renderer {_name(self._renderer)} returned {shown(rendered)}, where a "
+                "dictionary with 'descriptions' (a list of lines) is expected."
+            )
+        if not self.prompt.reads_things:
+            rendered = {name: rendered[name] for name in rendered if name != "things"}
+        rendered = self._wording.fields(rendered)
+        fields = {n: plain(value, n) for n, value in rendered.items() if n != "things"}
+        if self.prompt.reads_things:
+            fields["things"] = _things(rendered, fields)
+        return fields
 
     def _unmasked(self, mask: Any) -> tuple[str, ...]:
         """The phrases that ``info["action_mask"]`` of a world with a Discrete space leaves; all of
@@ -311,10 +321,25 @@ class TextEnv(LanguageEnv):
             "success": success,
         }
 
-    def watch(self) -> None:
+    def watch(self, symmetries: bool = False) -> None:
         if self.world.goal_detector is None:
             super().watch()
-        self._watched = True
+        if symmetries:
+            self._check_symmetries()
+        self._watched, self._symmetries = True, symmetries
+
+    def _check_symmetries(self) -> None:
+        if self.world.symmetries is None:
+            raise LangAgentError(
+                f"{self.name} has no symmetries: set symmetries to False, or give "
+                "World(symmetries=...)."
+            )
+        if not getattr(self._renderer, "observation_alone", False):
+            raise LangAgentError(
+                f"The renderer {_name(self._renderer)} needs more of {self.name} than the "
+                "observation, which cannot be seen otherwise: set symmetries to False, or choose "
+                "another renderer."
+            )
 
     @property
     def achieved(self) -> Sequence[Achieved]:
@@ -322,12 +347,34 @@ class TextEnv(LanguageEnv):
         reached. A thing picked up and dropped again and again would drown the rest otherwise."""
         return self._achieved
 
-    def relabelled_prompts(self, mission: str) -> Iterator[str]:
+    def relabelled(self, mission: str, generator: np.random.Generator) -> Iterator[tuple[str, str]]:
+        symmetry = None
+        if self._symmetries and self.world.symmetries is not None:
+            symmetry = self.world.symmetries(mission, generator)
+            mission = symmetry.mission(mission)
         renamed = plain(self._wording.fields({"mission": mission}), "mission")
-        prompt = self.prompt.again()
-        for action, fields in self._turns[:-1]:
+        prompt, said = self.prompt.again(), None
+        for (_, fields, observation), (action, *_) in pairwise(self._turns):
+            assert action is not None
+            if symmetry is not None:
+                fields = {**fields, **self._render(symmetry.observation(observation))}
+                action = self._said(action, symmetry)
             seen = {**fields, **renamed}
-            yield prompt.reset(seen) if action is None else prompt.step(action, seen)
+            yield (prompt.reset(seen) if said is None else prompt.step(said, seen)), action
+            said = action
+
+    def _said(self, phrase: str, symmetry: Symmetry) -> str:
+        """The phrase of what an action is, seen so; texts that are none stay."""
+        if phrase not in self._phrases:
+            return phrase
+        action = symmetry.action(self._phrases[phrase])
+        for other, env_action in self._phrases.items():
+            if env_action == action:
+                return other
+        raise LangAgentError(
+            f"No phrase says what '{phrase}' is in a symmetry of {self.name}, among: "
+            f"{', '.join(self._phrases)}. Allow that action too, or set symmetries to False."
+        )
 
     @property
     def instruction(self) -> Mapping[str, Any]:

@@ -98,16 +98,16 @@ class Mixture(LanguageEnv):
     def expert_action(self, last_action: str | None) -> str:
         return self.playing.expert_action(last_action)
 
-    def watch(self) -> None:
+    def watch(self, symmetries: bool = False) -> None:
         for part in self.parts:
-            part.watch()
+            part.watch(symmetries)
 
     @property
     def achieved(self) -> Sequence[Achieved]:
         return self.playing.achieved
 
-    def relabelled_prompts(self, mission: str) -> Iterator[str]:
-        return self.playing.relabelled_prompts(mission)
+    def relabelled(self, mission: str, generator: np.random.Generator) -> Iterator[tuple[str, str]]:
+        return self.playing.relabelled(mission, generator)
 
     def render(self) -> Any:
         return self.envs[self.part].render()

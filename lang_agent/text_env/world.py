@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from lang_agent.errors import LangAgentError, unknown
 from lang_agent.extensions import check_takes
@@ -32,6 +33,23 @@ its verb (``said``) and also without the article (``brief``). A renderer may say
 Commands = Callable[[gymnasium.Env], Sequence[str] | None]
 """The environment that has just begun an episode -> all phrases of this episode, in any state, or
 None where any text is an action. A phrase or text is the environment's action as it is."""
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A way to see a world in which it is a world of the same kind, such as in a mirror: what was
+    done for a goal is, seen so, right for the goal seen so."""
+
+    observation: Callable[[Any], Any]
+    """The environment's observation -> how it looks then."""
+    mission: Callable[[str], str]
+    """A mission in the world's own words -> what it says then."""
+    action: Callable[[Any], Any]
+    """An environment action -> which one it is then."""
+
+
+Symmetries = Callable[[str, np.random.Generator], Symmetry]
+"""(mission, generator) -> one that is drawn, in which the mission is one that the world gives."""
 
 GoalDetector = Callable[[Any], Sequence[Achieved]]
 """The environment action just taken (None: none was) -> what has been fulfilled with it."""
@@ -70,6 +88,9 @@ class World:
     """Makes an expert for the episode that the environment has just begun in these words."""
     goal_detector: Callable[[gymnasium.Env], GoalDetector] | None = None
     """Tells which goals the episode that the environment has just begun reaches."""
+    symmetries: Symmetries | None = None
+    """Draws a way to see the world otherwise, for what is told in hindsight. It is asked for where
+    the renderer says that it needs nothing but the observation (``observation_alone = True``)."""
     instruction: Callable[[gymnasium.Env], Mapping[str, Any]] | None = None
     """What the mission is made of (:attr:`LanguageEnv.instruction`)."""
     cells: Callable[[gymnasium.Env], Mapping[str, Any]] | None = None

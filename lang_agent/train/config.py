@@ -50,6 +50,9 @@ class TrainConfig:
     hindsight: Annotated[float, Range(0, below=1)] = 0.0
     """Learn from what episodes did fulfil too, whatever their missions were: the last steps on
     the way there, each further one with this probability; 0 for none."""
+    symmetries: bool = False
+    """Tell in hindsight what an episode did as it is in a mirror and in other colours, or whatever
+    else the world's symmetries are."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
     steps: Annotated[int, Range(1)] = 100_000
     """Environment steps to learn from."""
@@ -182,6 +185,7 @@ class TrainConfig:
             refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
         if not self.hindsight:
             refuse_unused(learn, {"hindsight_coef": "without hindsight"})
+            refuse_unused(self, {"symmetries": "without hindsight"})
         way = self.decide.decide
         if way != GENERATE:
             refuse_unused(learn, {"credit": f"with decide={way}: it is for generate"})

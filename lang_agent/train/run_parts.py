@@ -64,7 +64,7 @@ def watch_achieved(envs: Sequence[gymnasium.Env[str, str]], config: TrainConfig)
             f"it to 0, or choose one of {', '.join(takes)}."
         )
     for env in envs:
-        language_env(env).watch()
+        language_env(env).watch(config.symmetries)
 
 
 def first_policy(
