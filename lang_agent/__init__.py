@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lang_agent.text_env.env import TextEnv
     from lang_agent.text_env.own_randomness import OwnRandomness
     from lang_agent.text_env.registry import make
-    from lang_agent.text_env.world import World
+    from lang_agent.text_env.world import Symmetry, World
     from lang_agent.train.config import TrainConfig
     from lang_agent.train.trainer import Trainer, resume, start
 
@@ -59,6 +59,7 @@ _HOMES = {
     "PolicyAgent": "agents.policy_agent",
     "Recorder": "agents.recorder",
     "Step": "episode",
+    "Symmetry": "text_env.world",
     "TextConfig": "text_env.config",
     "TextEnv": "text_env.env",
     "TextObservation": "episode",
@@ -96,6 +97,7 @@ __all__ = [
     "PolicyAgent",
     "Recorder",
     "Step",
+    "Symmetry",
     "TextConfig",
     "TextEnv",
     "TextObservation",

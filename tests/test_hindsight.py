@@ -131,7 +131,7 @@ def test_held_out_things_are_in_no_mission_told():
     assert not [m for m in said if any(f"{color} {kind}" in m for color, kind in PAIRS)]
 
 
-@pytest.mark.parametrize("prompt", ["minimal", "goal_last", "transcript", "recap", "glam"])
+@pytest.mark.parametrize("prompt", ["minimal", "goal_last_doors", "transcript", "recap", "glam"])
 @pytest.mark.parametrize("wording", [None, "lang_agent.envs.wordings:french"])
 def test_told_with_its_own_mission_an_episode_reads_as_it_was_played(prompt, wording):
     env = watched(task="goto", prompt=prompt, wording=wording)

@@ -110,6 +110,26 @@ def test_a_locked_door_may_be_asked_for_with_its_way():
         lang_agent.make("BabyAI-MixedLocal-v0", task="pick_up_seq_open", split="test")
 
 
+def test_a_goal_that_leaves_the_doors_colour_open_is_reminded_of_the_doors_met():
+    env, short = (
+        lang_agent.make("BabyAI-MixedLocal-v0", task="open", prompt=prompt)
+        for prompt in ("goal_last_doors", "goal_last")
+    )
+    reminded = 0
+    for seed in range(12):
+        draw, met = random.Random(seed), ""
+        (prompt, info), (plain, _) = env.reset(seed=seed), short.reset(seed=seed)
+        for _ in range(30):
+            seen = re.search(r"locked (\w+ door)", prompt)
+            met = met or (f", {seen[1]}" if seen and "open the door" in prompt else "")
+            assert prompt == plain.removesuffix(": ") + met + ": "
+            action = draw.choice(info["actions"][:3])
+            prompt, _, _, _, info = env.step(action)
+            plain = short.step(action)[0]
+            reminded += bool(met) and seen is None
+    assert reminded
+
+
 @pytest.mark.parametrize("env_id", [*minigrid_ids(), "BabyAI-MixedLocal-v0"])
 def test_every_minigrid_id_plays_in_words_and_sees_what_minigrid_sees(env_id):
     with warnings.catch_warnings():

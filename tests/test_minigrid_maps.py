@@ -15,8 +15,8 @@ from lang_agent import LangAgentError
 
 LEVELS = ("BabyAI-GoTo-v0", "BabyAI-BossLevel-v0", "MiniGrid-FourRooms-v0",
           "MiniGrid-DoorKey-8x8-v0")  # fmt: skip
-PROMPTS = ("transcript", "minimal", "goal_last", "recap", "glam", "balrog", "balrog_cot",
-           "balrog_robust", "think")  # fmt: skip
+PROMPTS = ("transcript", "minimal", "goal_last", "goal_last_doors", "recap", "glam",
+           "balrog", "balrog_cot", "balrog_robust", "think")  # fmt: skip
 STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 
@@ -171,7 +171,7 @@ def test_every_prompt_can_be_used_with_every_renderer(prompt, renderer):
     text, info = env.reset(seed=0)
     text = env.step("turn left")[0]
     assert info["mission"] in text
-    if prompt in ("minimal", "goal_last", "balrog"):
+    if prompt in ("minimal", "goal_last", "goal_last_doors", "balrog"):
         assert "You see" not in text
         assert "Tu vois" not in text
 

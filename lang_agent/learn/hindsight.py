@@ -9,6 +9,9 @@ The way is the walk with its loops erased (:func:`without_loops`; Lawler 1980): 
 or turning left and right again, ends where it began and is no part of it. Learned with the rest,
 it would teach to stay in front of whatever stands in the way.
 
+Where the world is asked for its symmetries, each telling is seen through one that is drawn: in a
+mirror, say, as Lin et al. 2019 (arXiv 1909.10707) do for robots.
+
 This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) with goals in words
 (ACTRCE: Chan et al. 2019, arXiv 1902.04546). Unlike there nothing is replayed from a buffer, loops
 are left out, near steps are taken more often than far ones, and in place of a Q-function the

@@ -473,4 +473,6 @@ def _is_whole(thing: Any) -> bool:
 
 
 def _name(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}:{getattr(function, '__qualname__', function)}"
+    """Of a function, or of the class of an object that is called like one."""
+    named = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{function.__module__}:{named}"
