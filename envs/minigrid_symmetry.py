@@ -35,19 +35,18 @@ def draw_symmetry(
     for color, other in colors.items():
         codes[COLOR_TO_IDX[color]] = COLOR_TO_IDX[other]
     return Symmetry(
-        observation=partial(_seen, mirrored, codes, colors),
+        observation=partial(_seen, mirrored, codes),
         mission=partial(_recolored, colors),
         action=partial(_mirrored, mirrored),
     )
 
 
-def _seen(mirrored: bool, codes: np.ndarray, colors: Mapping[str, str], observation: Any) -> Any:
-    """minigrid's partial view, columns first, seen so; its compass is left out."""
-    image = observation["image"][::-1] if mirrored else observation["image"]
-    kind, color, state = np.moveaxis(image, -1, 0)
+def _seen(mirrored: bool, codes: np.ndarray, observation: Any) -> np.ndarray:
+    """minigrid's partial view, columns first, seen so."""
+    image = observation["image"] if isinstance(observation, Mapping) else observation
+    kind, color, state = np.moveaxis(image[::-1] if mirrored else image, -1, 0)
     shades = np.where(np.isin(kind, COLORED), codes[color], color)
-    mission = _recolored(colors, observation["mission"])
-    return {"image": np.stack([kind, shades, state], axis=-1), "mission": mission}
+    return np.stack([kind, shades, state], axis=-1)
 
 
 def _recolored(colors: Mapping[str, str], mission: str) -> str:

@@ -7,13 +7,16 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from lang_agent.envs.minigrid import text_env
 from lang_agent.envs.minigrid_symmetry import MIRRORED
 from lang_agent.envs.mixed_local import PAIRS
 from minigrid.core.constants import COLOR_NAMES
 from minigrid.core.grid import Grid
+from minigrid.wrappers import ImgObsWrapper
 from test_hindsight import COLOURS, DOORS, Doors
 
 from lang_agent.agents.policy_agent import PolicyAgent
@@ -92,6 +95,19 @@ def test_a_mirrored_action_is_in_the_transcript_too():
         assert all(f"Action: {a}\n" in told[-1][0] for a in actions[:-1])
         found.add(actions)
     assert found == {tuple(said), tuple(mirror.get(action, action) for action in said)}
+
+
+def test_what_wrappers_leave_of_the_view_is_seen_so_too():
+    level = ImgObsWrapper(gymnasium.make("BabyAI-GoToLocal-v0"))
+    env = text_env(level, {"prompt": "goal_last"})
+    env.watch(symmetries=True)
+    env.reset(seed=0)
+    env.step("turn left")
+    told = {
+        next(env.relabelled("go to a red box", np.random.default_rng(seed))) for seed in range(9)
+    }
+    assert {action for _, action in told} == {"turn left", "turn right"}
+    assert len(told) == 9
 
 
 def test_colours_change_places_and_the_mission_with_what_is_seen():
