@@ -32,6 +32,7 @@ from lang_agent.text_env.world import (
     Expert,
     GoalDetector,
     Renderer,
+    Symmetries,
     Symmetry,
     World,
     find_renderer,
@@ -141,7 +142,8 @@ class TextEnv(LanguageEnv):
         self._taken: Any = None  # environment action of the last step; None: the world stayed
         self._wanted: Any = None  # the expert's last one
         self._achieved: list[Achieved] = []
-        self._watched = self._symmetries = False
+        self._watched = False
+        self._symmetries: Symmetries | None = None  # through which relabelled steps are seen
         self._goal_detector: GoalDetector | None = None
         self._turns: list[tuple[str | None, dict[str, Any], Any]] = []
         """(action before, fields, observation) of the steps of an episode that is watched."""
@@ -324,11 +326,10 @@ class TextEnv(LanguageEnv):
     def watch(self, symmetries: bool = False) -> None:
         if self.world.goal_detector is None:
             super().watch()
-        if symmetries:
-            self._check_symmetries()
-        self._watched, self._symmetries = True, symmetries
+        self._symmetries = self._known_symmetries() if symmetries else None
+        self._watched = True
 
-    def _check_symmetries(self) -> None:
+    def _known_symmetries(self) -> Symmetries:
         if self.world.symmetries is None:
             raise LangAgentError(
                 f"{self.name} has no symmetries: set symmetries to False, or give "
@@ -340,6 +341,7 @@ class TextEnv(LanguageEnv):
                 "observation, which cannot be seen otherwise: set symmetries to False, or choose "
                 "another renderer."
             )
+        return self.world.symmetries
 
     @property
     def achieved(self) -> Sequence[Achieved]:
@@ -349,8 +351,8 @@ class TextEnv(LanguageEnv):
 
     def relabelled(self, mission: str, generator: np.random.Generator) -> Iterator[tuple[str, str]]:
         symmetry = None
-        if self._symmetries and self.world.symmetries is not None:
-            symmetry = self.world.symmetries(mission, generator)
+        if self._symmetries is not None:
+            symmetry = self._symmetries(mission, generator)
             mission = symmetry.mission(mission)
         renamed = plain(self._wording.fields({"mission": mission}), "mission")
         prompt, said = self.prompt.again(), None
@@ -367,10 +369,9 @@ class TextEnv(LanguageEnv):
         """The phrase of what an action is, seen so; texts that are none stay."""
         if phrase not in self._phrases:
             return phrase
-        action = symmetry.action(self._phrases[phrase])
-        for other, env_action in self._phrases.items():
-            if env_action == action:
-                return other
+        other = self._phrase_of(symmetry.action(self._phrases[phrase]))
+        if other is not None:
+            return other
         raise LangAgentError(
             f"No phrase says what '{phrase}' is in a symmetry of {self.name}, among: "
             f"{', '.join(self._phrases)}. Allow that action too, or set symmetries to False."
@@ -398,13 +399,17 @@ class TextEnv(LanguageEnv):
         wanted = self._wanted
         if self._any_text:
             return str(wanted)
-        for phrase, env_action in self._phrases.items():
-            if env_action == wanted:
-                return phrase
+        phrase = self._phrase_of(wanted)
+        if phrase is not None:
+            return phrase
         raise LangAgentError(
             f"The expert wants the action {wanted!r}, which none of the phrases allowed here says: "
             f"{', '.join(self._phrases)}."
         )
+
+    def _phrase_of(self, wanted: Any) -> str | None:
+        """What says an environment action here; None where nothing does."""
+        return next((said for said, action in self._phrases.items() if action == wanted), None)
 
     def render(self) -> Any:
         return self.env.render()
