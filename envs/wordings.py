@@ -132,7 +132,7 @@ FRENCH_MISSIONS = (  # in this order: the things first, then what is done with t
 )  # fmt: skip
 FRENCH_TEMPLATE = {
     "Goal:": "But :", "Actions:": "Actions :", "See:": "Vue :", "Action:": "Action :",
-    "Did:": "Actions faites :", "Say:": "Dire :",
+    "Did:": "Actions faites :", " in vain": " en vain", "Say:": "Dire :",
 }  # fmt: skip
 MASCULINE = {"verte": "vert", "bleue": "bleu", "violette": "violet", "grise": "gris"}
 

@@ -324,6 +324,29 @@ def test_hindsight_teaches_where_no_group_differs(policy):
         before = after
 
 
+def test_what_is_nearly_certain_is_learned_no_further(policy):
+    policy = copy.deepcopy(policy)
+    seen = TextObservation("Goal: a\nAction:", ("go", "stay"))
+    step = Step(seen, PolicyAgent(policy, 1).record(0, seen, "stay", 1), 1.0, {})
+    learner = Learner(policy, LearnConfig("grpo"))
+    batch = collate(
+        learner.relabelled_samples([Episode(0, 0, [step], terminated=True)]), policy.device
+    )
+    optimizer = torch.optim.Adam(policy.model.parameters(), lr=1e-3)
+    for _ in range(400):
+        loss, _ = hindsight_loss(
+            policy, ALGORITHMS["grpo"], batch, config=LearnConfig("grpo"), decide=DecideConfig()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss.item() == 0:
+            break
+    probability = policy.action_log_probs([seen.prompt], seen.actions)[0, 1].exp().item()
+    assert loss.item() == 0
+    assert 0.9 <= probability < 0.97
+
+
 def test_hindsight_loss_by_hand(policy):
     """-log pi (R - V)+ of each decision, R discounted from the mission's end."""
     env = watched(task="goto", prompt="minimal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from lang_agent.models.policy import LanguagePolicy, States
 from lang_agent.models.sampling import token_log_probs
 
 Measured = dict[str, Tensor]
+CERTAIN = 0.9  # a relabelled decision as probable as this is not made more so
 
 
 @dataclass(frozen=True)
@@ -150,13 +152,18 @@ def hindsight_loss(
     would raise V above what the policy reaches, and V is GAE's baseline too; so V has learned only
     the missions that were given, and estimates those relabelled by what it makes of their words.
     Without a critic V is 0.
+
+    What has a probability of ``CERTAIN`` already is learned no further. Likelihood alone would make
+    certain what was done by luck (to pick up the first key in sight), and the policy gradient could
+    not take it back: it is as small as the other actions are improbable, and they are never tried.
     """
     now = evaluate_actions(policy, batch, decide, learn_entropy=False)
     gain = batch.returns[:, 0]
     if algorithm.learns_values(config):
         gain = (gain - now.values[:, 0].detach()).clamp(min=0)
     surprise = -(now.log_probs * batch.mask).sum(1)
-    loss = (surprise * gain).sum()
+    uncertain = surprise > -math.log(CERTAIN)
+    loss = (surprise * gain * uncertain).sum()
     measured = {"hindsight_loss": loss, "hindsight_gain": gain.sum()}
     return config.hindsight_coef * loss, measured
 
