@@ -130,7 +130,8 @@ class Rooms:
                 said = ", ".join(self._inside(region, UNSEEN_THERE, regions))
                 if said:
                     yield f"{words['room']} {number + 1}: {said}"
-        doors = sorted(_cells(memory.doors & ~(1 << memory.at)), key=self._steps)
+        others = memory.doors & ~(1 << memory.at)
+        doors = [place for place in reversed(memory.cells) if others >> place & 1]
         if doors:
             said = ", ".join(self._door(place, regions) for place in doors)
             yield f"{words['doors']}: {said}"

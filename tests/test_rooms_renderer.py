@@ -183,3 +183,16 @@ def test_prompts_fit_the_recipes_context(level):
     env = make(level)
     longest = max(len(prompt.split()) for prompt, _ in expert_walk(env, 2, 150, noise=0.2))
     assert longest < 350
+
+
+def test_doors_are_told_in_the_order_in_which_they_were_found_the_last_first():
+    """Wherever the agent stands: a door keeps its place among the others."""
+    for seed in range(3):
+        found = []
+        for prompt, _ in expert_walk(make("GoTo"), seed, until=60):
+            line = next((line for line in prompt.split("\n") if line.startswith("Doors")), "")
+            told = re.findall(r"(?:open|closed) (\w+) door", line)[::-1]
+            if "doorway" not in prompt:  # whose own door is not told
+                assert told[: len(found)] == found
+                found = told
+        assert len(found) > 2
