@@ -3,7 +3,8 @@
 import gzip
 import json
 import re
-from concurrent.futures import Future
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,7 @@ from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.tokenizer import known_words, train_tokenizer
 from lang_agent.rollout import play
+from lang_agent.stepping import EnvErrors
 from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.env import TextEnv
 from lang_agent.text_env.mixture import make_mixture
@@ -41,6 +43,7 @@ from lang_agent.train import stream
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.curriculum import learnable
 from lang_agent.train.demonstrate import demonstrate, label_own
+from lang_agent.train.run_folder import Progress
 from lang_agent.train.trainer import resume, start
 from lang_agent.train.vocabulary import sample_texts
 
@@ -540,6 +543,45 @@ def test_a_streams_prompts_are_kept_within_what_the_policy_reads(tmp_path, monke
     assert 120 < longest <= 180
 
 
+class AtATable:
+    """Two workers in threads of one process."""
+
+    size = 2
+
+    def __init__(self, rank, table, barrier):
+        self.rank, self.table, self.barrier = rank, table, barrier
+
+    def gather(self, mine):
+        self.table[self.rank] = mine
+        self.barrier.wait(60)
+        everybodys = [self.table[rank] for rank in range(self.size)]
+        self.barrier.wait(60)
+        return everybodys
+
+
+def test_two_workers_have_the_stream_of_one_and_play_half_of_it_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "ProcessPoolExecutor", Here)
+    config = replace(RUN_OF_A_STREAM, imitation=ImitationConfig(processes=1, noise=0.3))
+    policy = start(config, tmp_path / "run").policy
+
+    def collected(one, begin=0):
+        progress, rollouts = Progress(episodes=begin), []
+        for _ in range(3):
+            episodes = one.collect(progress, 0.0, EnvErrors()).episodes
+            progress.episodes += len(episodes)
+            rollouts.append([(e.index, len(e.steps), e.steps[0].observation) for e in episodes])
+        return rollouts
+
+    for begin in (0, 30):  # the second part, which is the second worker's
+        alone = collected(stream.Stream(config, policy), begin)
+        table, barrier = {}, threading.Barrier(2)
+        both = [stream.Stream(config, policy, AtATable(rank, table, barrier)) for rank in (0, 1)]
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(collected, both, [begin] * 2)) == [alone, alone]
+        for rank, one in enumerate(both):
+            assert {number % 2 for number in one._pool.asked} == {rank}
+
+
 @pytest.mark.slow
 def test_a_stream_is_the_same_however_many_play_it_and_goes_on_where_it_was(tmp_path):
     one, learned = streamed(tmp_path / "one", 1)
@@ -565,5 +607,3 @@ def test_a_stream_is_the_same_however_many_play_it_and_goes_on_where_it_was(tmp_
 def test_what_a_stream_has_no_use_for_is_a_sentence():
     with pytest.raises(LangAgentError, match="nobody plays but the expert"):
         replace(RUN_OF_A_STREAM, imitation=ImitationConfig(processes=1, expert_final=0.5))
-    with pytest.raises(LangAgentError, match=r"workers=2 play their own share, and processes=1"):
-        replace(RUN_OF_A_STREAM, workers=2, imitation=ImitationConfig(processes=1))

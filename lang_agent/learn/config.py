@@ -136,8 +136,9 @@ class ImitationConfig:
     demonstrations: str | None = None
     """Learn from the episodes in this file instead of playing any."""
     processes: Annotated[int, Range(0, 1024)] = 0
-    """Have the expert play in so many processes of their own while the policy learns; each episode
-    has another part of its actions, up to ``noise``, replaced by random ones. 0: here."""
+    """Have the expert play in so many processes of their own (of each worker) while the policy
+    learns; each episode has another part of its actions, up to ``noise``, replaced by random ones.
+    0: here."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

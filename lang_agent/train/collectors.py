@@ -31,7 +31,7 @@ def make_collector(
         file = Path(config.imitation.demonstrations)
         return Reader(Demonstrations(file, policy, config.seed), config.rollout_steps)
     if config.imitation.processes:
-        return Stream(config, policy)
+        return Stream(config, policy, workers)
     if config.async_envs:
         return AsyncPlayer(config, learn, policy)
     return Player(config, learn, policy, envs, workers)

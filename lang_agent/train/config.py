@@ -176,11 +176,6 @@ class TrainConfig:
         elif imitation.processes:
             reason = "with processes, in which nobody plays but the expert"
             refuse_unused(imitation, dict.fromkeys(("hand_over", "expert_final"), reason))
-            if self.workers not in (1, "auto"):
-                raise LangAgentError(
-                    f"workers={self.workers} play their own share, and processes="
-                    f"{imitation.processes} play for one: leave one of the two out."
-                )
         elif imitation.expert_final == 1:
             refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
         if not self.hindsight:

@@ -18,6 +18,7 @@ from lang_agent.episode import Episode
 from lang_agent.errors import LangAgentError
 from lang_agent.language_env import PromptLimit
 from lang_agent.learn.sequences import expert_choice
+from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.codec import Codec
 from lang_agent.models.context import traces
 from lang_agent.models.policy import LanguagePolicy
@@ -37,12 +38,16 @@ KEPT = ("success", "part", "metrics", "judged", "invalid_action")
 
 class Stream:
     """The expert's episodes of a run, in the order of their numbers: the same ones however many
-    processes play them."""
+    processes play them. Of several workers each has its own processes, which play every so many-th
+    part, and all have all of the episodes."""
 
-    def __init__(self, config: TrainConfig, policy: LanguagePolicy) -> None:
-        self.config, self.policy = config, policy
+    def __init__(
+        self, config: TrainConfig, policy: LanguagePolicy, workers: Workers = ALONE
+    ) -> None:
+        self.config, self.policy, self.workers = config, policy, workers
         self._pool: ProcessPoolExecutor | None = None
-        self._parts: dict[int, Future[list[Episode]]] = {}
+        self._parts: dict[int, Future[list[Episode]]] = {}  # that this worker's processes play
+        self._round: dict[int, list[Episode]] = {}  # the parts that were handed round last
 
     def collect(
         self,
@@ -67,17 +72,26 @@ class Stream:
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool, self._parts = None, {}
+        self._pool, self._parts, self._round = None, {}, {}
 
     def _part(self, number: int) -> list[Episode]:
-        """The episodes of a part; those of the next ones are begun, those of the last forgotten."""
-        processes = self.config.imitation.processes
+        """The episodes of a part. Each worker hands one part round at a time."""
+        if number not in self._round:
+            first = number - number % self.workers.size
+            mine = self._played(first + self.workers.rank)
+            self._round = dict(enumerate(self.workers.gather(mine), first))
+        return self._round[number]
+
+    def _played(self, number: int) -> list[Episode]:
+        """The episodes of a part of this worker's; its next ones are begun, those before it are
+        forgotten."""
+        processes, size = self.config.imitation.processes, self.workers.size
         if self._pool is None:
             spawn = get_context("spawn")
             limit = PolicyAgent(self.policy, 1, self.config.decide).prompt_limit
             about = (self.config, self.policy.codec, limit)
             self._pool = ProcessPoolExecutor(processes, spawn, _prepare, about)
-        for coming in range(number, number + 1 + AHEAD * processes):
+        for coming in range(number, number + (1 + AHEAD * processes) * size, size):
             if coming not in self._parts:
                 self._parts[coming] = self._pool.submit(_play, coming)
         for before in [one for one in self._parts if one < number]:

@@ -48,7 +48,7 @@ def worker_count(config: TrainConfig, policy: LanguagePolicy) -> int:
     """
     device = find_device(config.device) if config.shard else policy.device
     on_gpu = device.type != "cpu"
-    if config.async_envs or config.imitation.processes:
+    if config.async_envs:
         return 1
     if isinstance(config.workers, int):
         if on_gpu and config.workers > 1:
