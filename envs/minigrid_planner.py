@@ -160,13 +160,14 @@ class Planner:
         """
         memory = self.memory
         unseen = memory.all & ~memory.known
-        room = memory.flood(1 << memory.at, memory.floor & ~memory.doors)
+        room = memory.flood(1 << memory.at, memory.floor)
         for ways in (room, self.passable & ~memory.closed):
             action = self._toward(memory.beside(ways) & unseen, ways)
             if action is not None:
                 return action
-        for place in reversed(memory.cells):
-            if memory.closed >> place & 1 and memory.beside(1 << place) & unseen:
+        hiding = memory.closed & memory.beside(unseen)
+        for place in reversed(memory.cells) if hiding else ():
+            if hiding >> place & 1:
                 action = self._toward(1 << place, self.passable)
                 if action is not None:
                     return Actions.toggle if action == THERE else action

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
@@ -541,6 +542,21 @@ def test_a_streams_prompts_are_kept_within_what_the_policy_reads(tmp_path, monke
     run.run(on_episode=learned.append)
     longest = max(len(s.decision.tokens.context) for e in learned for s in e.steps)
     assert 120 < longest <= 180
+
+
+@pytest.mark.parametrize("when", ["submit", "result"])
+def test_a_killed_process_of_a_stream_is_a_sentence(tmp_path, monkeypatch, when):
+    class Killed(Here):
+        def submit(self, work, number):
+            if when == "submit":
+                raise BrokenProcessPool
+            answer = Future()
+            answer.set_exception(BrokenProcessPool())
+            return answer
+
+    monkeypatch.setattr(stream, "ProcessPoolExecutor", Killed)
+    with pytest.raises(LangAgentError, match="One of the 1 processes that play was killed"):
+        streamed(tmp_path / "run", 1)
 
 
 class AtATable:

@@ -175,7 +175,7 @@ def test_a_room_is_looked_at_whole_and_then_its_doors_are_opened_the_last_found_
             memory = planner.memory
             ahead = memory.at + memory.steps[memory.facing]
             if last == Actions.toggle and memory.closed >> ahead & 1:
-                room = memory.flood(1 << memory.at, memory.floor & ~memory.doors)
+                room = memory.flood(1 << memory.at, memory.floor)
                 assert not memory.beside(room) & ~memory.known
                 places = list(memory.cells)
                 later = places[places.index(ahead) + 1 :]

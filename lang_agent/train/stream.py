@@ -91,12 +91,12 @@ class Stream:
             limit = PolicyAgent(self.policy, 1, self.config.decide).prompt_limit
             about = (self.config, self.policy.codec, limit)
             self._pool = ProcessPoolExecutor(processes, spawn, _prepare, about)
-        for coming in range(number, number + (1 + AHEAD * processes) * size, size):
-            if coming not in self._parts:
-                self._parts[coming] = self._pool.submit(_play, coming)
-        for before in [one for one in self._parts if one < number]:
-            del self._parts[before]
         try:
+            for coming in range(number, number + (1 + AHEAD * processes) * size, size):
+                if coming not in self._parts:
+                    self._parts[coming] = self._pool.submit(_play, coming)
+            for before in [one for one in self._parts if one < number]:
+                del self._parts[before]
             return self._parts[number].result()
         except BrokenProcessPool:
             raise LangAgentError(
