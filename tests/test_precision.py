@@ -39,7 +39,7 @@ from lang_agent.models.kv_cache import RaggedCache
 from lang_agent.models.phrase_scoring import lay_out
 from lang_agent.models.precision import (
     WORTH_IT,
-    _old_and_new,
+    _layers,
     bf16_speed,
     choose_precision,
     fastest_in_turns,
@@ -165,7 +165,7 @@ def test_a_run_in_fp32_computes_nothing_in_16_bits(name, tmp_path):
 def test_precision_is_chosen_by_measuring():
     cpu = torch.device("cpu")
     for width in (128, 768):
-        faster = bf16_speed(cpu, width) >= WORTH_IT
+        faster = bf16_speed(cpu, width, True) >= WORTH_IT
         chosen = torch.bfloat16 if faster else torch.float32
         assert choose_precision("auto", cpu, width) == chosen
     assert choose_precision("fp32", cpu) == torch.float32
@@ -182,13 +182,46 @@ def test_every_other_product_that_is_measured_has_a_new_shape(monkeypatch):
         "__matmul__",
         lambda a, b: (seen.append((a.dtype, *a.shape)), product(a, b))[1],
     )
-    work = _old_and_new(torch.device("cpu"), torch.bfloat16, 8)
+    work = _layers(torch.device("cpu"), torch.bfloat16, 8, new=True)
     for _ in range(5):
         work()
     assert len(seen) == 10
     assert len(set(seen[::2])) == 1
     assert len(set(seen[1::2])) == 5
     assert {shape[2] for shape in seen} == {8}
+
+
+def test_where_nothing_acts_shapes_that_come_again_are_measured_alone(monkeypatch):
+    seen = []
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(
+        torch.Tensor, "__matmul__", lambda a, b: (seen.append(a.shape), product(a, b))[1]
+    )
+    work = _layers(torch.device("cpu"), torch.bfloat16, 8, new=False)
+    work()
+    work()
+    assert len(seen) == 4
+    assert len(set(seen)) == 1
+
+
+def test_a_layout_that_is_filled_up_reads_the_same(policy):
+    """Rows of several lengths with phrases of several tokens behind them, in few shapes."""
+    actions = [("go forward", "turn left", "turn right"), ("go forward", "pick up")]
+    tries = [policy.trie(phrases, "sum") for phrases in actions]
+    rows = [policy.encode("a red ball 2 steps forward"), policy.encode("a door")]
+    ends = [[len(row) - 1] for row in rows]
+    layout = lay_out(rows, [0, 0], ends, [[trie] for trie in tries], policy.device)
+    filled = layout.filled_up()
+    assert filled.token_ids.shape == (4, 16)
+    with torch.no_grad():
+        first, second = (
+            policy.scores(policy.hidden_states(one, decisions_only=True), one, tries).log_policy
+            for one in (layout, filled)
+        )
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
+    wide = layout.filled_up(rows=1, columns=1)
+    assert wide.token_ids.equal(layout.token_ids)
+    assert wide.seen(layout.token_ids.shape[1]).equal(layout.seen(layout.token_ids.shape[1]))
 
 
 def test_measuring_takes_turns_on_one_thread_and_leaves_the_threads_alone():
@@ -262,7 +295,7 @@ def test_the_fused_layer_is_used_in_the_precision_that_it_was_tried_in(policy):
     works.cache_clear()
     _feed_forward(policy, "bf16")  # tries it
     found, names = _feed_forward(policy, "bf16")
-    assert (FUSED in names) == works(torch.bfloat16, 128, 512)
+    assert (FUSED in names) == works(torch.bfloat16, 128, 512, "none")
     torch.testing.assert_close(found.float(), plain, atol=0.05, rtol=0.05)
 
 
@@ -271,7 +304,7 @@ def test_a_fused_layer_that_does_not_work_is_left_alone(policy, broken, monkeypa
     """As on a processor without bf16, where the operation is there and works in float32 alone."""
     plain, _ = _feed_forward(policy, "fp32")
 
-    def operation(x, weight, bias):
+    def operation(x, weight, bias, approximate):
         if broken == "raises":
             raise RuntimeError("could not create a primitive descriptor")
         return x @ weight
@@ -422,6 +455,33 @@ def test_attention_in_bf16_rounds_no_scores(width):
     layer = SimpleNamespace(num_key_value_groups=1, is_causal=True)
     found, _ = attend(layer, query.requires_grad_(), key, value, None)
     torch.testing.assert_close(found.double(), expected, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("mask", [None, "added"])
+def test_attentions_gradient_in_bf16_is_that_of_plain_softmax_attention(mask):
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 4, 24, 8, generator=generator).bfloat16()
+    key, value = torch.randn(2, 2, 2, 24, 8, generator=generator).bfloat16()
+    hidden = torch.ones(2, 1, 24, 24).triu(1) == 1
+    if mask:
+        hidden[1, :, 10:, 3:6] = True
+    added = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
+    wanted = torch.randn(2, 24, 4, 8, generator=generator)
+
+    exact = [part.double().requires_grad_() for part in (query, key, value)]
+    scores = exact[0] @ exact[1].repeat_interleave(2, 1).mT * 8**-0.5 + added
+    out = (scores.softmax(-1) @ exact[2].repeat_interleave(2, 1)).transpose(1, 2)
+    expected = torch.autograd.grad((out * wanted).sum(), exact)
+
+    rounded = [part.detach().requires_grad_() for part in (query, key, value)]
+    layer = SimpleNamespace(num_key_value_groups=2, is_causal=True)
+    found, _ = attend(layer, *rounded, added.bfloat16() if mask else None)
+    gradients = torch.autograd.grad((found * wanted).sum(), rounded, retain_graph=True)
+    for gradient, right in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient.double(), right, atol=0.05, rtol=0.02)
+    (twice,) = torch.autograd.grad(found.square().sum(), rounded[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        twice.sum().backward()
 
 
 def test_acting_and_learning_in_bf16_agree_on_the_shipped_policy():

@@ -21,7 +21,8 @@ ROWS = 16  # sequences in one forward pass
 def as_published(policy: LanguagePolicy) -> GPT2LMHeadModel:
     """A copy of the policy's GPT-2 with transformers' default activation, in evaluation mode."""
     config = GPT2Config.from_dict(policy.model.config.to_dict())
-    config.activation_function = "gelu_new"
+    if config.activation_function == "gelu_pytorch_tanh":
+        config.activation_function = "gelu_new"
     model = GPT2LMHeadModel(config)
     model.load_state_dict(policy.model.state_dict())
     return nn.Module.to(model, policy.device).eval()

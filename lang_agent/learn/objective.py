@@ -48,7 +48,8 @@ def evaluate_actions(
     """
     layout = batch.layout
     written = bool(batch.written.shape[1])
-    states = policy.hidden_states(layout, decisions_only=not written)
+    read = layout.filled_up() if policy.compiles_shapes else layout
+    states = policy.hidden_states(read, decisions_only=not written)
     log_policy = None
     if written:
         log_probs, entropy = _written_log_probs(policy, states, batch, decide, learn_entropy)

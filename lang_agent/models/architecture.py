@@ -28,8 +28,7 @@ def make_ready(model: PreTrainedModel) -> PreTrainedModel:
         for name, child in module.named_children():
             if type(child).__name__ == "NewGELUActivation":
                 setattr(module, name, ACT2FN["gelu_pytorch_tanh"])
-        if isinstance(getattr(module, "act", None), type(ACT2FN["gelu_pytorch_tanh"])):
-            fuse(module)
+        fuse(module)
         take_two_masks(module)
         ask_last_block(module)
     return model.eval()

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -96,29 +97,58 @@ def _slow_backwards(query: Tensor) -> bool:
 def _products(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
 ) -> Tensor:
-    """Softmax attention by two batched products: (B, heads, queries, size).
-
-    Scores and their softmax are float32, as in the fused operation: in bf16 a score of a hundred is
-    off by up to a quarter, and a policy's log-probability by nats. The queries of all heads that
-    share a head of keys are rows of one product, so that keys and values are not copied for each.
-    """
+    """Softmax attention by two batched products: (B, heads, queries, size)."""
     batch, heads, width, _ = query.shape
     key_heads, keys = key.shape[1:3]
-    rows = heads // key_heads * width
 
     def grouped(part: Tensor) -> Tensor:
-        return part.reshape(batch * key_heads, rows, -1)
+        return part.reshape(batch * key_heads, -1, part.shape[3])
 
     if mask is None:
         mask = torch.full((width, keys), -torch.inf).triu(1)
     elif mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)
-    bias = grouped(mask.float().expand(batch, heads, width, keys))
+    mask = mask.float().expand(batch, 1, width, keys)
     with torch.autocast(query.device.type, enabled=False):
-        seen = key.flatten(0, 1).transpose(1, 2).float()
-        scores = torch.baddbmm(bias, grouped(query).float(), seen, alpha=scale)
-    out = torch.bmm(scores.softmax(-1).to(value.dtype), value.flatten(0, 1))
+        out = _Products.apply(grouped(query), grouped(key), grouped(value), mask, scale)
     return out.view(batch, heads, width, -1)
+
+
+class _Products(torch.autograd.Function):
+    """Softmax attention of G groups of R queries on K keys, (G, R, size) and (G, K, size). The
+    queries of all heads that share a head of keys are one group, so that keys and values are not
+    copied for each.
+
+    Scores and their softmax are float32, as in torch's fused operation: in bf16 a score of a
+    hundred is off by up to a quarter, and a policy's log-probability by nats. The weights are kept
+    and multiplied in bf16, and so is all of the way back. There the gradient of scores is
+    P (dP - sum(dO O)) (Dao et al. 2022, arXiv 2205.14135, appendix B.2): what would be recomputed
+    or kept in float32 is neither.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
+    ) -> Tensor:
+        scores = torch.bmm(query.float() * scale, key.float().transpose(1, 2))
+        scores.view(len(mask), -1, *mask.shape[2:]).add_(mask)
+        weights = scores.softmax(-1).to(value.dtype)
+        out = torch.bmm(weights, value)
+        ctx.save_for_backward(query, key, value, weights, out)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, weights, out = ctx.saved_tensors
+        of_value = torch.bmm(weights.transpose(1, 2), gradient)
+        of_scores = torch.bmm(gradient, value.transpose(1, 2))
+        of_scores -= (gradient.float() * out).sum(-1, keepdim=True)
+        of_scores *= weights
+        of_query = torch.bmm(of_scores, key * ctx.scale)
+        of_key = torch.bmm(of_scores.transpose(1, 2), query * ctx.scale)
+        return of_query, of_key, of_value, None, None
 
 
 AttentionInterface.register(NAME, attend)

@@ -50,7 +50,8 @@ def new_gpt2(
     Three things differ from GPT-2's own start, which is made for a width of 768 and more and for
     billions of tokens: weights are drawn at 1/sqrt(width); the last norm's gain is small, so that
     the first policy is nearly uniform; and some heads look back, one finds the same words again
-    (:mod:`lang_agent.models.induction`).
+    (:mod:`lang_agent.models.induction`). GELU is exact and not GPT-2's approximation by tanh,
+    which takes processors up to four times as long (`benchmarks/precision.py`).
     """
     if size not in SIZES:
         raise unknown("model size", size, SIZES)
@@ -64,7 +65,7 @@ def new_gpt2(
         n_embd=shape.width,
         n_layer=shape.layers,
         n_head=shape.heads,
-        activation_function="gelu_pytorch_tanh",
+        activation_function="gelu",
         initializer_range=shape.width**-0.5,
         resid_pdrop=0.0,
         embd_pdrop=0.0,

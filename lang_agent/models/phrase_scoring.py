@@ -23,7 +23,7 @@ From the trie a policy over the phrases is made by one of the rules in ``config.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
 import numpy as np
@@ -72,6 +72,27 @@ class Layout:
         asked[self.decision_row, self.decision_column] = True
         asked[self.decision_row[:, None], self.node_column] = True
         return asked
+
+    def filled_up(self, rows: int = 4, columns: int = 16) -> Layout:
+        """The same, with padding up to a whole number of so many rows and columns; of a layout that
+        follows nothing in a cache. Batches have ever new shapes, and so they have few, for devices
+        that write a program for each."""
+        height, width = self.token_ids.shape
+        more = (0, -width % columns, 0, -height % rows)
+        column = torch.arange(width + more[1], device=self.slot.device)
+        added = torch.nn.functional.pad(torch.zeros_like(self.slot), more, value=1) == 1
+
+        def padded(part: Tensor, filling: Tensor) -> Tensor:
+            return torch.where(added, filling, torch.nn.functional.pad(part, more))
+
+        return replace(
+            self,
+            token_ids=padded(self.token_ids, torch.zeros_like(column)),
+            position=padded(self.position, torch.zeros_like(column)),
+            slot=padded(self.slot, column),
+            base=padded(self.base, column),
+            last=padded(self.last, column),
+        )
 
     def key_position(self, keys: int) -> Tensor:
         """(B, keys) the positions of the keys: of those in the cache before, their slots."""

@@ -276,6 +276,11 @@ class LanguagePolicy(nn.Module):
         return self.value_head.weight.device
 
     @property
+    def compiles_shapes(self) -> bool:
+        """Whether products of a new shape take long: oneDNN writes a program for each, in bf16."""
+        return self.precision == torch.bfloat16 and self.device.type == "cpu"
+
+    @property
     def width(self) -> int:
         """The hidden units of a layer."""
         return int(self.model.config.get_text_config(decoder=True).hidden_size)

@@ -18,20 +18,26 @@ WORTH_IT = 1.5  # how much faster layers must be in bf16: they are a part of the
 PROBE = (256, 512, 512)  # small, since a processor that emulates bf16 takes 50 ms for one
 ROWS = 1000  # about as many tokens as a small model's passes have
 WIDEST = 512  # that is measured: wider ones gain more from bf16, and take longer to measure
+_NEW = itertools.count(1)  # tokens more than ever before in this process: programs are kept
 WIDTH = 768  # of a model of which nothing is known: GPT-2 small's
 
 
-def choose_precision(name: str, device: torch.device, width: int = WIDTH) -> torch.dtype:
+def choose_precision(
+    name: str, device: torch.device, width: int = WIDTH, *, acts: bool = True
+) -> torch.dtype:
     """What a model of so many hidden units computes in on ``device``: as named, or "auto" for what
     is fast there.
 
     "bf16" is right on every device, and slow on processors that emulate it: a fortieth of the speed
     of float32. "auto" never chooses it there.
+
+    Args:
+        acts: whether the model acts too, and not only learns.
     """
     if name not in PRECISIONS:
         raise unknown("precision", name, PRECISIONS)
     if name == "auto":
-        return torch.bfloat16 if bf16_speed(device, width) >= WORTH_IT else torch.float32
+        return torch.bfloat16 if bf16_speed(device, width, acts) >= WORTH_IT else torch.float32
     return torch.bfloat16 if name == "bf16" else torch.float32
 
 
@@ -42,14 +48,18 @@ def computed_in(x: Tensor) -> torch.dtype:
 
 
 @lru_cache(maxsize=16)
-def bf16_speed(device: torch.device, width: int = WIDTH, seconds: float = 0.05) -> float:
+def bf16_speed(
+    device: torch.device, width: int = WIDTH, acts: bool = True, seconds: float = 0.05
+) -> float:
     """How many times as fast as in float32 a model of so many hidden units has its products in bf16
     on ``device``; measured once a process.
 
     On a processor oneDNN writes a program for every shape of a product in bf16, which takes
-    milliseconds, and batches of tokens have ever new shapes. So every other layer that is
+    milliseconds, and what an agent acts on has ever new shapes. So every other layer that is
     measured, forwards and backwards, has a shape that was not met before, about as often as in
-    training. Where bf16 is emulated, which a small product tells, layers are left out.
+    training by one's own play. Batches of what is only learned have few shapes
+    (``Layout.filled_up``), and those that come again alone are measured where nothing ``acts``.
+    Where bf16 is emulated, which a small product tells, layers are left out.
 
     A busy machine must not change the answer. So the two are measured in turns, the fastest of
     each counts (of layers the median), and on a processor they take one thread: where several wait
@@ -63,7 +73,7 @@ def bf16_speed(device: torch.device, width: int = WIDTH, seconds: float = 0.05) 
         works = [_product(device, dtype, PROBE) for dtype in both]
         fp32, bf16 = fastest_in_turns(works, device, seconds)
         if fp32 > bf16:
-            works = [_old_and_new(device, dtype, min(width, WIDEST)) for dtype in both]
+            works = [_layers(device, dtype, min(width, WIDEST), new=acts) for dtype in both]
             fp32, bf16 = map(median, in_turns(works, device, seconds, rounds=5))
     finally:
         torch.set_num_threads(threads)
@@ -118,14 +128,16 @@ def _product(
     return lambda: left @ right
 
 
-def _old_and_new(device: torch.device, dtype: torch.dtype, width: int) -> Callable[[], object]:
-    """A layer forwards and backwards: on as many tokens as before, and on another number."""
+def _layers(
+    device: torch.device, dtype: torch.dtype, width: int, *, new: bool
+) -> Callable[[], object]:
+    """A layer forwards and backwards, twice: on as many tokens as before, and, with ``new``, on
+    another number."""
     tokens = torch.ones(2 * ROWS, width, device=device, dtype=dtype, requires_grad=True)
     weights = torch.ones(width, 4 * width, device=device, dtype=dtype, requires_grad=True)
-    more = itertools.count(1)
 
     def compute() -> None:
-        for count in (ROWS, ROWS + next(more)):
+        for count in (ROWS, ROWS + (next(_NEW) if new else 0)):
             torch.autograd.grad((tokens[:count] @ weights).sum(), (tokens, weights))
 
     return compute

@@ -5,10 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 
-# oneDNN compiles a product for every shape in bf16 and keeps 1024 of them, hundreds of megabytes;
-# few shapes come twice. It reads this when it first computes; a number set before stays.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-
 
 def release_unused_memory() -> None:
     """Give what the C allocator holds in reserve back to the system (glibc; elsewhere nothing)."""

@@ -204,7 +204,12 @@ class Trainer:
         config = self.config
         bounded = algorithm_of(self.learn).trust_region and config.precision == "auto"
         wanted = "fp32" if bounded else config.precision
-        chosen = choose_precision(self.progress.precision or wanted, self.device, self.policy.width)
+        chosen = choose_precision(
+            self.progress.precision or wanted,
+            self.device,
+            self.policy.width,
+            acts=config.imitation.demonstrations is None and not config.imitation.processes,
+        )
         self.policy.precision = chosen
         self.progress.precision = "fp32" if self.policy.precision == torch.float32 else "bf16"
 
