@@ -20,6 +20,8 @@ from lang_agent.models.precision import computed_in
 
 NAME = "sdpa_in_blocks"
 BLOCK = 256  # queries
+LONG = 512  # queries: torch's fused attention pays from here on in bf16 (`benchmarks/precision.py`)
+CACHED = 2**19  # scores that stay near the processor from one operation to the next
 
 
 def attend(
@@ -89,9 +91,9 @@ def _blocks(
 
 def _slow_backwards(query: Tensor) -> bool:
     """Whether torch's fused attention, forwards and backwards, is slower than plain products: on
-    processors in bf16, for sequences shorter than a block (`benchmarks/precision.py`)."""
+    processors in bf16, for all but long sequences."""
     kind = query.dtype, query.device.type
-    return kind == (torch.bfloat16, "cpu") and query.shape[2] < BLOCK
+    return kind == (torch.bfloat16, "cpu") and query.shape[2] < LONG
 
 
 def _products(
@@ -130,25 +132,38 @@ class _Products(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
     ) -> Tensor:
-        scores = torch.bmm(query.float() * scale, key.float().transpose(1, 2))
-        scores.view(len(mask), -1, *mask.shape[2:]).add_(mask)
-        weights = scores.softmax(-1).to(value.dtype)
-        out = torch.bmm(weights, value)
-        ctx.save_for_backward(query, key, value, weights, out)
+        weights, out = query.new_empty(*query.shape[:2], key.shape[1]), torch.empty_like(query)
+        for part, rows in _parts(query, key, mask):
+            scores = torch.bmm(query[part].float() * scale, key[part].float().transpose(1, 2))
+            scores.view(len(mask[rows]), -1, *mask.shape[2:]).add_(mask[rows])
+            weights[part] = scores.softmax(-1)
+            torch.bmm(weights[part], value[part], out=out[part])
+        ctx.save_for_backward(query, key, value, mask, weights, out)
         ctx.scale = scale
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, weights, out = ctx.saved_tensors
-        of_value = torch.bmm(weights.transpose(1, 2), gradient)
-        of_scores = torch.bmm(gradient, value.transpose(1, 2))
-        of_scores -= (gradient.float() * out).sum(-1, keepdim=True)
-        of_scores *= weights
-        of_query = torch.bmm(of_scores, key * ctx.scale)
-        of_key = torch.bmm(of_scores.transpose(1, 2), query * ctx.scale)
+        query, key, value, mask, weights, out = ctx.saved_tensors
+        of_query, of_key, of_value = map(torch.empty_like, (query, key, value))
+        for part, _ in _parts(query, key, mask):
+            torch.bmm(weights[part].transpose(1, 2), gradient[part], out=of_value[part])
+            of_scores = torch.bmm(gradient[part], value[part].transpose(1, 2))
+            sums = (gradient[part].float() * out[part]).sum(-1, keepdim=True)
+            of_scores -= sums.to(of_scores.dtype)
+            of_scores *= weights[part]
+            torch.bmm(of_scores, key[part] * ctx.scale, out=of_query[part])
+            torch.bmm(of_scores.transpose(1, 2), query[part] * ctx.scale, out=of_key[part])
         return of_query, of_key, of_value, None, None
+
+
+def _parts(query: Tensor, key: Tensor, mask: Tensor) -> Iterator[tuple[slice, slice]]:
+    """So many groups at a time as have ``CACHED`` scores, and the rows that they are of."""
+    groups = len(query) // len(mask)
+    few = max(1, CACHED // (groups * query.shape[1] * key.shape[1]))
+    for first in range(0, len(mask), few):
+        yield slice(first * groups, (first + few) * groups), slice(first, first + few)
 
 
 AttentionInterface.register(NAME, attend)
