@@ -96,6 +96,18 @@ def feed_forward() -> None:
                 row(f"{NAMES[kind]} {rows} rows, width {width}", *milliseconds(ways), choice)
 
 
+def gelu(fast: bool) -> None:
+    heading("GELU, learning", "tanh", "exact")
+
+    def learning(x: Tensor, approximate: str) -> Callable[[], object]:
+        return lambda: nn.functional.gelu(x, approximate=approximate).sum().backward()
+
+    for kind in (FP32, BF16) if fast else (FP32,):
+        x = torch.randn(2048, 512).to(kind).requires_grad_()
+        ways = [learning(x, "tanh"), learning(x, "none")]
+        row(f"{NAMES[kind]} 2048 rows of 512", *milliseconds(ways), "exact in new models")
+
+
 def attend(fast: bool) -> None:
     layer = SimpleNamespace(num_key_value_groups=1, is_causal=True)
     slow_backwards = attention._slow_backwards
@@ -111,7 +123,13 @@ def attend(fast: bool) -> None:
 
     heading("attention (B, heads, W, size), learning", "fused", "plain")
     for kind in (FP32, BF16) if fast else (FP32,):
-        for shape in ((32, 4, 128, 32), (8, 12, 128, 64), (1, 12, 884, 64)):
+        for shape in (
+            (32, 4, 128, 32),
+            (5, 4, 384, 32),
+            (8, 12, 128, 64),
+            (5, 12, 384, 64),
+            (1, 12, 884, 64),
+        ):
             ways = [learning(shape, kind, by_products) for by_products in (False, True)]
             choice = "plain" if slow_backwards(torch.empty(shape, dtype=kind)) else "fused"
             row(f"{NAMES[kind]} {shape}", *milliseconds(ways), choice)
@@ -159,6 +177,7 @@ def main() -> None:
         products(chosen)
         muon(chosen, fast)
         feed_forward()
+    gelu(fast)
     attend(fast)
     heading("whole", "fp32", "bf16")
     whole(LanguagePolicy.from_scratch("nano", seed=0), "nano", 8, 8, 2.0)

@@ -51,7 +51,7 @@ def new_gpt2(
     billions of tokens: weights are drawn at 1/sqrt(width); the last norm's gain is small, so that
     the first policy is nearly uniform; and some heads look back, one finds the same words again
     (:mod:`lang_agent.models.induction`). GELU is exact and not GPT-2's approximation by tanh,
-    which takes processors up to four times as long (`benchmarks/precision.py`).
+    which takes processors more than twice as long (`benchmarks/precision.py`).
     """
     if size not in SIZES:
         raise unknown("model size", size, SIZES)
