@@ -461,12 +461,13 @@ def test_attention_in_bf16_rounds_no_scores(width):
 def test_attentions_gradient_in_bf16_is_that_of_plain_softmax_attention(mask):
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(2, 4, 24, 8, generator=generator).bfloat16()
-    key, value = torch.randn(2, 2, 2, 24, 8, generator=generator).bfloat16()
+    key = torch.randn(2, 2, 24, 8, generator=generator).bfloat16()
+    value = torch.randn(2, 2, 24, 6, generator=generator).bfloat16()
     hidden = torch.ones(2, 1, 24, 24).triu(1) == 1
     if mask:
         hidden[1, :, 10:, 3:6] = True
     added = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)
-    wanted = torch.randn(2, 24, 4, 8, generator=generator)
+    wanted = torch.randn(2, 24, 4, 6, generator=generator)
 
     exact = [part.double().requires_grad_() for part in (query, key, value)]
     scores = exact[0] @ exact[1].repeat_interleave(2, 1).mT * 8**-0.5 + added

@@ -117,22 +117,22 @@ def _products(
 
 
 class _Products(torch.autograd.Function):
-    """Softmax attention of G groups of R queries on K keys, (G, R, size) and (G, K, size). The
-    queries of all heads that share a head of keys are one group, so that keys and values are not
-    copied for each.
+    """Softmax attention of G groups of R queries, (G, R, size), on K keys, (G, K, size), and values,
+    which may have a size of their own. The queries of all heads that share a head of keys are one
+    group, so that keys and values are not copied for each.
 
     Scores and their softmax are float32, as in torch's fused operation: in bf16 a score of a
-    hundred is off by up to a quarter, and a policy's log-probability by nats. The weights are kept
-    and multiplied in bf16, and so is all of the way back. There the gradient of scores is
-    P (dP - sum(dO O)) (Dao et al. 2022, arXiv 2205.14135, appendix B.2): what would be recomputed
-    or kept in float32 is neither.
+    hundred is off by up to a quarter, and a policy's log-probability by nats. The weights P are
+    kept and multiplied in bf16, and so is all of the way back, where the gradient of the scores is
+    P (dP - sum(dO O)) (Dao et al. 2022, arXiv 2205.14135, appendix B.2).
     """
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
     ) -> Tensor:
-        weights, out = query.new_empty(*query.shape[:2], key.shape[1]), torch.empty_like(query)
+        weights = query.new_empty(*query.shape[:2], key.shape[1])
+        out = query.new_empty(*query.shape[:2], value.shape[2])
         for part, rows in _parts(query, key, mask):
             scores = torch.bmm(query[part].float() * scale, key[part].float().transpose(1, 2))
             scores.view(len(mask[rows]), -1, *mask.shape[2:]).add_(mask[rows])
