@@ -117,7 +117,7 @@ def _products(
 
 
 class _Products(torch.autograd.Function):
-    """Softmax attention of G groups of R queries, (G, R, size), on K keys, (G, K, size), and values,
+    """Softmax attention of G groups of R queries (G, R, size) on K keys (G, K, size), and values,
     which may have a size of their own. The queries of all heads that share a head of keys are one
     group, so that keys and values are not copied for each.
 
