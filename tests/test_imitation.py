@@ -1,11 +1,13 @@
 """Imitation: wordings, the bot's labels, demonstrations on disk, mixtures."""
 
 import gzip
+import itertools
 import json
+import multiprocessing
 import re
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -493,24 +495,22 @@ RUN_OF_A_STREAM = TrainConfig(
 
 
 class Here:
-    """In place of a pool of processes: this one."""
+    """In place of a process that plays: this one."""
 
-    def __init__(self, processes, context, prepare, about):
-        self.player = stream.PartPlayer(*about)
+    def __init__(self, first, every, *about):
+        self.player, self.numbers = stream.PartPlayer(*about), itertools.count(first, every)
         self.asked = []
 
-    def submit(self, work, number):
-        self.asked.append(number)
-        answer = Future()
-        answer.set_result(self.player.play(number))
-        return answer
+    def next_part(self):
+        self.asked.append(next(self.numbers))
+        return self.player.play(self.asked[-1])
 
-    def shutdown(self, **options):
-        assert options == {"wait": False, "cancel_futures": True}
+    def close(self):
+        pass
 
 
 def test_a_stream_is_learned_in_order_and_goes_on_where_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(stream, "PlayingProcess", Here)
     one, learned = streamed(tmp_path / "one", 1)
     _, others = streamed(tmp_path / "two", 2, updates=2)
     two = resume(tmp_path / "two")
@@ -529,7 +529,7 @@ def test_a_stream_is_learned_in_order_and_goes_on_where_it_was(tmp_path, monkeyp
 
 
 def test_a_streams_prompts_are_kept_within_what_the_policy_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(stream, "PlayingProcess", Here)
     config = replace(
         RUN_OF_A_STREAM,
         text=TextConfig(prompt="transcript"),
@@ -544,19 +544,56 @@ def test_a_streams_prompts_are_kept_within_what_the_policy_reads(tmp_path, monke
     assert 120 < longest <= 180
 
 
-@pytest.mark.parametrize("when", ["submit", "result"])
-def test_a_killed_process_of_a_stream_is_a_sentence(tmp_path, monkeypatch, when):
-    class Killed(Here):
-        def submit(self, work, number):
-            if when == "submit":
-                raise BrokenProcessPool
-            answer = Future()
-            answer.set_exception(BrokenProcessPool())
-            return answer
+def playing_process(config, folder):
+    """One that plays for a stream, as a run has it, and as the system does."""
+    policy = start(RUN_OF_A_STREAM, folder).policy
+    before = multiprocessing.active_children()
+    playing = stream.PlayingProcess(0, 1, config, policy.codec, None)
+    (process,) = [child for child in multiprocessing.active_children() if child not in before]
+    return playing, process
 
-    monkeypatch.setattr(stream, "ProcessPoolExecutor", Killed)
-    with pytest.raises(LangAgentError, match="One of the 1 processes that play was killed"):
-        streamed(tmp_path / "run", 1)
+
+def test_a_process_of_a_stream_that_is_killed_half_way_through_a_part_is_a_sentence(tmp_path):
+    playing, process = playing_process(RUN_OF_A_STREAM, tmp_path / "run")
+    assert [episode.index for episode in playing.next_part()] == list(range(stream.PART))
+    time.sleep(3)  # it fills the pipe, and waits for us with the rest
+    process.kill()
+    process.join()
+    with pytest.raises(LangAgentError, match=r"A process that plays \(.*\) was killed"):
+        [playing.next_part() for _ in range(1 + stream.AHEAD)]
+
+
+def test_a_process_of_a_stream_ends_when_nobody_reads_its_parts(tmp_path):
+    playing, process = playing_process(RUN_OF_A_STREAM, tmp_path / "run")
+    playing.next_part()
+    assert process.is_alive()
+    playing.close()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def test_what_fails_in_a_process_of_a_stream_is_raised_by_who_reads_it(tmp_path):
+    config = replace(RUN_OF_A_STREAM, mixture=("BabyAI-GoToObj-v0", "NoSuchWorld-v0"))
+    playing, process = playing_process(config, tmp_path / "run")
+    with pytest.raises(LangAgentError, match="NoSuchWorld-v0"):
+        playing.next_part()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def test_what_nobody_expected_in_a_process_of_a_stream_keeps_its_traceback(monkeypatch):
+    class Failing:
+        def __init__(self, *about):
+            pass
+
+        def play(self, number):
+            return [] if number < 3 else {}["the key"]
+
+    monkeypatch.setattr(stream, "PartPlayer", Failing)
+    *parts, error = stream._parts(itertools.count(1), RUN_OF_A_STREAM, None, None)
+    assert parts == [[], []]
+    assert isinstance(error, RuntimeError)
+    assert 'return [] if number < 3 else {}["the key"]' in str(error)
 
 
 class AtATable:
@@ -576,7 +613,7 @@ class AtATable:
 
 
 def test_two_workers_have_the_stream_of_one_and_play_half_of_it_each(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(stream, "PlayingProcess", Here)
     config = replace(RUN_OF_A_STREAM, imitation=ImitationConfig(processes=1, noise=0.3))
     policy = start(config, tmp_path / "run").policy
 
@@ -595,7 +632,8 @@ def test_two_workers_have_the_stream_of_one_and_play_half_of_it_each(tmp_path, m
         with ThreadPoolExecutor(2) as pool:
             assert list(pool.map(collected, both, [begin] * 2)) == [alone, alone]
         for rank, one in enumerate(both):
-            assert {number % 2 for number in one._pool.asked} == {rank}
+            (process,) = one._processes
+            assert {number % 2 for number in process.asked} == {rank}
 
 
 @pytest.mark.slow

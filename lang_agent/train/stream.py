@@ -6,11 +6,14 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 from lang_agent.agents.expert import ExpertAgent
 from lang_agent.agents.policy_agent import PolicyAgent
@@ -31,7 +34,7 @@ from lang_agent.train.run_folder import Progress
 from lang_agent.train.run_parts import make_env
 
 PART = 20  # episodes that a process plays before it reports
-AHEAD = 4  # parts for each process that are played before they are wanted
+AHEAD = 4  # parts that each process plays before they are wanted
 KEPT = ("success", "part", "metrics", "judged", "invalid_action")
 """What is handed on of what the worlds say of a step."""
 
@@ -45,8 +48,7 @@ class Stream:
         self, config: TrainConfig, policy: LanguagePolicy, workers: Workers = ALONE
     ) -> None:
         self.config, self.policy, self.workers = config, policy, workers
-        self._pool: ProcessPoolExecutor | None = None
-        self._parts: dict[int, Future[list[Episode]]] = {}  # that this worker's processes play
+        self._processes: list[PlayingProcess] = []
         self._round: dict[int, list[Episode]] = {}  # the parts that were handed round last
 
     def collect(
@@ -70,12 +72,13 @@ class Stream:
         return Rollout(episodes)
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool, self._parts, self._round = None, {}, {}
+        for process in self._processes:
+            process.close()
+        self._processes, self._round = [], {}
 
     def _part(self, number: int) -> list[Episode]:
-        """The episodes of a part. Each worker hands one part round at a time."""
+        """The episodes of a part, no earlier one than was asked for before. Each worker hands one
+        part round at a time."""
         if number not in self._round:
             first = number - number % self.workers.size
             mine = self._played(first + self.workers.rank)
@@ -83,26 +86,56 @@ class Stream:
         return self._round[number]
 
     def _played(self, number: int) -> list[Episode]:
-        """The episodes of a part of this worker's; its next ones are begun, those before it are
-        forgotten."""
-        processes, size = self.config.imitation.processes, self.workers.size
-        if self._pool is None:
-            spawn = get_context("spawn")
+        """The next part of this worker's, ``number``: its processes take turns."""
+        count, size = self.config.imitation.processes, self.workers.size
+        if not self._processes:
             limit = PolicyAgent(self.policy, 1, self.config.decide).prompt_limit
             about = (self.config, self.policy.codec, limit)
-            self._pool = ProcessPoolExecutor(processes, spawn, _prepare, about)
+            firsts = range(number, number + count * size, size)
+            self._processes = [PlayingProcess(first, count * size, *about) for first in firsts]
+        process = self._processes.pop(0)
+        self._processes.append(process)
+        return process.next_part()
+
+
+class PlayingProcess:
+    """A process that plays every so many-th part, from the ``first`` on, some ahead of what is
+    asked for. It ends by itself when it is closed here, or when this process ends.
+
+    It has a pipe of its own, whose other end it alone holds: a process that is killed half-way
+    through a part is then noticed as the end of what there is to read, where
+    ``ProcessPoolExecutor`` waits for the rest for good.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        every: int,
+        config: TrainConfig,
+        codec: Codec,
+        limit: PromptLimit | None,
+    ) -> None:
+        spawn = get_context("spawn")
+        self._parts, hands_over = spawn.Pipe(duplex=False)
+        about = (hands_over, first, every, os.getpid(), config, codec, limit)
+        spawn.Process(target=_hand_over_parts, args=about).start()
+        hands_over.close()
+
+    def next_part(self) -> list[Episode]:
         try:
-            for coming in range(number, number + (1 + AHEAD * processes) * size, size):
-                if coming not in self._parts:
-                    self._parts[coming] = self._pool.submit(_play, coming)
-            for before in [one for one in self._parts if one < number]:
-                del self._parts[before]
-            return self._parts[number].result()
-        except BrokenProcessPool:
+            played = self._parts.recv()
+        except (EOFError, OSError):
             raise LangAgentError(
-                f"One of the {processes} processes that play was killed, perhaps for want of "
+                "A process that plays (imitation.processes) was killed, perhaps for want of "
                 "memory: use fewer."
             ) from None
+        if isinstance(played, Exception):
+            raise played
+        episodes: list[Episode] = played
+        return episodes
+
+    def close(self) -> None:
+        self._parts.close()
 
 
 # -- what the processes do -------------------------------------------------------------------------
@@ -145,15 +178,35 @@ class PartPlayer:
         return replace(episode, steps=placed)
 
 
-_player: PartPlayer
-
-
-def _prepare(config: TrainConfig, codec: Codec, limit: PromptLimit | None) -> None:
-    global _player
+def _hand_over_parts(
+    to: Connection,
+    first: int,
+    every: int,
+    parent: int,
+    config: TrainConfig,
+    codec: Codec,
+    limit: PromptLimit | None,
+) -> None:
+    """Play every so many-th part and hand it over, until nobody reads any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run is told, and ends us
-    end_with(os.getppid())
-    _player = PartPlayer(config, codec, limit)
+    end_with(parent)
+    ahead: deque[Future[None]] = deque()
+    with suppress(BrokenPipeError), ThreadPoolExecutor(1) as handing_over:
+        for part in _parts(itertools.count(first, every), config, codec, limit):
+            ahead.append(handing_over.submit(to.send, part))
+            while ahead and (ahead[0].done() or len(ahead) > AHEAD):
+                ahead.popleft().result()
 
 
-def _play(number: int) -> list[Episode]:
-    return _player.play(number)
+def _parts(
+    numbers: Iterator[int], config: TrainConfig, codec: Codec, limit: PromptLimit | None
+) -> Iterator[list[Episode] | Exception]:
+    """The parts of these numbers, up to what went wrong."""
+    try:
+        player = PartPlayer(config, codec, limit)
+        for number in numbers:
+            yield player.play(number)
+    except LangAgentError as error:
+        yield error
+    except Exception as error:
+        yield RuntimeError("".join(traceback.format_exception(error)))
