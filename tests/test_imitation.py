@@ -661,3 +661,5 @@ def test_a_stream_is_the_same_however_many_play_it_and_goes_on_where_it_was(tmp_
 def test_what_a_stream_has_no_use_for_is_a_sentence():
     with pytest.raises(LangAgentError, match="nobody plays but the expert"):
         replace(RUN_OF_A_STREAM, imitation=ImitationConfig(processes=1, expert_final=0.5))
+    with pytest.raises(LangAgentError, match="on_env_error=skip does not go with processes"):
+        replace(RUN_OF_A_STREAM, imitation=ImitationConfig(processes=1), on_env_error="skip")

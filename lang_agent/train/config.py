@@ -176,6 +176,11 @@ class TrainConfig:
         elif imitation.processes:
             reason = "with processes, in which nobody plays but the expert"
             refuse_unused(imitation, dict.fromkeys(("hand_over", "expert_final"), reason))
+            if self.on_env_error == "skip":
+                raise LangAgentError(
+                    "on_env_error=skip does not go with processes: all episodes are awaited by "
+                    "number. Leave one of the two out."
+                )
         elif imitation.expert_final == 1:
             refuse_unused(imitation, {"hand_over": "where expert_final=1: the expert plays on"})
         if not self.hindsight:
