@@ -36,7 +36,7 @@ from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.tokenizer import known_words, train_tokenizer
 from lang_agent.rollout import play
-from lang_agent.stepping import EnvErrors
+from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env.config import TextConfig
 from lang_agent.text_env.env import TextEnv
 from lang_agent.text_env.mixture import make_mixture
@@ -594,6 +594,19 @@ def test_what_nobody_expected_in_a_process_of_a_stream_keeps_its_traceback(monke
     assert parts == [[], []]
     assert isinstance(error, RuntimeError)
     assert 'return [] if number < 3 else {}["the key"]' in str(error)
+
+
+def test_a_stream_whose_world_fails_is_not_told_to_leave_the_episode_out(tmp_path, monkeypatch):
+    class Failing(Here):
+        def next_part(self):
+            raise EnvError("It fell.")
+
+    monkeypatch.setattr(stream, "PlayingProcess", Failing)
+    with (
+        pytest.warns(match="/run` goes on once that is mended"),
+        pytest.raises(EnvError, match=r"It fell\."),
+    ):
+        streamed(tmp_path / "run", 1)
 
 
 class AtATable:

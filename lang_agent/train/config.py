@@ -143,6 +143,11 @@ class TrainConfig:
             "above 0 to train: a greedy policy never tries anything else",
         )
 
+    @property
+    def awaits_all(self) -> bool:
+        """Whether all episodes are awaited by number, so that none can be left out."""
+        return self.async_envs or bool(self.imitation.processes)
+
     def _check_async(self) -> None:
         """Refuse what cannot go with environments that answer later."""
         for name, given, reason in (

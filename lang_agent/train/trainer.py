@@ -425,7 +425,8 @@ class Trainer:
             tell(str(another))
             return
         if isinstance(error, EnvError | ExtensionError):
-            skip = " --on-env-error skip" if isinstance(error, EnvError) else ""
+            may_skip = isinstance(error, EnvError) and not self.config.awaits_all
+            skip = " --on-env-error skip" if may_skip else ""
             what = "without such episodes" if skip else "once that is mended"
             tell(
                 f"Saved as of update {self.progress.updates}: `lang-agent train --resume "
