@@ -48,7 +48,7 @@ class Stream:
         self, config: TrainConfig, policy: LanguagePolicy, workers: Workers = ALONE
     ) -> None:
         self.config, self.policy, self.workers = config, policy, workers
-        self._processes: list[PlayingProcess] = []
+        self._processes: deque[PlayingProcess] = deque()
         self._round: dict[int, list[Episode]] = {}  # the parts that were handed round last
 
     def collect(
@@ -74,7 +74,7 @@ class Stream:
     def close(self) -> None:
         for process in self._processes:
             process.close()
-        self._processes, self._round = [], {}
+        self._processes, self._round = deque(), {}
 
     def _part(self, number: int) -> list[Episode]:
         """The episodes of a part, no earlier one than was asked for before. Each worker hands one
@@ -92,10 +92,9 @@ class Stream:
             limit = PolicyAgent(self.policy, 1, self.config.decide).prompt_limit
             about = (self.config, self.policy.codec, limit)
             firsts = range(number, number + count * size, size)
-            self._processes = [PlayingProcess(first, count * size, *about) for first in firsts]
-        process = self._processes.pop(0)
-        self._processes.append(process)
-        return process.next_part()
+            self._processes.extend(PlayingProcess(at, count * size, *about) for at in firsts)
+        self._processes.rotate(-1)
+        return self._processes[-1].next_part()
 
 
 class PlayingProcess:
