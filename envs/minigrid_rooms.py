@@ -27,16 +27,17 @@ from .minigrid_words import DOOR, FRENCH, color_name, kind_name, state_name
 
 SIDES = re.compile(r"on your left|on your right|in front of you|behind you")
 PARTS = re.compile(r", then | after you | and ")
+SEQUENCES = (BeforeInstr, AndInstr, AfterInstr)
 UNSEEN_HERE, UNSEEN_THERE = 3, 1  # unexplored places that are told of, here and in another room
 
 
 ENGLISH = {
     "room": "Room", "here": "Here, room", "doorway": "In a doorway", "doors": "Doors", "to": " to ",
-    "unexplored": "unexplored", "done": "Done", "tried": "Tried", "carry": "You carry a",
+    "unexplored": "unexplored", "tried": "Tried", "carry": "You carry a",
 }  # fmt: skip
 IN_FRENCH = {
     "room": "Salle", "here": "Ici, salle", "doorway": "Dans une porte", "doors": "Portes",
-    "to": " vers ", "unexplored": "inexploré", "done": "Fait", "tried": "Essayé",
+    "to": " vers ", "unexplored": "inexploré", "tried": "Essayé",
     "carry": "Tu portes une", "forward": "devant", "left": "à gauche", "right": "à droite",
     "behind": "derrière", **FRENCH,
 }  # fmt: skip
@@ -51,14 +52,14 @@ def expert(env: gymnasium.Env, wording: Wording) -> Expert:
 
 
 class Rooms:
-    """A line for each room that was seen, with the things in it, then the doors between them, and
-    the parts of the goal that are done.
+    """A line for each room that was seen, with the things in it, then the doors between them. The
+    mission is what is left of it: its parts that are not done yet.
 
     Places are told from where the agent stands and faces now. The agent knows them by dead
     reckoning from its own moves; rooms are what walls and doors part, numbered as they were found.
-    Where the goal tells things apart by the side on which they lay at the start, that side is told
-    of all things in the first room. A part is done when the agent did it; it could know by itself.
-    What was held before a locked door to no effect was tried on it.
+    Where that mission tells things apart by the side on which they lay at the start, that side is
+    told of all things in the first room. A part is done when the agent did it; it could know by
+    itself. What was held before a locked door to no effect was tried on it.
     """
 
     expert = staticmethod(expert)
@@ -76,12 +77,14 @@ class Rooms:
         self.moved: dict[int, str] = {}  # where the agent put something, and on which side it was
         self.side = ""  # that of what is carried
         self.tried: list[tuple[int, int]] = []  # types and colours of what opened no door
-        self.asks_sides = SIDES.search(world.mission) is not None
+        self.tells_sides = False
 
     def __call__(self, observation: Any, env: gymnasium.Env) -> dict[str, Any]:
         image, mission = seen(observation, env)
         world: Any = env.unwrapped
         memory = self.memory
+        mission = unfinished(getattr(world, "instrs", None), mission)
+        self.tells_sides = SIDES.search(mission) is not None
         held, before = memory.carried, (memory.at, memory.facing)
         ahead = memory.at + memory.steps[memory.facing]
         memory.look(image, world)
@@ -89,18 +92,15 @@ class Rooms:
         if held and stayed and memory.locked >> ahead & 1 and held not in self.tried:
             self.tried.append(held)
         regions = self._regions()
-        if self.asks_sides and (held is None) != (memory.carried is None):
+        if (held is None) != (memory.carried is None):
             if held is None:
                 self.side = self.moved.pop(ahead, "") or self._side(ahead, regions[0])
             else:
                 self.moved[ahead] = self.side
         lines = list(self._lines(regions))
-        done = ", ".join(finished(getattr(world, "instrs", None), PARTS.split(mission)))
         if self.tried:
             tried = ", ".join(self._name(*one) for one in self.tried)
             lines.append(f"{self.words['tried']}: {tried}")
-        if done:
-            lines.append(f"{self.words['done']}: {done}")
         return {"mission": mission, "descriptions": lines}
 
     def _regions(self) -> list[int]:
@@ -151,10 +151,10 @@ class Rooms:
     def _thing(self, place: int, regions: list[int]) -> str:
         kind, color, state = self.memory.cells[place]
         name = self._name(kind, color, state_name(state) if kind == DOOR else "")
-        if self.asks_sides:
+        if self.tells_sides:
             side = self.moved.get(place, None)
             side = self._side(place, regions[0]) if side is None else side
-            name += f" ({side})" if side else ""
+            name = f"({side}) {name}" if side else name
         return f"{name} {self._place(place)}"
 
     def _door(self, place: int, regions: list[int]) -> str:
@@ -227,23 +227,32 @@ def _cells(cells: int) -> Iterator[int]:
         cells &= cells - 1
 
 
-def finished(task: Instr | None, parts: list[str]) -> list[str]:
-    """The parts of an instruction that are done, of its parts in the order of the sentence."""
-    if not isinstance(task, (BeforeInstr, AndInstr, AfterInstr)):
-        return []
-    count = _parts(task.instr_a)
-    found: list[str] = []
-    for part, flag, said in (
-        (task.instr_a, task.a_done, parts[:count]),
-        (task.instr_b, task.b_done, parts[count:]),
-    ):
-        found += said if flag == "success" else finished(part, said)
-    return found
+def unfinished(task: Instr | None, mission: str) -> str:
+    """The parts of a mission that are not done yet, in its own words; all, where none is left."""
+    parts = PARTS.split(mission)
+    known = isinstance(task, SEQUENCES) and len(parts) == _count(task)
+    return (known and _unfinished(task, iter(parts))) or mission
 
 
-def _parts(task: Instr) -> int:
-    if isinstance(task, (BeforeInstr, AndInstr, AfterInstr)):
-        return _parts(task.instr_a) + _parts(task.instr_b)
+def _unfinished(task: Instr | None, parts: Iterator[str]) -> str:
+    if not isinstance(task, SEQUENCES):
+        return next(parts)
+    both = [_unfinished(part, parts) for part in (task.instr_a, task.instr_b)]
+    done = (task.a_done, task.b_done)
+    left = [said for said, flag in zip(both, done, strict=True) if flag != "success"]
+    return _between(task).join(left)
+
+
+def _between(task: Instr | None) -> str:
+    if isinstance(task, AndInstr):
+        return " and "
+    return ", then " if isinstance(task, BeforeInstr) else " after you "
+
+
+def _count(task: Instr | None) -> int:
+    """Of how many parts an instruction is."""
+    if isinstance(task, SEQUENCES):
+        return _count(task.instr_a) + _count(task.instr_b)
     return 1
 
 

@@ -8,7 +8,7 @@ import torch
 import lang_agent
 from lang_agent import LanguagePolicy
 from lang_agent.models.induction import NAMED, SPELLED, WHOLE
-from lang_agent.models.tokenizer import train_tokenizer
+from lang_agent.models.tokenizer import names_in, train_tokenizer
 from lang_agent.train.vocabulary import sample_texts
 
 SEEN = "See: red ball 2 steps left, blue key 1 step right, red key 3 steps forward,\ngo to the "
@@ -75,3 +75,12 @@ def test_a_thing_is_the_same_token_in_the_goal_and_in_what_is_seen(tokenizer, mi
         assert f" {name}" in goal
         assert f" {name}" in tokens(f"See: {state}{name} 2 steps left and 1 step forward,")
         assert f" {name}" in tokens(f"\nYou see a {state}{name} 3 steps forward\nAction:")
+
+
+def test_what_is_said_of_a_thing_is_no_part_of_its_name():
+    texts = ["\ngo to a key:", "\ngo to the key behind you:", "\npick up a red ball, then:"]
+    assert names_in(texts) == ["key", "red ball"]
+    goal = "\npick up the key behind you:"
+    tokenizer = train_tokenizer([*texts * 40, *[goal] * 40], 400)
+    told = [tokenizer.decode([token]) for token in tokenizer(goal)["input_ids"]]
+    assert " key" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -107,21 +108,28 @@ def test_rooms_keep_their_numbers_and_doors_say_what_they_join():
     assert "1 to 2" in joined
 
 
-def test_parts_of_the_goal_are_told_when_they_are_done():
-    env = make("GoToSeq")
-    for seed in range(20):
-        told = []
-        for prompt, info in expert_walk(env, seed):
-            goal = info["mission"]
-            done = re.search(r"^Done: (.*)$", prompt, re.MULTILINE)
-            told.append(done[1] if done else "")
-        if len(re.split(r", then | after you | and ", goal)) > 1:
-            assert told[0] == ""
-            found = [one for one in told if one]
-            assert found, (seed, goal)
-            assert all(part in goal for one in found for part in one.split(", "))
-            return
-    raise AssertionError("no sequence among them")
+def test_a_goal_loses_the_parts_that_are_done():
+    """What is left of one is what it began with, less what the expert did, part by part."""
+    env, between = make("BossLevel"), re.compile(r", then | after you | and ")
+    seen = set()
+    for seed in range(30):
+        walk = list(expert_walk(env, seed))
+        goals = [prompt.splitlines()[-1].removesuffix(": ") for prompt, _ in walk[:-1]]
+        distinct = list(dict.fromkeys(goals))
+        assert len(distinct) <= len(between.split(goals[0])), (seed, distinct)
+        for whole, rest in pairwise(distinct):
+            parts, left = between.split(whole), between.split(rest)
+            assert len(left) < len(parts)
+            assert set(left) < set(parts) or len(set(parts)) < len(parts)
+            if " after you " in whole and " after you " not in rest:
+                assert rest == whole.split(" after you ")[0]  # the second half comes first
+                seen.add("after")
+            if ", then " in whole and ", then " not in rest:
+                assert rest == whole.split(", then ")[1]
+                seen.add("then")
+            if " and " in whole and (", then " in rest or " after you " in rest):
+                seen.add("and in a half")
+    assert seen == {"after", "then", "and in a half"}
 
 
 def test_what_is_carried_and_what_was_tried_on_a_door():
@@ -137,11 +145,11 @@ def test_sides_are_those_of_the_beginning():
         prompt, info = env.reset(seed=seed)
         if "on your left" in info["mission"]:
             break
-    tagged = set(re.findall(r"(\w+ \w+) \(([a-z ]+)\)", prompt))
+    tagged = set(re.findall(r"\(([a-z ]+)\) (\w+ \w+)", prompt))
     assert tagged
     for _ in range(4):
         prompt = env.step("turn right")[0]
-        assert tagged <= set(re.findall(r"(\w+ \w+) \(([a-z ]+)\)", prompt))
+        assert tagged <= set(re.findall(r"\(([a-z ]+)\) (\w+ \w+)", prompt))
     plain = make("GoToLocal").reset(seed=0)[0]
     assert "(" not in plain
 

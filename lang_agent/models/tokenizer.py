@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,8 +40,15 @@ _NAME = re.compile(
 
 def names_in(texts: Iterable[str]) -> list[str]:
     """What things are called: the one to three words between an article and a number, a colon, a
-    comma or the end of the line."""
-    return sorted({name for text in texts for name in _NAME.findall(text)})
+    comma or the end of the line. Where one begins with another ("key behind you"), the rest is
+    said of the thing and is no part of its name."""
+    found = {name for text in texts for name in _NAME.findall(text)}
+    return sorted(name for name in found if not found & set(_beginnings(name)))
+
+
+def _beginnings(name: str) -> Iterator[str]:
+    words = name.split(" ")
+    return (" ".join(words[:count]) for count in range(1, len(words)))
 
 
 def pieces(names: Sequence[str], *, words: bool = False) -> str:
