@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
 # How many tokens are looked back at, one head each, and how loud what is there: where a name is one
-# token ("red ball") and the one before it may say more ("open", "(left)"), where it is two ("red",
-# "ball"), and where words may be spelled with several.
-WHOLE = {1: 1.0, 2: 0.4}
+# token ("red ball"), where it is two ("red", "ball"), and where words may be spelled with several.
+WHOLE = {1: 1.0}
 NAMED = {1: 1.0, 2: 0.8}
 SPELLED = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4}
 PERIOD = 1000.0  # tokens, of the slowest wave, over 2 pi
@@ -41,8 +40,8 @@ def start_with_induction(model: GPT2LMHeadModel, look_back: Mapping[int, float] 
     top of one another, each turned by a random map of its own (as in Plate 1995's holographic
     memories): four words then find the room of one, and places match the better the more of the
     words before them, in order, are the same. Nearer words are louder, so that two alike are not
-    outdone by the four that a token shares with itself; for the same reason hardly more tokens
-    are looked at than a name has. Positions are sinusoids (Vaswani et al. 2017, sec. 3.5), whose
+    outdone by the four that a token shares with itself; for the same reason no more tokens are
+    looked at than a name has. Positions are sinusoids (Vaswani et al. 2017, sec. 3.5), whose
     shift by an offset is a rotation: a query turned by it is the key of the token there. The
     matching head's queries and keys are one and the same random projection of the words before.
     All words have one length, since a layer norm would else turn a shorter word's position into
