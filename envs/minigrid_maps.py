@@ -8,6 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from lang_agent.text_env.wording import Wording
+
 from .minigrid_renderers import seen
 from .minigrid_view import DIRECTIONS
 from .minigrid_words import (
@@ -79,7 +81,7 @@ class RememberedMap:
     def __init__(self) -> None:
         self.cells: dict[tuple[int, int], Cell] = {}
 
-    def begin(self, env: gymnasium.Env) -> None:
+    def begin(self, env: gymnasium.Env, wording: Wording) -> None:
         """Forget everything: an episode begins."""
         self.cells = {}
 

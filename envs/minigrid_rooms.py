@@ -23,9 +23,8 @@ from .minigrid_memory import Memory
 from .minigrid_planner import Planner
 from .minigrid_renderers import seen
 from .minigrid_view import DIRECTIONS
-from .minigrid_words import DOOR, FRENCH, color_name, kind_name, state_name
+from .minigrid_words import DOOR, FRENCH, KEY, color_name, kind_name, state_name
 
-SIDES = re.compile(r"on your left|on your right|in front of you|behind you")
 PARTS = re.compile(r", then | after you | and ")
 SEQUENCES = (BeforeInstr, AndInstr, AfterInstr)
 UNSEEN_HERE, UNSEEN_THERE = 3, 1  # unexplored places that are told of, here and in another room
@@ -33,13 +32,15 @@ UNSEEN_HERE, UNSEEN_THERE = 3, 1  # unexplored places that are told of, here and
 
 ENGLISH = {
     "room": "Room", "here": "Here, room", "doorway": "In a doorway", "doors": "Doors", "to": " to ",
-    "unexplored": "unexplored", "tried": "Tried", "carry": "You carry a",
+    "unexplored": "unexplored", "tried": "Tried", "carry": "You carry a", "opens": " opens ",
 }  # fmt: skip
 IN_FRENCH = {
     "room": "Salle", "here": "Ici, salle", "doorway": "Dans une porte", "doors": "Portes",
     "to": " vers ", "unexplored": "inexploré", "tried": "Essayé",
-    "carry": "Tu portes une", "forward": "devant", "left": "à gauche", "right": "à droite",
-    "behind": "derrière", **FRENCH,
+    "carry": "Tu portes une", "opens": " ouvre ", "forward": "devant", "left": "à gauche",
+    "right": "à droite", "behind": "derrière", "on your left": "à ta gauche",
+    "on your right": "à ta droite", "in front of you": "devant toi",
+    "behind you": "derrière toi", **FRENCH,
 }  # fmt: skip
 
 
@@ -57,9 +58,11 @@ class Rooms:
 
     Places are told from where the agent stands and faces now. The agent knows them by dead
     reckoning from its own moves; rooms are what walls and doors part, numbered as they were found.
-    Where that mission tells things apart by the side on which they lay at the start, that side is
-    told of all things in the first room. A part is done when the agent did it; it could know by
-    itself. What was held before a locked door to no effect was tried on it.
+    A side that the mission tells things apart by ("on your left", at the start) is told, in the
+    mission's words, of all things in the first room that lay there. A part is done when the agent
+    did it; it could know by itself. Of a locked door it is told which key opens it, as the rules
+    have it, unless keys go by another name, which is to be found out: then what was held before a
+    locked door to no effect was tried on it.
     """
 
     expert = staticmethod(expert)
@@ -68,23 +71,23 @@ class Rooms:
         self.words = ENGLISH if language == "en" else IN_FRENCH
         self.noun_first = language != "en"
 
-    def begin(self, env: gymnasium.Env) -> None:
+    def begin(self, env: gymnasium.Env, wording: Wording) -> None:
         """Forget everything: an episode begins."""
         world: Any = env.unwrapped
+        self.tells_keys = "key" not in wording.words
         self.memory = Memory(world)
         self.start = int(world.agent_pos[0]), int(world.agent_pos[1]), int(world.agent_dir)
         self.rooms: list[int] = []  # one cell of each, in the order in which they were found
-        self.moved: dict[int, str] = {}  # where the agent put something, and on which side it was
-        self.side = ""  # that of what is carried
+        self.moved: dict[int, tuple[str, ...]] = {}  # where the agent put something, and its sides
+        self.sides: tuple[str, ...] = ()  # those of what is carried
         self.tried: list[tuple[int, int]] = []  # types and colours of what opened no door
-        self.tells_sides = False
+        self.mission = ""
 
     def __call__(self, observation: Any, env: gymnasium.Env) -> dict[str, Any]:
         image, mission = seen(observation, env)
         world: Any = env.unwrapped
         memory = self.memory
-        mission = unfinished(getattr(world, "instrs", None), mission)
-        self.tells_sides = SIDES.search(mission) is not None
+        self.mission = unfinished(getattr(world, "instrs", None), mission)
         held, before = memory.carried, (memory.at, memory.facing)
         ahead = memory.at + memory.steps[memory.facing]
         memory.look(image, world)
@@ -94,14 +97,14 @@ class Rooms:
         regions = self._regions()
         if (held is None) != (memory.carried is None):
             if held is None:
-                self.side = self.moved.pop(ahead, "") or self._side(ahead, regions[0])
+                self.sides = self.moved.pop(ahead, ()) or self._sides(ahead, regions[0])
             else:
-                self.moved[ahead] = self.side
+                self.moved[ahead] = self.sides
         lines = list(self._lines(regions))
         if self.tried:
             tried = ", ".join(self._name(*one) for one in self.tried)
             lines.append(f"{self.words['tried']}: {tried}")
-        return {"mission": mission, "descriptions": lines}
+        return {"mission": self.mission, "descriptions": lines}
 
     def _regions(self) -> list[int]:
         """The rooms as sets of cells."""
@@ -151,27 +154,28 @@ class Rooms:
     def _thing(self, place: int, regions: list[int]) -> str:
         kind, color, state = self.memory.cells[place]
         name = self._name(kind, color, state_name(state) if kind == DOOR else "")
-        if self.tells_sides:
-            side = self.moved.get(place, None)
-            side = self._side(place, regions[0]) if side is None else side
-            name = f"({side}) {name}" if side else name
-        return f"{name} {self._place(place)}"
+        if self.tells_keys and self.memory.locked >> place & 1:
+            name = self._name(KEY, color) + self.words["opens"] + name
+        sides = self.moved.get(place)
+        sides = self._sides(place, regions[0]) if sides is None else sides
+        asked = (self._word(side) for side in sides if side in self.mission)
+        return " ".join((name, *asked, self._place(place)))
 
     def _door(self, place: int, regions: list[int]) -> str:
         beside = self.memory.beside(1 << place)
         between = [str(n + 1) for n, region in enumerate(regions) if region & beside]
         return f"{self._thing(place, regions)} {self.words['to'].join(between)}"
 
-    def _side(self, place: int, first: int) -> str:
-        """On which side of the agent something in the first room lay at the start."""
+    def _sides(self, place: int, first: int) -> tuple[str, ...]:
+        """On which sides of the agent something in the first room lay at the start."""
         if not (first | self.memory.beside(first) & self.memory.doors) >> place & 1:
-            return ""
+            return ()
         x, y, facing = self.start
         row, column = divmod(place, self.memory.width)
         right, forward = _turned(column - x, row - y, facing)
-        across = "left" if right < 0 else "right" if right > 0 else ""
-        along = "front" if forward > 0 else "behind" if forward < 0 else ""
-        return " ".join(filter(None, (across, along)))
+        across = () if not right else ("on your left" if right < 0 else "on your right",)
+        along = () if not forward else ("behind you" if forward < 0 else "in front of you",)
+        return (*across, *along)
 
     def _walls(self) -> Iterator[str]:
         """How far the nearest wall or door is that way, where it was seen."""

@@ -18,7 +18,7 @@ from minigrid.core.constants import (
 
 from lang_agent.errors import LangAgentError
 
-UNSEEN, EMPTY, WALL, DOOR = 0, 1, 2, 4
+UNSEEN, EMPTY, WALL, DOOR, KEY = 0, 1, 2, 4, 5
 FRENCH = {
     "wall": "mur", "floor": "sol", "door": "porte", "key": "clef", "ball": "balle", "box": "boîte",
     "goal": "but", "lava": "lave", "red": "rouge", "green": "verte", "blue": "bleue",

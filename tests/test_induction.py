@@ -77,10 +77,22 @@ def test_a_thing_is_the_same_token_in_the_goal_and_in_what_is_seen(tokenizer, mi
         assert f" {name}" in tokens(f"\nYou see a {state}{name} 3 steps forward\nAction:")
 
 
-def test_what_is_said_of_a_thing_is_no_part_of_its_name():
-    texts = ["\ngo to a key:", "\ngo to the key behind you:", "\npick up a red ball, then:"]
-    assert names_in(texts) == ["key", "red ball"]
-    goal = "\npick up the key behind you:"
-    tokenizer = train_tokenizer([*texts * 40, *[goal] * 40], 400)
-    told = [tokenizer.decode([token]) for token in tokenizer(goal)["input_ids"]]
-    assert " key" in told
+def test_what_tells_a_thing_from_others_of_its_name_is_part_of_it():
+    """The whole of it is then one token, found where the same was said before."""
+    said = ("key", "red ball", "box")
+    texts = [f"\ngo to a {name}:" for name in (*said, "door")]
+    texts += [f"\npick up the {name} on your left, then:" for name in said]
+    texts += ["\nput it near the box behind you:"]  # said of one alone
+    names = names_in(texts)
+    assert {"key on your left", "red ball on your left", "door on your left", "door"} <= {*names}
+    assert "key behind you" not in names
+    tokenizer = train_tokenizer(texts * 40, 600)
+    seen = "red ball on your left 2 left, red ball 1 right, door on your left 3 left"
+    ids = tokenizer(f"See: {seen}\npick up the red ball on your left:")["input_ids"]
+    told = [tokenizer.decode([token]) for token in ids]
+    assert told.count(" red ball on your left") == 2
+    assert told.count(" red ball") == told.count(" door on your left") == 1  # though never met
+
+
+def test_what_is_said_between_two_names_is_part_of_neither():
+    assert names_in(["put the red ball next to the blue box:"]) == ["blue box"]

@@ -202,7 +202,7 @@ def test_a_renderer_without_things_has_its_lines_for_them():
 
 def test_a_renderer_that_is_a_class_is_told_when_an_episode_begins():
     class Counter:
-        def begin(self, env):
+        def begin(self, env, wording):
             self.looks, self.size = 0, env.unwrapped.width
 
         def __call__(self, observation, env):

@@ -10,6 +10,7 @@ import pytest
 
 import lang_agent
 from lang_agent.language_env import language_env
+from lang_agent.text_env.wording import Wording
 
 
 def walked(env, actions, seed):
@@ -139,19 +140,50 @@ def test_what_is_carried_and_what_was_tried_on_a_door():
     assert not any("Tried" in prompt for prompt in said)
 
 
-def test_sides_are_those_of_the_beginning():
+def test_sides_are_those_of_the_beginning_in_the_words_of_the_mission():
     env = make("PickupLoc")
     for seed in range(40):
         prompt, info = env.reset(seed=seed)
         if "on your left" in info["mission"]:
             break
-    tagged = set(re.findall(r"\(([a-z ]+)\) (\w+ \w+)", prompt))
-    assert tagged
+    told = re.findall(r"(\w+ \w+)( on your left)? (\d left)?", prompt.split("Did:")[0])
+    things = [(name, said, now) for name, said, now in told if re.search("ball|box|key", name)]
+    assert {bool(said) for _, said, _ in things} == {True, False}
+    assert all(bool(said) == bool(now) for _, said, now in things)
+    there = sorted(name for name, said, _ in things if said)
     for _ in range(4):
         prompt = env.step("turn right")[0]
-        assert tagged <= set(re.findall(r"\(([a-z ]+)\) (\w+ \w+)", prompt))
-    plain = make("GoToLocal").reset(seed=0)[0]
-    assert "(" not in plain
+        assert not set(there) - set(re.findall(r"(\w+ \w+) on your left", prompt))
+    assert " your " not in make("GoToLocal").reset(seed=0)[0]
+
+
+def test_a_thing_with_its_side_is_one_token_in_the_goal_and_in_what_is_seen():
+    prompts = [make("PickupLoc").reset(seed=seed)[0] for seed in range(200)]
+    policy = lang_agent.LanguagePolicy.from_scratch("pico", seed=0, texts=prompts)
+    asked = re.compile(r"\bthe (\w+ \w+ (?:on your|in front of|behind) \w+): $")
+    found = 0
+    for prompt in prompts:
+        goal = asked.search(prompt)
+        if goal and prompt.count(goal[1]) > 1:
+            words = [policy.tokenizer.decode([token]) for token in policy.encode_prompt(prompt)]
+            assert words[-2:] == [f" {goal[1]}", ":"]
+            assert f" {goal[1]}" in words[:-2]
+            found += 1
+    assert found > 5
+
+
+def test_a_locked_door_is_told_with_its_key_unless_keys_go_by_another_name():
+    env = make("UnlockLocal")
+    doors = [
+        re.search(r"(\w+) key opens locked (\w+) door", prompt) for prompt, _ in expert_walk(env, 1)
+    ]
+    assert any(doors)
+    assert not doors[-1]
+    assert all(door[1] == door[2] for door in doors if door)
+    hidden = make("UnlockLocal", wording=lambda draw: Wording(words={"key": "dax"}))
+    said = [prompt for prompt, _ in expert_walk(hidden, 1)]
+    assert any("locked" in prompt for prompt in said)
+    assert not any("opens" in prompt for prompt in said)
 
 
 def test_nothing_is_told_that_was_not_seen():

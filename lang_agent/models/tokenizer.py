@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,22 +33,32 @@ DEFAULT_TEXTS = Path(__file__).parent / "default_texts.json"
 _WORD = re.compile(r"[^\W\d_]+")
 _AFTER_SPACE = re.compile(rf"(?<= ){_WORD.pattern}")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
+_ARTICLE = rf"(?:{'|'.join(ARTICLES)})\b"
 _NAME = re.compile(
-    rf"\b(?:{'|'.join(ARTICLES)}) ({_WORD.pattern}(?: {_WORD.pattern}){{0,2}})(?= \d|[:,\n]|$)"
+    rf"\b{_ARTICLE} ({_WORD.pattern}(?: (?!{_ARTICLE}){_WORD.pattern}){{0,5}})(?= \d|[:,\n]|$)"
 )
+SHORT = 3  # words of a name, without what is said of the thing behind it
+COMMON = 3  # names that something must be said of to be said of any
 
 
 def names_in(texts: Iterable[str]) -> list[str]:
     """What things are called: the one to three words between an article and a number, a colon, a
-    comma or the end of the line. Where one begins with another ("key behind you"), the rest is
-    said of the thing and is no part of its name."""
+    comma or the end of the line; and each with what tells several of them from others ("on your
+    left"), up to six words together."""
     found = {name for text in texts for name in _NAME.findall(text)}
-    return sorted(name for name in found if not found & set(_beginnings(name)))
-
-
-def _beginnings(name: str) -> Iterator[str]:
-    words = name.split(" ")
-    return (" ".join(words[:count]) for count in range(1, len(words)))
+    said: dict[str, set[str]] = {}
+    for long in found:
+        words = long.split(" ")
+        for count in range(1, min(SHORT, len(words) - 1) + 1):
+            if (name := " ".join(words[:count])) in found:
+                said.setdefault(" ".join(words[count:]), set()).add(name)
+    common = [words for words, names in said.items() if len(names) >= COMMON]
+    names = {
+        name
+        for name in found
+        if name.count(" ") < SHORT and not any(name.endswith(f" {words}") for words in common)
+    }
+    return sorted(names | {f"{name} {words}" for name in names for words in common})
 
 
 def pieces(names: Sequence[str], *, words: bool = False) -> str:
@@ -58,7 +68,7 @@ def pieces(names: Sequence[str], *, words: bool = False) -> str:
     left and 1 step forward") is one as a whole.
     """
     ends = [r"(?<=[:,])", *(rf"(?<= {article})(?= )" for article in ARTICLES)]
-    ends += [r"(?=[:,])", r"(?<! and)(?= \d)"] if words else [r"(?= \d)"]
+    ends += [r"(?=[:,])", r"(?<! and)(?= \d)"] if words else [r"(?= \d)", r"(?=: *$)"]
     if not names:
         return _piece(ends)
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
@@ -85,7 +95,9 @@ def train_tokenizer(
     if prose:
         tokenizer.pre_tokenizer = byte_level
     else:
-        piece = pieces(names, words=True) if names else pieces(names_in(texts))
+        found = [] if names else names_in(texts)
+        texts += 2 * [f" {name}" for name in found if name.count(" ") > 1]  # met or not
+        piece = pieces(names, words=True) if names else pieces(found)
         split = pre_tokenizers.Split(Regex(piece), behavior="isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()

@@ -120,7 +120,7 @@ class TextEnv(LanguageEnv):
         self.render_mode = env.render_mode
         self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
         self._renderer = find_renderer(renderer, world)
-        self._begin: Callable[[gymnasium.Env], object] | None = getattr(
+        self._begin: Callable[[gymnasium.Env, Wording], object] | None = getattr(
             self._renderer, "begin", None
         )
         self.legend = str(getattr(self._renderer, "legend", ""))
@@ -205,7 +205,7 @@ class TextEnv(LanguageEnv):
         self._limit_prompt()
         self._retries = self._idle = self._steps = 0
         if self._begin is not None:
-            self._begin(self.env)
+            self._begin(self.env, self._wording)
         self._look(observation, feedback="")
         if self._watched and self.world.goal_detector is not None:
             self._goal_detector = self.world.goal_detector(self.env)

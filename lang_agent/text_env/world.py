@@ -22,7 +22,8 @@ Renderer = Callable[[Any, gymnasium.Env], Mapping[str, Any]]
 ``info["action_mask"]`` tells them (one entry for each number of a Discrete action space); and
 ``things``, what each line tells of, for templates that take it apart (:data:`NOTHING`). One that
 remembers something of an episode is a class: every environment makes its own, and its method
-``begin(environment)``, where it has one, is called whenever an episode has begun. It may bring an
+``begin(environment, wording)``, where it has one, is called whenever an episode has begun, with the
+words that stand for the world's own in it. It may bring an
 ``expert`` that knows what it tells (:data:`Expert`), in place of the world's."""
 
 NOTHING: Mapping[str, Any] = {"name": "", "place": "", "state": "", "said": "", "brief": ""}
