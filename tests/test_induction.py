@@ -7,7 +7,7 @@ import torch
 
 import lang_agent
 from lang_agent import LanguagePolicy
-from lang_agent.models.induction import NAMED, SPELLED, WHOLE
+from lang_agent.models.induction import NAMED, SPELLED, WHOLE, alike
 from lang_agent.models.tokenizer import names_in, train_tokenizer
 from lang_agent.train.vocabulary import sample_texts
 
@@ -75,6 +75,19 @@ def test_a_thing_is_the_same_token_in_the_goal_and_in_what_is_seen(tokenizer, mi
         assert f" {name}" in goal
         assert f" {name}" in tokens(f"See: {state}{name} 2 steps left and 1 step forward,")
         assert f" {name}" in tokens(f"\nYou see a {state}{name} 3 steps forward\nAction:")
+
+
+def test_tokens_that_share_words_begin_alike():
+    tokens = [" red key", " red door", " key", " blue box", ":", " red key,"]
+    own = torch.nn.functional.normalize(torch.randn(6, 4096, generator=torch.manual_seed(0)), dim=1)
+    made = alike(own, tokens)
+    near = (made @ made.T).tolist()
+    assert near[0][1] == pytest.approx(0.25, abs=0.06)  # half of each is its words', and one of two
+    assert near[0][2] == pytest.approx(0.5, abs=0.06)  # whose vector is that of the word
+    assert near[0][5] == pytest.approx(0.5, abs=0.06)  # the same words
+    assert near[0][3] == pytest.approx(0.0, abs=0.06)
+    assert torch.equal(made[2], own[2])
+    assert made.norm(dim=1).tolist() == pytest.approx([1.0] * 6)
 
 
 def test_what_tells_a_thing_from_others_of_its_name_is_part_of_it():

@@ -12,7 +12,7 @@ rest. (Starting from a mechanism instead of from noise: Trockman and Kolter 2023
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,11 +29,20 @@ POSITIONS = 2.0  # size of positions over that of words; at 1, neighbours are no
 SHARPNESS = 4.0  # of looking back
 LOUDNESS = 4.0  # of what is found
 QUIET = 0.1  # everything else that a block adds, so that what is found is heard
+ENDS = " :,"  # of a token, which belong to no word of it
 
 
 @torch.no_grad()
-def start_with_induction(model: GPT2LMHeadModel, look_back: Mapping[int, float] = SPELLED) -> None:
+def start_with_induction(
+    model: GPT2LMHeadModel,
+    look_back: Mapping[int, float] = SPELLED,
+    tokens: Sequence[str] = (),
+) -> None:
     """Give a new GPT-2 of two layers or more its induction heads, in place.
+
+    ``tokens`` are the texts of its tokens, in their order: those of several words begin near one
+    another where they share some, so that *a key* is not far from *red key*, nor that from the
+    *red door* which it opens.
 
     The channels are shared out: the first ``size`` (a head's width) hold positions, half of the
     others words, and the rest the words before. Those of all offsets lie in the same channels, on
@@ -58,7 +67,7 @@ def start_with_induction(model: GPT2LMHeadModel, look_back: Mapping[int, float] 
     circles = torch.stack([waves.sin(), waves.cos()], dim=2).flatten(1)
     transformer.wpe.weight.zero_()
     transformer.wpe.weight[:, :size] = circles * POSITIONS * std * math.sqrt(width / size)
-    drawn = nn.functional.normalize(transformer.wte.weight[:, words], dim=1)
+    drawn = alike(nn.functional.normalize(transformer.wte.weight[:, words], dim=1), tokens)
     transformer.wte.weight.zero_()
     transformer.wte.weight[:, words] = drawn * std * math.sqrt(width / 2)
     for block in transformer.h:
@@ -78,6 +87,25 @@ def start_with_induction(model: GPT2LMHeadModel, look_back: Mapping[int, float] 
     query[before] = key[before] = nn.init.orthogonal_(torch.empty(width - before.start, size))
     value[words] = LOUDNESS * nn.init.orthogonal_(torch.empty(half, size))
     output[:, size:] = torch.randn(size, width - size) * std
+
+
+def alike(own: Tensor, tokens: Sequence[str]) -> Tensor:
+    """Vectors of length one (tokens, channels), each token's ``own``; to that of a token of several
+    words, the sum of these words' vectors is added at the same length."""
+    vectors: dict[str, Tensor] = {}
+    for token, vector in zip(tokens, own, strict=False):
+        vectors.setdefault(token.strip(ENDS), vector)
+    made = own.clone()
+    for at, token in enumerate(tokens):
+        words = token.strip(ENDS).split(" ")
+        if len(words) == 1:
+            continue
+        for word in words:
+            if word not in vectors:
+                vectors[word] = nn.functional.normalize(torch.randn(own.shape[1]), dim=0)
+        shared = torch.stack([vectors[word] for word in words]).sum(0)
+        made[at] = nn.functional.normalize(own[at] + nn.functional.normalize(shared, dim=0), dim=0)
+    return made
 
 
 def _rotations(angles: Tensor) -> list[Tensor]:

@@ -68,7 +68,7 @@ def pieces(names: Sequence[str], *, words: bool = False) -> str:
     left and 1 step forward") is one as a whole.
     """
     ends = [r"(?<=[:,])", *(rf"(?<= {article})(?= )" for article in ARTICLES)]
-    ends += [r"(?=[:,])", r"(?<! and)(?= \d)"] if words else [r"(?= \d)", r"(?=: *$)"]
+    ends += [r"(?=[:,])", r"(?<! and)(?= \d)"] if words else [r"(?= \d)"]
     if not names:
         return _piece(ends)
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
