@@ -1,8 +1,10 @@
-"""The policy that comes with the package."""
+"""The policies that come with the package."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.cli.main import run
@@ -22,8 +24,19 @@ def test_it_plays_what_it_was_made_for():
         assert row.success >= 0.9, task
 
 
-def test_it_is_small_and_safe():
-    files = {file.name: file.stat().st_size for file in Path(SHIPPED["babyai"]).iterdir()}
+def test_the_one_of_all_levels_plays_what_it_was_made_for():
+    policy = LanguagePolicy.from_pretrained("babyai-levels")
+    assert sum(parameter.numel() for parameter in policy.model.parameters()) <= 5_000_000
+    for level in ("GoToLocal", "PickupLoc", "PutNextLocal", "OpenDoorLoc"):
+        text = TextConfig(prompt="rooms", renderer="rooms")
+        envs = [text.make(f"BabyAI-{level}-v0") for _ in range(20)]
+        (row,) = evaluate(PolicyAgent(policy, 20), envs, 20)
+        assert row.success >= 0.8, level
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_is_small_and_safe(name):
+    files = {file.name: file.stat().st_size for file in Path(SHIPPED[name]).iterdir()}
     assert "model.safetensors" in files
     assert sum(files.values()) < 8e6
     assert all(name.endswith((".safetensors", ".json", ".yaml")) for name in files)

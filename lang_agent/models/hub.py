@@ -15,7 +15,8 @@ from huggingface_hub import constants
 from lang_agent.errors import LangAgentError
 
 SMOLLM2 = "smollm2"
-SHIPPED = {"babyai": Path(__file__).parents[1] / "trained" / "babyai"}
+_TRAINED = Path(__file__).parents[1] / "trained"
+SHIPPED = {name: _TRAINED / name for name in ("babyai", "babyai-levels")}
 """Policies that come with the package, by name."""
 _ID = re.compile(r"[\w][\w.-]*(?:/[\w][\w.-]*)?", re.ASCII)
 LONGEST = 96  # characters of an id
@@ -23,13 +24,13 @@ PATIENCE = 3.0  # seconds for the hub to answer at all
 
 
 def shipped(name: str | Path) -> str | Path:
-    """The folder of a policy that comes with the package ("babyai"), else ``name`` itself.
+    """The folder of a policy that comes with the package, else ``name`` itself.
 
     Raises :class:`LangAgentError` for what it was called before."""
     if str(name) in ("nano", "trained:nano") and not os.path.isdir(name):
         raise LangAgentError(
-            f"The policy that ships is called 'babyai', not {str(name)!r}: 'nano' is a size of a "
-            "model with random weights."
+            f"The policies that ship are 'babyai' and 'babyai-levels', not {str(name)!r}: 'nano' "
+            "is a size of a model with random weights."
         )
     return SHIPPED.get(str(name), name)
 
