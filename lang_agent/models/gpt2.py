@@ -77,7 +77,7 @@ def new_gpt2(
         torch.manual_seed(derive(seed, "weights"))
         model = GPT2LMHeadModel(config)
         look_back = SPELLED if prose else NAMED if names else WHOLE
-        tokens = [tokenizer.decode([at]) for at in range(len(tokenizer))]
+        tokens = [str(tokenizer.decode([at])) for at in range(len(tokenizer))]
         start_with_induction(model, look_back, tokens)
     nn.init.constant_(model.transformer.ln_f.weight, FINAL_GAIN)
     return model, tokenizer
