@@ -569,7 +569,7 @@ class Own(Agent):
         ("randm", "Did you mean 'random'"),
         ("nanoo", "Did you mean 'untrained:nano'"),
         ("babyay", "Did you mean 'babyai'"),
-        ("nano", "called 'babyai'"),
+        ("nano", "that ship are 'babyai'"),
         ("untrained:huge", "huge"),
         ("constant:", "needs its action"),
         ("no_such_module:Agent", "no module"),
