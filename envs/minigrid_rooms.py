@@ -25,6 +25,7 @@ from .minigrid_renderers import seen
 from .minigrid_view import DIRECTIONS
 from .minigrid_words import DOOR, FRENCH, KEY, color_name, kind_name, state_name
 
+SIDES = ("on your left", "on your right", "in front of you", "behind you")
 PARTS = re.compile(r", then | after you | and ")
 SEQUENCES = (BeforeInstr, AndInstr, AfterInstr)
 UNSEEN_HERE, UNSEEN_THERE = 3, 1  # unexplored places that are told of, here and in another room
@@ -81,13 +82,14 @@ class Rooms:
         self.moved: dict[int, tuple[str, ...]] = {}  # where the agent put something, and its sides
         self.sides: tuple[str, ...] = ()  # those of what is carried
         self.tried: list[tuple[int, int]] = []  # types and colours of what opened no door
-        self.mission = ""
+        self.asked: list[str] = []  # sides that the mission names
 
     def __call__(self, observation: Any, env: gymnasium.Env) -> dict[str, Any]:
         image, mission = seen(observation, env)
         world: Any = env.unwrapped
         memory = self.memory
-        self.mission = unfinished(getattr(world, "instrs", None), mission)
+        mission = unfinished(getattr(world, "instrs", None), mission)
+        self.asked = [side for side in SIDES if side in mission]
         held, before = memory.carried, (memory.at, memory.facing)
         ahead = memory.at + memory.steps[memory.facing]
         memory.look(image, world)
@@ -104,7 +106,7 @@ class Rooms:
         if self.tried:
             tried = ", ".join(self._name(*one) for one in self.tried)
             lines.append(f"{self.words['tried']}: {tried}")
-        return {"mission": self.mission, "descriptions": lines}
+        return {"mission": mission, "descriptions": lines}
 
     def _regions(self) -> list[int]:
         """The rooms as sets of cells."""
@@ -156,10 +158,11 @@ class Rooms:
         name = self._name(kind, color, state_name(state) if kind == DOOR else "")
         if self.tells_keys and self.memory.locked >> place & 1:
             name = self._name(KEY, color) + self.words["opens"] + name
-        sides = self.moved.get(place)
-        sides = self._sides(place, regions[0]) if sides is None else sides
-        asked = (self._word(side) for side in sides if side in self.mission)
-        return " ".join((name, *asked, self._place(place)))
+        if self.asked:
+            sides = self.moved.get(place)
+            sides = self._sides(place, regions[0]) if sides is None else sides
+            name = " ".join((name, *(self._word(side) for side in sides if side in self.asked)))
+        return f"{name} {self._place(place)}"
 
     def _door(self, place: int, regions: list[int]) -> str:
         beside = self.memory.beside(1 << place)
