@@ -55,7 +55,7 @@ def phrased(rng: np.random.Generator) -> Wording:
     if rng.random() < 0.7:
         turn = _invented(rng)
         phrases |= {own: f"{turn} {own.split()[1]}" for own in PHRASES if own.startswith("turn ")}
-    new = {word for said in phrases.values() for word in said.split()}
+    new = {said.removesuffix(" left").removesuffix(" right") for said in phrases.values()}
     return Wording(actions=phrases) if _told_apart(new) else phrased(rng)
 
 
@@ -139,12 +139,13 @@ MASCULINE = {"verte": "vert", "bleue": "bleu", "violette": "violet", "grise": "g
 
 def french(rng: np.random.Generator) -> Wording:
     """Goal, phrases and the prompt's own words in French, for every level of minigrid and BabyAI;
-    what is seen is said by the renderer ``babyai_fr``."""
+    what is seen is said by the renderer of that language (``babyai_fr``, ``rooms_fr``)."""
     actions = dict(zip(PHRASES, FRENCH_ACTIONS, strict=True))
     return Wording(actions=actions, mission=in_french, translations=FRENCH_TEMPLATE)
 
 
 french.names = tuple(FRENCH[word] for word in (*NOUNS, *COLORS))  # type: ignore[attr-defined]
+french.language = "fr"  # type: ignore[attr-defined]
 
 
 def in_french(mission: str) -> str:

@@ -119,12 +119,13 @@ class TextEnv(LanguageEnv):
         self.metadata = env.metadata
         self.render_mode = env.render_mode
         self.observation_space, self.action_space = AnyText(), AnyText(max_length=1024)
-        self._renderer = find_renderer(renderer, world)
+        self._wordings = _find_wordings(wording, world)
+        language = str(getattr(self._wordings, "language", ""))
+        self._renderer = find_renderer(renderer, world, language)
         self._begin: Callable[[gymnasium.Env, Wording], object] | None = getattr(
             self._renderer, "begin", None
         )
         self.legend = str(getattr(self._renderer, "legend", ""))
-        self._wordings = _find_wordings(wording, world)
         self._wording = Wording()
         self._commands: Commands | None = world.actions if callable(world.actions) else None
         self._any_text = False

@@ -66,5 +66,6 @@ class Wording:
 
 Wordings = Callable[[np.random.Generator], Wording]
 """Draws the wording of an episode. Its attribute ``names``, where it has one, lists the words that
-are renamed; a tokenizer made for it keeps them, and every word that it does not know, one token
-each."""
+are renamed: a tokenizer made for it gives each name, known or not, one token. Its attribute
+``language`` ("fr"), where it has one, chooses the renderer of that language: of ``babyai``, that
+is ``babyai_fr``."""

@@ -122,12 +122,16 @@ def _check_success(success: Callable[..., Any]) -> None:
             )
 
 
-def find_renderer(renderer: str | Renderer | type[Any] | None, world: World) -> Renderer:
-    """A renderer by name, as ``module:function``, or as it is; None is the world's default."""
+def find_renderer(
+    renderer: str | Renderer | type[Any] | None, world: World, language: str = ""
+) -> Renderer:
+    """A renderer by name, as ``module:function``, or as it is; None is the world's default. Where
+    the world has one of that name and ``language`` ("babyai_fr"), it is that."""
+    renderer = next(iter(world.renderers)) if renderer is None else renderer
+    if f"{renderer}_{language}" in world.renderers:
+        renderer = f"{renderer}_{language}"
     found: Any = renderer
-    if renderer is None:
-        found = next(iter(world.renderers.values()))
-    elif isinstance(renderer, str) and renderer in world.renderers:
+    if isinstance(renderer, str) and renderer in world.renderers:
         found = world.renderers[renderer]
     elif isinstance(renderer, str) and ":" in renderer:
         found = load_function(renderer)
