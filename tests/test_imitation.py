@@ -34,7 +34,7 @@ from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import expert_choice, to_samples
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
-from lang_agent.models.tokenizer import known_words, train_tokenizer
+from lang_agent.models.tokenizer import known, train_tokenizer
 from lang_agent.rollout import play
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env.config import TextConfig
@@ -139,26 +139,52 @@ def test_paraphrased_goals_name_the_same_things_in_other_words():
     assert len(said) > 25
 
 
-def test_where_things_are_renamed_every_word_is_one_token_whether_known_or_not(tmp_path):
-    env = lang_agent.make(ENV, wording=wordings.varied, num_dists=2, prompt="recap")
-    texts = sample_texts([env], steps=3000)
-    said = (*held_out.NOUNS, *held_out.INVENTED_NOUNS, *held_out.INVENTED_COLORS, *held_out.PHRASES)
-    tested = sorted({*" ".join(said).split()} - {"left", "right"})
+def test_where_things_are_renamed_every_name_is_one_token_whether_known_or_not(tmp_path):
+    envs = [
+        lang_agent.make(ENV, wording=wording, num_dists=2, prompt="rooms", renderer="rooms")
+        for wording in (wordings.varied, None)
+    ]
     policy = LanguagePolicy.from_scratch(
-        "nano", seed=0, texts=texts, names=env.unwrapped.renamed_words
+        "nano", seed=0, texts=sample_texts(envs), names=envs[0].unwrapped.renamed_words
     )
     policy.save_pretrained(tmp_path)
+    tested = (
+        "red ball",
+        "zarn dax",
+        "red wug",
+        "zarn ball",
+        "dax",
+        "purple door",
+        "squibbish door",
+    )
     for reader in (policy, LanguagePolicy.from_pretrained(tmp_path)):
-        of = {word: reader.encode(f" {word}") for word in [*NAMES, *tested]}
+        of = {name: reader.encode(f" {name}") for name in (*tested, *held_out.PHRASES[2:])}
         assert {len(tokens) for tokens in of.values()} == {1}
         assert len({*map(tuple, of.values())}) == len(of)  # no two of these share a token
-        for color, noun in (("red", "ball"), ("zarn", "dax"), ("red", "wug")):
-            tokens = reader.encode(f"See: {color} {noun} 2 steps left,\ngo to the {color} {noun}:")
-            assert tokens[2:4] == tokens[-3:-1] == of[color] + of[noun]
+        for name in tested:
+            tokens = reader.encode(
+                f"Here, room 1: wall 2 left, {name} 2 left 1 forward, green key 3 right\n"
+                f"Did: turn left\nput the {name} next to the {name}, then pick up the {name}:"
+            )
+            assert tokens.count(of[name][0]) == 4
+            assert tokens[-2] == of[name][0]
         assert reader.tokenizer.decode(reader.encode("go to the red ball")) == "go to the red ball"
-    plain = LanguagePolicy.from_scratch("nano", seed=0, texts=texts)
+        turns = [reader.encode(f" {phrase}") for phrase in held_out.PHRASES[:2]]
+        assert turns[0][0] == turns[1][0]  # rotate
+        assert turns[0][1] != turns[1][1]
+    plain = LanguagePolicy.from_scratch("nano", seed=0, texts=sample_texts(envs[1:]))
     assert len(plain.encode(" squibbish")) > 1
     assert plain.tokenizer.decode(plain.encode(" squibbish")) == " squibbish"
+
+
+def test_what_has_no_invented_word_is_read_as_a_whole():
+    """Also in lines that have one: the pieces beside it."""
+    env = lang_agent.make(
+        ENV, wording=wordings.phrased, num_dists=2, prompt="rooms", renderer="rooms"
+    )
+    tokenizer = train_tokenizer(sample_texts([env]), 2048, env.unwrapped.renamed_words)
+    (say,) = tokenizer("Say:")["input_ids"]
+    assert tokenizer.decode([say]) == "Say:"
 
 
 @pytest.mark.parametrize("prompt", ["recap", "goal_last"])  # the latter does not list the actions
@@ -167,9 +193,10 @@ def test_a_tokenizer_never_knows_a_word_invented_for_an_episode(prompt):
     tokenizer = train_tokenizer(sample_texts([env], steps=3000), 2048, env.unwrapped.renamed_words)
     rng = np.random.default_rng(0)
     invented = {word for _ in range(1000) for word in wordings.varied(rng).words.values()}
-    known = known_words(tokenizer)
-    assert {*NAMES, "next", "forward", "toggle"} <= known
-    assert not known & invented
+    words = known(tokenizer)
+    assert {"next", "forward", "toggle"} <= words.others
+    assert not words.others & {*NAMES}
+    assert not {*" ".join((*words.others, *words.names)).split()} & invented
 
 
 @pytest.mark.parametrize(
@@ -207,7 +234,7 @@ def test_no_level_has_a_mission_of_two_languages():
     ids = [i for i in text_env_ids() if i.startswith(("MiniGrid", "BabyAI"))]
     assert len(ids) > 100
     for env_id in ids:
-        env = lang_agent.make(env_id, wording=wordings.french, renderer="babyai_fr")
+        env = lang_agent.make(env_id, wording=wordings.french)
         for seed in range(2):
             _, info = env.reset(seed=seed)
             mission = info["mission"]
@@ -216,9 +243,7 @@ def test_no_level_has_a_mission_of_two_languages():
 
 @pytest.mark.parametrize("prompt", ["transcript", "minimal", "goal_last"])
 def test_a_whole_episode_in_french(prompt):
-    env = lang_agent.make(
-        ENV, task="goto", renderer="babyai_fr", wording=wordings.french, prompt=prompt
-    )
+    env = lang_agent.make(ENV, task="goto", wording=wordings.french, prompt=prompt)
     (episode,) = play(ExpertAgent(), [env], [1])
     text = episode.steps[-1].observation.prompt
     assert episode.success
@@ -289,8 +314,8 @@ def test_the_dagger_agent_labels_its_own_states_and_learns_from_them(rule, right
     said = {"go left": "go left", right: "go right"}
     envs = [knowing_bandit(prompt="minimal", actions=said) for _ in range(16)]
     texts = [env.reset(seed=n)[0] for n, env in enumerate(envs)]
-    names = ("left", "right") if rule == "constrained" else ()
-    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=texts, names=names)
+    prose = rule == "constrained"  # a token for each word
+    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=texts, prose=prose)
     decide = DecideConfig(decide=rule)
     config = LearnConfig(algorithm="imitation", epochs=2, minibatch_decisions=64, target_kl=None)
     learner = Learner(policy, config, decide, optimizer=Optimizer(policy, "muon", 2e-3, 0.0))

@@ -15,7 +15,7 @@ from lang_agent.files import CARRIED
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import write_sealed
 from lang_agent.models.store import CONFIG_FILE, config_beside, digest, load_policy
-from lang_agent.models.tokenizer import known_words
+from lang_agent.models.tokenizer import known
 from lang_agent.text_env.prompt import carry
 from lang_agent.train.config import TrainConfig
 
@@ -69,10 +69,10 @@ def _refuse_other(results: Results, policy: LanguagePolicy) -> None:
 
 def _notes(policy: LanguagePolicy, args: Export) -> tuple[str, ...]:
     notes = []
-    if known_words(policy.tokenizer):
+    if known(policy.tokenizer):
         notes.append(
-            "A word that the tokenizer does not know is one of 1024 tokens for lang_agent, by the "
-            "word's hash; the tokenizer alone spells it in bytes, which the model never learned."
+            "A name that the tokenizer does not know is one of 1024 tokens for lang_agent, by the "
+            "name's hash; the tokenizer alone spells it in bytes, which the model never learned."
         )
     if args.half:
         notes.append(

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lang_agent.errors import LangAgentError
 from lang_agent.models.memo import Memo
-from lang_agent.models.tokenizer import known_words, shared_out
+from lang_agent.models.tokenizer import known, shared_out
 
 _LINES = re.compile(r"(?<=\S)(?=\n\S)")
 _BEFORE = ("x", ":", "\n", "x x")  # what a continuation may follow
@@ -41,11 +41,11 @@ class Codec:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: bool | None = None) -> None:
         self.tokenizer = tokenizer
-        self._known_words = known_words(tokenizer)
+        self._known = known(tokenizer)
         self._memory = Memo(self._ids, 65536)
         self.begin = self._begin()
         # Whether a text's tokens are the same wherever it stands, and those of lines the text's:
-        self.joins = bool(self._known_words) or all(
+        self.joins = bool(self._known) or all(
             self._text([*self._ids(before), *self._ids(after)]) == before + after
             for before in _BEFORE
             for after in _AFTER
@@ -121,8 +121,8 @@ class Codec:
 
     def _ids(self, text: str) -> list[int]:
         """The tokens of a text by itself, without those of a beginning and an end."""
-        if self._known_words:
-            text = shared_out(text, self._known_words)
+        if self._known:
+            text = shared_out(text, self._known)
         if len(text) <= _LONGEST:
             return self.tokenizer.encode(text, add_special_tokens=False)
         first, *others = _cut(text)

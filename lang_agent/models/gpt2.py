@@ -10,7 +10,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from lang_agent.errors import unknown
-from lang_agent.models.induction import NAMED, SPELLED, WHOLE, start_with_induction
+from lang_agent.models.induction import SPELLED, WHOLE, start_with_induction
 from lang_agent.models.tokenizer import default_texts, train_tokenizer
 from lang_agent.seeding import derive
 
@@ -76,7 +76,7 @@ def new_gpt2(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights"))
         model = GPT2LMHeadModel(config)
-        look_back = SPELLED if prose else NAMED if names else WHOLE
+        look_back = SPELLED if prose else WHOLE
         tokens = [str(tokenizer.decode([at])) for at in range(len(tokenizer))]
         start_with_induction(model, look_back, tokens)
     nn.init.constant_(model.transformer.ln_f.weight, FINAL_GAIN)

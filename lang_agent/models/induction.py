@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
 # How many tokens are looked back at, one head each, and how loud what is there: where a name is one
-# token ("red ball"), where it is two ("red", "ball"), and where words may be spelled with several.
+# token ("red ball"), and where words may be spelled with several.
 WHOLE = {1: 1.0}
-NAMED = {1: 1.0, 2: 0.8}
 SPELLED = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4}
 PERIOD = 1000.0  # tokens, of the slowest wave, over 2 pi
 POSITIONS = 2.0  # size of positions over that of words; at 1, neighbours are not distinguished

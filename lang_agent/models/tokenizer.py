@@ -4,10 +4,9 @@ GPT-2's vocabulary spends most of its 50257 entries on words no gridworld has, a
 on each sentence of one. Here merges may cross spaces, so that "You see a" is one token and a whole
 observation takes a handful; words never seen still encode, byte by byte.
 
-Where a wording puts words in one another's place, words must be alike in length to be looked up
-alike: there each after a space is one token, and one that the texts do not have gets one of
-``SLOTS`` tokens, by its hash (hash embeddings: Svenstrup et al. 2017, arXiv 1709.03933). Two words
-can meet in one.
+Where a wording puts words in one another's place, a name must be alike in length to be looked up
+alike, whatever its words: one that the texts do not have gets one of ``SLOTS`` tokens, by its hash
+(hash embeddings: Svenstrup et al. 2017, arXiv 1709.03933). Two names can meet in one.
 
 Text is split before merging where something new begins: at a line (its newline leads it), after a
 colon or comma, after an article, before a number, and on both sides of a thing's name. So a prompt
@@ -19,8 +18,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -31,9 +32,11 @@ from lang_agent.words import SLOTS, slot
 END_OF_TEXT = "<|endoftext|>"
 DEFAULT_TEXTS = Path(__file__).parent / "default_texts.json"
 _WORD = re.compile(r"[^\W\d_]+")
-_AFTER_SPACE = re.compile(rf"(?<= ){_WORD.pattern}")
+_WORDS = re.compile(rf"(?<= ){_WORD.pattern}(?: {_WORD.pattern})*")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
 _ARTICLE = rf"(?:{'|'.join(ARTICLES)})\b"
+BORDER = re.compile("|".join([r"(?<=[:,])", *(rf"(?<= {word})(?= )" for word in ARTICLES)]))
+"""Where pieces begin anew, whatever the names: after a colon, a comma or an article."""
 _NAME = re.compile(
     rf"\b{_ARTICLE} ({_WORD.pattern}(?: (?!{_ARTICLE}){_WORD.pattern}){{0,5}})(?= \d|[:,\n]|$)"
 )
@@ -41,10 +44,10 @@ SHORT = 3  # words of a name, without what is said of the thing behind it
 COMMON = 3  # names that something must be said of to be said of any
 
 
-def names_in(texts: Iterable[str]) -> list[str]:
+def names_in(texts: Iterable[str]) -> tuple[list[str], list[str]]:
     """What things are called: the one to three words between an article and a number, a colon, a
-    comma or the end of the line; and each with what tells several of them from others ("on your
-    left"), up to six words together."""
+    comma or the end of the line; and what is said behind many of them to tell several from others
+    ("on your left"), up to six words together."""
     found = {name for text in texts for name in _NAME.findall(text)}
     said: dict[str, set[str]] = {}
     for long in found:
@@ -58,17 +61,12 @@ def names_in(texts: Iterable[str]) -> list[str]:
         for name in found
         if name.count(" ") < SHORT and not any(name.endswith(f" {words}") for words in common)
     }
-    return sorted(names | {f"{name} {words}" for name in names for words in common})
+    return sorted(names), sorted(common)
 
 
-def pieces(names: Sequence[str], *, words: bool = False) -> str:
-    """The regular expression of a piece, of which each of ``names`` is one by itself.
-
-    With ``words`` the names are single words; commas are then pieces too, and a place ("2 steps
-    left and 1 step forward") is one as a whole.
-    """
-    ends = [r"(?<=[:,])", *(rf"(?<= {article})(?= )" for article in ARTICLES)]
-    ends += [r"(?=[:,])", r"(?<! and)(?= \d)"] if words else [r"(?= \d)"]
+def pieces(names: Sequence[str]) -> str:
+    """The regular expression of a piece, of which each of ``names`` is one by itself."""
+    ends = [BORDER.pattern, r"(?= \d)"]
     if not names:
         return _piece(ends)
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
@@ -81,24 +79,23 @@ def _piece(ends: Sequence[str]) -> str:
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, names: Sequence[str] = (), *, prose: bool = False
+    texts: Iterable[str], vocab_size: int, renamed: Sequence[str] = (), *, prose: bool = False
 ) -> PreTrainedTokenizerFast:
     """A tokenizer with at most ``vocab_size`` entries: the 256 bytes, the merges that pay most on
-    ``texts``, and one end-of-text token. The same texts give the same tokenizer. ``names`` are
-    words that are never merged with their neighbours; where there are any, a text to encode goes
-    through :func:`shared_out` first. Without, the names of things are found in the texts
-    (:func:`names_in`). ``prose`` merges within words alone, as GPT-2's does: a text may then
-    stop, and be gone on from, at any word."""
+    ``texts``, and one end-of-text token. The same texts give the same tokenizer. The names of
+    things (:func:`names_in`) are never merged with their neighbours. ``renamed`` are words for
+    which others may stand; where there are any, a text to encode goes through :func:`shared_out`
+    first. ``prose`` merges within words alone, as GPT-2's does: a text may then stop, and be gone
+    on from, at any word."""
     texts = list(texts)
     tokenizer = Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=prose)
+    names, said = ([], []) if prose else names_in(texts)
+    longer = [f"{name} {words}" for name in names for words in said]
     if prose:
         tokenizer.pre_tokenizer = byte_level
     else:
-        found = [] if names else names_in(texts)
-        texts += 2 * [f" {name}" for name in found if name.count(" ") > 1]  # met or not
-        piece = pieces(names, words=True) if names else pieces(found)
-        split = pre_tokenizers.Split(Regex(piece), behavior="isolated")
+        split = pre_tokenizers.Split(Regex(pieces([*names, *longer])), behavior="isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -108,14 +105,16 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    met_or_not = 2 * [f" {name}" for name in (*names, *longer) if name.count(" ") > 1]
+    tokenizer.train_from_iterator(texts + met_or_not, trainer)
     known: dict[str, list[str]] = {}
-    if names:
+    if renamed:
         tokenizer.add_tokens(
             [AddedToken(f" {_written(at)}", normalized=False) for at in range(SLOTS)]
         )
-        words = {word for text in texts for word in letters_in(text)}
-        known = {"known_words": sorted(words | {*names})}
+        of_names = {*renamed, *(word for name in names for word in name.split(" "))}
+        others = {word for text in texts for word in letters_in(text)} - of_names
+        known = {"names": names, "other_words": sorted(others)}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
@@ -126,19 +125,47 @@ def train_tokenizer(
     )
 
 
-def known_words(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
-    """The words that a tokenizer made with names knows; none for any other, which knows all."""
-    return frozenset(tokenizer.init_kwargs.get("known_words", ()))
+@dataclass(frozen=True)
+class Known:
+    """What a tokenizer knows that gives each name one token."""
+
+    names: frozenset[str]
+    others: frozenset[str]
+    """Words that are of no name."""
+    by_word: bool = False
+    """Whether each word that is not known has a token of its own, whatever stands beside it: so
+    are the tokenizers of before."""
 
 
-def shared_out(text: str, known: frozenset[str]) -> str:
-    """``text`` with each word after a space that is not ``known`` written as its slot."""
+def known(tokenizer: PreTrainedTokenizerBase) -> Known | None:
+    """What a tokenizer knows that was made with words to be renamed; None of any other."""
+    told = tokenizer.init_kwargs
+    if "known_words" in told:
+        return Known(frozenset(), frozenset(told["known_words"]), by_word=True)
+    if "other_words" not in told:
+        return None
+    return Known(frozenset(told["names"]), frozenset(told["other_words"]))
+
+
+def shared_out(text: str, known: Known) -> str:
+    """``text`` with each name that is not known written as its slot: words in a row, each after a
+    space, that are of names or not known at all."""
 
     def write(found: re.Match[str]) -> str:
-        word = found[0]
-        return word if word in known else _written(slot(word))
+        words = found[0].split(" ")
+        groups = [[word] for word in words] if known.by_word else _of_names(words, known.others)
+        return " ".join(
+            said if said in known.names or group[0] in known.others else _written(slot(said))
+            for group in groups
+            for said in (" ".join(group),)
+        )
 
-    return _AFTER_SPACE.sub(write, text)
+    return _WORDS.sub(write, text)
+
+
+def _of_names(words: Sequence[str], others: Set[str]) -> list[list[str]]:
+    """The words in groups, those that may be of one name together."""
+    return [list(group) for _, group in groupby(words, others.__contains__)]
 
 
 def _written(at: int) -> str:

@@ -85,11 +85,11 @@ def first_policy(
     elif given is not None:
         policy = given
     elif config.model in SIZES:
-        others = [config.text.make(env_id) for env_id in config.vocabulary_from]
+        read = [make_env(config), *map(config.text.make, config.vocabulary_from)]
         policy = LanguagePolicy.from_scratch(
             config.model,
             seed=config.seed,
-            texts=sample_texts([make_env(config), *others]),
+            texts=sample_texts(read, steps=6000 * len(read)),
             names=language_env(envs[0]).renamed_words,
             context=config.context,
         )
