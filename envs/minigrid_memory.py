@@ -7,6 +7,7 @@ directions takes some hundred operations on integers and not thousands of steps 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -97,3 +98,35 @@ class Memory:
             new = self.beside(new) & through & ~reached
             reached |= new
         return reached
+
+    def spread(self, through: int) -> Iterator[tuple[int, int]]:
+        """The cells of ``through`` that can be reached from where the agent stands, those at equal
+        distance together: by which door one leaves the room for them (0: by none), and the cells.
+        A door itself lies behind itself."""
+        start = 1 << self.at
+        reached, doors = start, self.doors & through & ~start
+        fronts = {0: start}
+        while fronts:
+            yield from fronts.items()
+            further: dict[int, int] = {}
+            for door, front in fronts.items():
+                new = self.beside(front) & through & ~reached
+                reached |= new
+                if not door:
+                    gates = new & doors
+                    new &= ~doors
+                    while gates:
+                        gate = gates & -gates
+                        further[gate] = gate
+                        gates &= gates - 1
+                if new:
+                    further[door] = further.get(door, 0) | new
+            fronts = further
+
+    def first_door(self, targets: int, through: int) -> int:
+        """The door by which a shortest way leaves the room to a cell beside one of ``targets``; 0
+        where the way stays in it, and where there is none."""
+        for door, cells in self.spread(through):
+            if self.beside(cells) & targets:
+                return door
+        return 0

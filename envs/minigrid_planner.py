@@ -225,8 +225,20 @@ class Planner:
                 found &= found - 1
 
     def _toward(self, targets: int, through: int) -> Any:
-        """The first action of a shortest way, turns counted, to a cell beside a target and facing
-        it; straight on comes before a turn. THERE where the agent does, None without a way."""
+        """The first action of a shortest way to a cell beside a target and facing it, THERE where
+        the agent does, None without a way. Out of a room it is shortest in steps, up to the door in
+        steps and turns."""
+        door = self.memory.first_door(targets, through)
+        if not door:
+            return self._straight_toward(targets, through)
+        action = self._straight_toward(door, through)
+        if action != THERE:
+            return action
+        return Actions.toggle if self.memory.closed & door else Actions.forward
+
+    def _straight_toward(self, targets: int, through: int) -> Any:
+        """The first action of a way that is shortest with turns counted; straight on comes before
+        a turn."""
         memory = self.memory
         at, facing = 1 << memory.at, memory.facing
         through |= at

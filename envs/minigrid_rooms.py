@@ -19,26 +19,28 @@ from lang_agent.text_env.wording import Wording
 from lang_agent.text_env.world import Expert
 
 from .minigrid_bot import expert as bot
-from .minigrid_memory import Memory
+from .minigrid_memory import BALL, BOX, KEY, Memory
 from .minigrid_planner import Planner
 from .minigrid_renderers import seen
 from .minigrid_view import DIRECTIONS
-from .minigrid_words import DOOR, FRENCH, KEY, color_name, kind_name, state_name
+from .minigrid_words import DOOR, FRENCH, color_name, kind_name, state_name
 
 SIDES = ("on your left", "on your right", "in front of you", "behind you")
 PARTS = re.compile(r", then | after you | and ")
 SEQUENCES = (BeforeInstr, AndInstr, AfterInstr)
-UNSEEN_HERE, UNSEEN_THERE = 3, 1  # unexplored places that are told of, here and in another room
+UNSEEN = 3  # unexplored places of the room that are told of
 
 
 ENGLISH = {
-    "room": "Room", "here": "Here, room", "doorway": "In a doorway", "doors": "Doors", "to": " to ",
-    "unexplored": "unexplored", "tried": "Tried", "carry": "You carry a", "opens": " opens ",
+    "here": "Here", "doors": "Doors", "elsewhere": "Elsewhere", "on": "and on",
+    "unexplored": "unexplored", "tried": "Tried", "carry": "You carry a", "fits": "which fits",
+    "fitting": "Keys that fit", "may": "which may fit", "untried": "What may fit",
 }  # fmt: skip
 IN_FRENCH = {
-    "room": "Salle", "here": "Ici, salle", "doorway": "Dans une porte", "doors": "Portes",
-    "to": " vers ", "unexplored": "inexploré", "tried": "Essayé",
-    "carry": "Tu portes une", "opens": " ouvre ", "forward": "devant", "left": "à gauche",
+    "here": "Ici", "doors": "Portes", "elsewhere": "Ailleurs", "on": "et plus loin",
+    "unexplored": "inexploré", "tried": "Essayé", "carry": "Tu portes une", "fits": "qui ouvre",
+    "fitting": "Clés qui ouvrent", "may": "qui ouvre peut-être",
+    "untried": "Ce qui ouvre peut-être", "forward": "devant", "left": "à gauche",
     "right": "à droite", "behind": "derrière", "on your left": "à ta gauche",
     "on your right": "à ta droite", "in front of you": "devant toi",
     "behind you": "derrière toi", **FRENCH,
@@ -54,16 +56,18 @@ def expert(env: gymnasium.Env, wording: Wording) -> Expert:
 
 
 class Rooms:
-    """A line for each room that was seen, with the things in it, then the doors between them. The
-    mission is what is left of it: its parts that are not done yet.
+    """What lies in the room and what was seen elsewhere. The mission is what is left of it: its
+    parts that are not done yet.
 
-    Places are told from where the agent stands and faces now. The agent knows them by dead
-    reckoning from its own moves; rooms are what walls and doors part, numbered as they were found.
-    A side that the mission tells things apart by ("on your left", at the start) is told, in the
-    mission's words, of all things in the first room that lay there. A part is done when the agent
-    did it; it could know by itself. Of a locked door it is told which key opens it, as the rules
-    have it, unless keys go by another name, which is to be found out: then what was held before a
-    locked door to no effect was tried on it.
+    Places are told from where the agent stands and faces now: it knows them by dead reckoning from
+    its own moves. Of what lies elsewhere the door is told by which one gets there, and that it is
+    further on. A side that the mission tells things apart by ("on your left", at the start) is
+    told, in the mission's words, of all things in the first room that lay there. A part is done
+    when the agent did it; it could know by itself. A line of its own tells where the keys lie that
+    fit a locked door, as the rules have it; of one that is carried it is told that it fits, and
+    else the lock is told before the door's place ("red door locked 2 left"). Where keys go by
+    another name, which one fits is to be found out: all things of the door's colour may, but for
+    what was held before a locked door to no effect.
     """
 
     expert = staticmethod(expert)
@@ -78,7 +82,6 @@ class Rooms:
         self.tells_keys = "key" not in wording.words
         self.memory = Memory(world)
         self.start = int(world.agent_pos[0]), int(world.agent_pos[1]), int(world.agent_dir)
-        self.rooms: list[int] = []  # one cell of each, in the order in which they were found
         self.moved: dict[int, tuple[str, ...]] = {}  # where the agent put something, and its sides
         self.sides: tuple[str, ...] = ()  # those of what is carried
         self.tried: list[tuple[int, int]] = []  # types and colours of what opened no door
@@ -96,84 +99,98 @@ class Rooms:
         stayed = before == (memory.at, memory.facing) and held == memory.carried
         if held and stayed and memory.locked >> ahead & 1 and held not in self.tried:
             self.tried.append(held)
-        regions = self._regions()
         if (held is None) != (memory.carried is None):
             if held is None:
-                self.sides = self.moved.pop(ahead, ()) or self._sides(ahead, regions[0])
+                self.sides = self.moved.pop(ahead, ()) or self._sides(ahead)
             else:
                 self.moved[ahead] = self.sides
-        lines = list(self._lines(regions))
+        lines = list(self._lines("door" in mission))
         if self.tried:
             tried = ", ".join(self._name(*one) for one in self.tried)
             lines.append(f"{self.words['tried']}: {tried}")
         return {"mission": mission, "descriptions": lines}
 
-    def _regions(self) -> list[int]:
-        """The rooms as sets of cells."""
-        memory = self.memory
-        inside = memory.floor & ~memory.doors | memory.things | 1 << memory.at & ~memory.doors
-        left, found, cells = inside, [], []
-        for cell in [*self.rooms, None]:
-            while left and (cell is None or cell & left):
-                region = memory.flood(cell or left & -left, inside)
-                left &= ~region
-                cells.append(cell or region & -region)
-                found.append(region)
-                if cell is not None:
-                    break
-        self.rooms = cells
-        return found
-
-    def _lines(self, regions: list[int]) -> Iterator[str]:
+    def _lines(self, of_doors: bool) -> Iterator[str]:
+        """What is told, of open doors elsewhere only where the mission is of doors."""
         memory, words = self.memory, self.words
+        self.ways, beyond = self._ways()
+        here = memory.flood(1 << memory.at, self._inside())
+        away = sum(1 << place for place, door in self.ways.items() if door)
+        near = (here | memory.beside(here)) & ~away
+        fitting = self._fitting()
         if memory.carried:
-            yield f"{words['carry']} {self._name(*memory.carried)}"
-        here = next((n for n, region in enumerate(regions) if region >> memory.at & 1), None)
-        walls = ", ".join(self._walls())
-        for number, region in enumerate(regions):
-            if number != here:
-                said = ", ".join(self._inside(region, UNSEEN_THERE, regions))
-                if said:
-                    yield f"{words['room']} {number + 1}: {said}"
-        others = memory.doors & ~(1 << memory.at)
-        doors = [place for place in reversed(memory.cells) if others >> place & 1]
+            fits = f", {words['fits' if self.tells_keys else 'may']}"
+            name = self._name(*memory.carried)
+            yield f"{words['carry']} {name}{fits if memory.carried in fitting else ''}"
+        far = (
+            memory.things | (memory.doors if of_doors else memory.closed | memory.locked)
+        ) & ~near
+        order = [*self.ways, *(place for place in memory.cells if place not in self.ways)]
+        parts = [self._thing(place) for place in order if far >> place & 1]
+        parts += [f"{words['unexplored']} {self._way(door)}" for door in beyond]
+        if parts:
+            yield f"{words['elsewhere']}: {', '.join(dict.fromkeys(parts))}"
+        keys = [place for place in _cells(memory.things) if memory.cells[place][:2] in fitting]
+        if keys and memory.carried not in fitting:
+            said = ", ".join(self._place(place) for place in sorted(keys, key=self._steps))
+            yield f"{words['fitting' if self.tells_keys else 'untried']}: {said}"
+        doors = memory.doors & near & ~(1 << memory.at)
         if doors:
-            said = ", ".join(self._door(place, regions) for place in doors)
-            yield f"{words['doors']}: {said}"
-        place = words["doorway"] if here is None else f"{words['here']} {here + 1}"
-        inside = [] if here is None else self._inside(regions[here], UNSEEN_HERE, regions)
-        yield f"{place}: {', '.join([walls, *inside])}"
+            gates = [place for place in reversed(memory.cells) if doors >> place & 1]
+            yield f"{words['doors']}: {', '.join(map(self._thing, gates))}"
+        things = sorted(_cells(near & memory.things), key=self._steps)
+        edge = memory.beside(here & memory.floor) & ~memory.known
+        parts = [*self._walls(), *map(self._thing, things)]
+        for place in sorted(_cells(edge), key=self._steps)[:UNSEEN]:
+            parts.append(f"{words['unexplored']} {self._place(place)}")
+        yield f"{words['here']}: {', '.join(parts)}"
 
-    def _inside(self, region: int, unseen: int, regions: list[int]) -> list[str]:
+    def _inside(self) -> int:
+        """Cells that are of a room."""
         memory = self.memory
-        things = sorted(_cells(region & memory.things), key=self._steps)
-        edge = memory.beside(region & memory.floor) & ~memory.known
-        return [self._thing(place, regions) for place in things] + [
-            f"{self.words['unexplored']} {self._place(place)}"
-            for place in sorted(_cells(edge), key=self._steps)[:unseen]
-        ]
+        return memory.floor & ~memory.doors | memory.things
 
-    def _thing(self, place: int, regions: list[int]) -> str:
+    def _ways(self) -> tuple[dict[int, int], list[int]]:
+        """Things and doors, the nearest first, and the door by which one leaves the room for them
+        (0: by none); and the doors behind which something is unexplored."""
+        memory = self.memory
+        at = 1 << memory.at
+        told = (memory.things | memory.doors) & ~at
+        ways: dict[int, int] = {}
+        beyond: list[int] = []
+        for door, cells in memory.spread(memory.floor | memory.doors & ~memory.locked | at):
+            beside = memory.beside(cells)
+            for place in _cells(beside & told):
+                ways[place] = door
+            told &= ~beside
+            unseen = memory.beside(cells & ~memory.closed) & ~memory.known
+            if door and unseen and door not in beyond:
+                beyond.append(door)
+        return ways, beyond
+
+    def _fitting(self) -> set[tuple[int, int]]:
+        """Types and colours of what opens a locked door that was seen, or may do so."""
+        kinds = (KEY,) if self.tells_keys else (KEY, BALL, BOX)
+        colors = [self.memory.cells[door][1] for door in _cells(self.memory.locked)]
+        return {(kind, color) for kind in kinds for color in colors} - set(self.tried)
+
+    def _thing(self, place: int) -> str:
         kind, color, state = self.memory.cells[place]
         name = self._name(kind, color, state_name(state) if kind == DOOR else "")
-        if self.tells_keys and self.memory.locked >> place & 1:
-            name = self._name(KEY, color) + self.words["opens"] + name
+        if self.memory.locked >> place & 1 and self.memory.carried not in self._fitting():
+            name = f"{self._name(kind, color)} {self._word(state_name(state))}"
         if self.asked:
             sides = self.moved.get(place)
-            sides = self._sides(place, regions[0]) if sides is None else sides
+            sides = self._sides(place) if sides is None else sides
             name = " ".join((name, *(self._word(side) for side in sides if side in self.asked)))
         return f"{name} {self._place(place)}"
 
-    def _door(self, place: int, regions: list[int]) -> str:
-        beside = self.memory.beside(1 << place)
-        between = [str(n + 1) for n, region in enumerate(regions) if region & beside]
-        return f"{self._thing(place, regions)} {self.words['to'].join(between)}"
-
-    def _sides(self, place: int, first: int) -> tuple[str, ...]:
+    def _sides(self, place: int) -> tuple[str, ...]:
         """On which sides of the agent something in the first room lay at the start."""
+        x, y, facing = self.start
+        first = self.memory.flood(1 << y * self.memory.width + x, self._inside())
         if not (first | self.memory.beside(first) & self.memory.doors) >> place & 1:
             return ()
-        x, y, facing = self.start
         row, column = divmod(place, self.memory.width)
         right, forward = _turned(column - x, row - y, facing)
         across = () if not right else ("on your left" if right < 0 else "on your right",)
@@ -192,6 +209,13 @@ class Rooms:
                 yield f"{self._word('wall')} {steps} {self._word(name)}"
 
     def _place(self, place: int) -> str:
+        door = self.ways.get(place, 0)
+        return self._way(door) if door else self._direct(place)
+
+    def _way(self, door: int) -> str:
+        return f"{self._direct(door.bit_length() - 1)} {self.words['on']}"
+
+    def _direct(self, place: int) -> str:
         right, forward = self._offset(place)
         where = []
         if right:

@@ -96,17 +96,36 @@ def offset(world, x, y):
     return side, ahead
 
 
-def test_rooms_keep_their_numbers_and_doors_say_what_they_join():
-    env = make("GoTo")
-    seen, joined = {}, set()
-    for prompt, _ in expert_walk(env, 4):
+PLACE = r"(\d+ (?:left|right|forward|behind)(?: \d+ (?:forward|behind))?)"
+
+
+def line_of(prompt, begins):
+    found = re.search(rf"^{begins}: (.*)$", prompt, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def test_what_lies_elsewhere_is_told_by_a_door_of_this_room_by_which_the_expert_goes():
+    told, gone = 0, 0
+    for seed in range(8):
+        for (prompt, info), (after, _) in pairwise(expert_walk(make("GoTo"), seed)):
+            ways = re.findall(rf" {PLACE} and on", line_of(prompt, "Elsewhere"))
+            assert {*ways} <= {*re.findall(rf"door {PLACE}", line_of(prompt, "Doors"))}
+            assert " and on" not in line_of(prompt, "Here")
+            told += len(ways)
+            name = re.split(r" (?:a|the) ", info["mission"])[1]
+            if f"{name} 1 forward and on" in prompt and name not in line_of(prompt, "Here"):
+                assert line_of(after, "Did").split(", ")[-1] in ("go forward", "toggle")
+                gone += 1
+    assert told > 100
+    assert gone > 2
+
+
+def test_of_what_is_alike_in_one_way_one_is_told():
+    for prompt, _ in expert_walk(make("GoTo"), 3):
         for line in prompt.splitlines():
-            if found := re.match(r"Room (\d+): (.*)", line):
-                names = {part.rsplit(" ", 2)[0] for part in found[2].split(", ")}
-                seen.setdefault(found[1], set()).update(names)
-        joined |= set(re.findall(r"\d+ to \d+", prompt))
-    assert len(seen) > 1
-    assert "1 to 2" in joined
+            if line.startswith("Elsewhere: "):
+                parts = line.removeprefix("Elsewhere: ").split(", ")
+                assert len(parts) == len(set(parts))
 
 
 def test_a_goal_loses_the_parts_that_are_done():
@@ -172,18 +191,38 @@ def test_a_thing_with_its_side_is_one_token_in_the_goal_and_in_what_is_seen():
     assert found > 5
 
 
-def test_a_locked_door_is_told_with_its_key_unless_keys_go_by_another_name():
-    env = make("UnlockLocal")
-    doors = [
-        re.search(r"(\w+) key opens locked (\w+) door", prompt) for prompt, _ in expert_walk(env, 1)
-    ]
-    assert any(doors)
-    assert not doors[-1]
-    assert all(door[1] == door[2] for door in doors if door)
-    hidden = make("UnlockLocal", wording=lambda draw: Wording(words={"key": "dax"}))
+def test_which_keys_fit_a_locked_door_is_told_unless_keys_go_by_another_name():
+    prompts = [prompt for prompt, _ in expert_walk(make("UnlockLocalDist"), 1)]
+    told = 0
+    for prompt in prompts:
+        door = re.search(r"(?:locked (\w+) door|(\w+) door locked)", prompt)
+        if door is None:
+            assert "fit" not in prompt
+            continue
+        color = door[1] or door[2]
+        assert (door[2] is None) == ("which fits" in prompt)  # what bars the way is told first
+        if carried := re.search(r"You carry a (\w+) key(, which fits)?\n", prompt):
+            assert bool(carried[2]) == (carried[1] == color)
+        fitting = re.search(r"Keys that fit: (.*)\n", prompt)
+        if carried and carried[2]:
+            assert fitting is None
+        elif key := re.search(rf"{color} key (\d[^,\n]*)", prompt):
+            assert fitting
+            assert fitting[1] == key[1]
+            told += 1
+    assert told
+    assert any(", which fits" in prompt for prompt in prompts)
+    assert "fit" not in prompts[-1]
+    hidden = make("UnlockLocalDist", wording=lambda draw: Wording(words={"key": "dax"}))
     said = [prompt for prompt, _ in expert_walk(hidden, 1)]
-    assert any("locked" in prompt for prompt in said)
-    assert not any("opens" in prompt for prompt in said)
+    assert not any("Keys that fit" in prompt or "which fits" in prompt for prompt in said)
+    for prompt in said:
+        if (tried := line_of(prompt, "What may fit")) and "Tried" not in prompt:
+            (color,) = re.findall(r"(\w+) door", line_of(prompt, "Doors"))
+            things = re.findall(rf"{color} (?:ball|box|dax) {PLACE}", line_of(prompt, "Here"))
+            assert tried.split(", ") == things
+    assert any("What may fit" in prompt for prompt in said)
+    assert any("which may fit" in prompt for prompt in said)
 
 
 def test_nothing_is_told_that_was_not_seen():
@@ -210,12 +249,10 @@ def test_nothing_is_told_that_was_not_seen():
 def test_in_french():
     from lang_agent.envs.wordings import french
 
-    env = lang_agent.make(
-        "BabyAI-GoToLocal-v0", renderer="rooms_fr", prompt="rooms", wording=french
-    )
+    env = lang_agent.make("BabyAI-GoToLocal-v0", renderer="rooms", prompt="rooms", wording=french)
     prompt, _ = walked(env, ["tourne à gauche"] * 4, 3)
-    assert "Ici, salle 1: mur" in prompt
-    assert not re.search(r"\b(wall|ball|box|key|left|right|forward|behind|Room)\b", prompt)
+    assert "Ici: mur" in prompt
+    assert not re.search(r"\b(wall|ball|box|key|left|right|forward|behind|Here)\b", prompt)
 
 
 @pytest.mark.parametrize("level", ["BossLevel", "SynthSeq"])
@@ -225,14 +262,15 @@ def test_prompts_fit_the_recipes_context(level):
     assert longest < 350
 
 
-def test_doors_are_told_in_the_order_in_which_they_were_found_the_last_first():
-    """Wherever the agent stands: a door keeps its place among the others."""
-    for seed in range(3):
-        found = []
-        for prompt, _ in expert_walk(make("GoTo"), seed, until=60):
-            line = next((line for line in prompt.split("\n") if line.startswith("Doors")), "")
-            told = re.findall(r"(?:open|closed) (\w+) door", line)[::-1]
-            if "doorway" not in prompt:  # whose own door is not told
-                assert told[: len(found)] == found
-                found = told
-        assert len(found) > 2
+def test_doors_keep_their_order_however_one_turns():
+    """Those found last come first, wherever the agent faces."""
+    told = 0
+    for seed in range(8):
+        env = make("GoTo")
+        for _ in expert_walk(env, seed, until=40):
+            pass
+        turns = [env.step("turn left")[0] for _ in range(8)][4:]
+        orders = [re.findall(r"(\w+ \w+ door)", line_of(prompt, "Doors")) for prompt in turns]
+        assert orders.count(orders[0]) == 4
+        told += len(orders[0]) > 1
+    assert told > 3

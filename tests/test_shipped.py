@@ -9,6 +9,7 @@ import pytest
 from lang_agent.agents.policy_agent import PolicyAgent
 from lang_agent.cli.main import run
 from lang_agent.evaluation.evaluate import evaluate
+from lang_agent.models.decide import DecideConfig
 from lang_agent.models.hub import SHIPPED
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.text_env.config import TextConfig
@@ -26,12 +27,23 @@ def test_it_plays_what_it_was_made_for():
 
 def test_the_one_of_all_levels_plays_what_it_was_made_for():
     policy = LanguagePolicy.from_pretrained("babyai-levels")
+    decide = DecideConfig(decide="constrained")
     assert sum(parameter.numel() for parameter in policy.model.parameters()) <= 5_000_000
     for level in ("GoToLocal", "PickupLoc", "PutNextLocal", "OpenDoorLoc"):
         text = TextConfig(prompt="rooms", renderer="rooms")
         envs = [text.make(f"BabyAI-{level}-v0") for _ in range(20)]
         (row,) = evaluate(PolicyAgent(policy, 20), envs, 20)
-        assert row.success >= 0.8, level
+        assert row.success >= 0.9, level
+    for wording in ("new_nouns", "invented", "french"):
+        text = TextConfig(
+            prompt="rooms",
+            renderer="rooms",
+            env_args=("num_dists=4", "task=goto"),
+            wording=f"lang_agent.envs.wordings:{wording}",
+        )
+        envs = [text.make("BabyAI-MixedLocal-v0") for _ in range(20)]
+        (row,) = evaluate(PolicyAgent(policy, 20, decide), envs, 20)
+        assert row.success >= 0.8, wording
 
 
 @pytest.mark.parametrize("name", SHIPPED)
