@@ -86,6 +86,7 @@ class Rooms:
         self.sides: tuple[str, ...] = ()  # those of what is carried
         self.tried: list[tuple[int, int]] = []  # types and colours of what opened no door
         self.asked: list[str] = []  # sides that the mission names
+        self.first = 0  # the room of the beginning, where it names some
 
     def __call__(self, observation: Any, env: gymnasium.Env) -> dict[str, Any]:
         image, mission = seen(observation, env)
@@ -99,10 +100,12 @@ class Rooms:
         stayed = before == (memory.at, memory.facing) and held == memory.carried
         if held and stayed and memory.locked >> ahead & 1 and held not in self.tried:
             self.tried.append(held)
-        if (held is None) != (memory.carried is None):
-            if held is None:
+        if self.asked:  # of a mission that names none at first, no part does later
+            x, y, _ = self.start
+            self.first = memory.flood(1 << y * memory.width + x, self._inside())
+            if held is None and memory.carried:
                 self.sides = self.moved.pop(ahead, ()) or self._sides(ahead)
-            else:
+            elif held and memory.carried is None:
                 self.moved[ahead] = self.sides
         lines = list(self._lines("door" in mission))
         if self.tried:
@@ -187,10 +190,10 @@ class Rooms:
 
     def _sides(self, place: int) -> tuple[str, ...]:
         """On which sides of the agent something in the first room lay at the start."""
-        x, y, facing = self.start
-        first = self.memory.flood(1 << y * self.memory.width + x, self._inside())
+        first = self.first
         if not (first | self.memory.beside(first) & self.memory.doors) >> place & 1:
             return ()
+        x, y, facing = self.start
         row, column = divmod(place, self.memory.width)
         right, forward = _turned(column - x, row - y, facing)
         across = () if not right else ("on your left" if right < 0 else "on your right",)
