@@ -34,7 +34,7 @@ from lang_agent.learn.optimizer import Optimizer
 from lang_agent.learn.sequences import expert_choice, to_samples
 from lang_agent.models.decide import DecideConfig
 from lang_agent.models.policy import LanguagePolicy
-from lang_agent.models.tokenizer import known, train_tokenizer
+from lang_agent.models.tokenizer import knowledge_of, train_tokenizer
 from lang_agent.rollout import play
 from lang_agent.stepping import EnvError, EnvErrors
 from lang_agent.text_env.config import TextConfig
@@ -148,22 +148,14 @@ def test_where_things_are_renamed_every_name_is_one_token_whether_known_or_not(t
         "nano", seed=0, texts=sample_texts(envs), names=envs[0].unwrapped.renamed_words
     )
     policy.save_pretrained(tmp_path)
-    tested = (
-        "red ball",
-        "zarn dax",
-        "red wug",
-        "zarn ball",
-        "dax",
-        "purple door",
-        "squibbish door",
-    )
+    tested = ("red ball", "zarn dax", "red wug", "zarn ball", "dax", "red door", "zarn door")
     for reader in (policy, LanguagePolicy.from_pretrained(tmp_path)):
         of = {name: reader.encode(f" {name}") for name in (*tested, *held_out.PHRASES[2:])}
         assert {len(tokens) for tokens in of.values()} == {1}
         assert len({*map(tuple, of.values())}) == len(of)  # no two of these share a token
         for name in tested:
             tokens = reader.encode(
-                f"Here, room 1: wall 2 left, {name} 2 left 1 forward, green key 3 right\n"
+                f"Here: wall 2 left, {name} 2 left 1 forward, green key 3 right\n"
                 f"Did: turn left\nput the {name} next to the {name}, then pick up the {name}:"
             )
             assert tokens.count(of[name][0]) == 4
@@ -193,7 +185,7 @@ def test_a_tokenizer_never_knows_a_word_invented_for_an_episode(prompt):
     tokenizer = train_tokenizer(sample_texts([env], steps=3000), 2048, env.unwrapped.renamed_words)
     rng = np.random.default_rng(0)
     invented = {word for _ in range(1000) for word in wordings.varied(rng).words.values()}
-    words = known(tokenizer)
+    words = knowledge_of(tokenizer)
     assert {"next", "forward", "toggle"} <= words.others
     assert not words.others & {*NAMES}
     assert not {*" ".join((*words.others, *words.names)).split()} & invented

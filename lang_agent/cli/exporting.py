@@ -15,7 +15,7 @@ from lang_agent.files import CARRIED
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sealed import write_sealed
 from lang_agent.models.store import CONFIG_FILE, config_beside, digest, load_policy
-from lang_agent.models.tokenizer import known
+from lang_agent.models.tokenizer import knowledge_of
 from lang_agent.text_env.prompt import carry
 from lang_agent.train.config import TrainConfig
 
@@ -69,7 +69,7 @@ def _refuse_other(results: Results, policy: LanguagePolicy) -> None:
 
 def _notes(policy: LanguagePolicy, args: Export) -> tuple[str, ...]:
     notes = []
-    if words := known(policy.tokenizer):
+    if words := knowledge_of(policy.tokenizer):
         what = "word" if words.by_word else "name"
         notes.append(
             f"A {what} that the tokenizer does not know is one of 1024 tokens for lang_agent, by "

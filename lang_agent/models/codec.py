@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lang_agent.errors import LangAgentError
 from lang_agent.models.memo import Memo
-from lang_agent.models.tokenizer import known, shared_out
+from lang_agent.models.tokenizer import knowledge_of, shared_out
 
 _LINES = re.compile(r"(?<=\S)(?=\n\S)")
 _BEFORE = ("x", ":", "\n", "x x")  # what a continuation may follow
@@ -41,7 +41,7 @@ class Codec:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, chat: bool | None = None) -> None:
         self.tokenizer = tokenizer
-        self._known = known(tokenizer)
+        self._known = knowledge_of(tokenizer)
         self._memory = Memo(self._ids, 65536)
         self.begin = self._begin()
         # Whether a text's tokens are the same wherever it stands, and those of lines the text's:

@@ -175,8 +175,8 @@ class LanguagePolicy(nn.Module):
             seed: of the weights; the same seed and texts give the same policy.
             texts: what the tokenizer is trained on, such as prompts of your environment; by
                 default prompts of random play in BabyAI's MixedLocal.
-            names: words that shall be tokens of their own beside whatever others; with any, a word
-                that the texts do not have is one token too (:mod:`lang_agent.models.tokenizer`).
+            names: words that others may stand for (a wording's ``names``); with any, a name that
+                the texts do not have is one token, of 1024, by its hash.
             context: the most tokens it reads; the size's own by default.
             prose: tokens never cross words, as for a model that goes on from any prompt.
         """

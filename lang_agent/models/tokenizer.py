@@ -137,7 +137,7 @@ class Known:
     are the tokenizers of before."""
 
 
-def known(tokenizer: PreTrainedTokenizerBase) -> Known | None:
+def knowledge_of(tokenizer: PreTrainedTokenizerBase) -> Known | None:
     """What a tokenizer knows that was made with words to be renamed; None of any other."""
     told = tokenizer.init_kwargs
     if "known_words" in told:

@@ -25,7 +25,7 @@ from lang_agent.text_env.mixture import make_mixture
 from lang_agent.text_env.remote_env import Make, RemoteEnv
 from lang_agent.train.config import TrainConfig
 from lang_agent.train.run_folder import BASE_FOLDER
-from lang_agent.train.vocabulary import sample_texts
+from lang_agent.train.vocabulary import STEPS, sample_texts
 
 
 def make_env(config: TrainConfig, **env_kwargs: Any) -> gymnasium.Env[str, str]:
@@ -89,7 +89,7 @@ def first_policy(
         policy = LanguagePolicy.from_scratch(
             config.model,
             seed=config.seed,
-            texts=sample_texts(read, steps=6000 * len(read)),
+            texts=sample_texts(read, steps=STEPS * len(read)),
             names=language_env(envs[0]).renamed_words,
             context=config.context,
         )

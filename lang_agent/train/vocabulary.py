@@ -15,13 +15,14 @@ from lang_agent.language_env import language_env
 from lang_agent.models.tokenizer import BORDER, letters_in
 from lang_agent.seeding import EVALUATION_SEED, derive
 
+STEPS = 6000  # that tell an environment's words
 STEPS_READ = 16  # of an episode: its first ones differ most from other episodes
 RARE = 0.01  # of an environment's episodes: what fewer have was invented for them
 
 
 def sample_texts(
     envs: Sequence[gymnasium.Env[str, str]],
-    steps: int = 6000,
+    steps: int = STEPS,
     seed: int = 0,
     seconds: float = math.inf,
 ) -> list[str]:
