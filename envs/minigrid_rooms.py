@@ -115,38 +115,59 @@ class Rooms:
 
     def _lines(self, of_doors: bool) -> Iterator[str]:
         """What is told, of open doors elsewhere only where the mission is of doors."""
-        memory, words = self.memory, self.words
+        memory = self.memory
         self.ways, beyond = self._ways()
+        self.fitting = self._fitting()
         here = memory.flood(1 << memory.at, self._inside())
         away = sum(1 << place for place, door in self.ways.items() if door)
         near = (here | memory.beside(here)) & ~away
-        fitting = self._fitting()
+        shut = memory.closed | memory.locked
+        far = (memory.things | (memory.doors if of_doors else shut)) & ~near
         if memory.carried:
-            fits = f", {words['fits' if self.tells_keys else 'may']}"
-            name = self._name(*memory.carried)
-            yield f"{words['carry']} {name}{fits if memory.carried in fitting else ''}"
-        far = (
-            memory.things | (memory.doors if of_doors else memory.closed | memory.locked)
-        ) & ~near
-        order = [*self.ways, *(place for place in memory.cells if place not in self.ways)]
+            yield self._carried(memory.carried)
+        for word, parts in (
+            ("elsewhere", self._elsewhere(far, beyond)),
+            ("fitting" if self.tells_keys else "untried", self._keys()),
+            ("doors", self._doors(near)),
+            ("here", self._room(here, near)),
+        ):
+            if parts:
+                yield f"{self.words[word]}: {', '.join(parts)}"
+
+    def _carried(self, held: tuple[int, int]) -> str:
+        fits = f", {self.words['fits' if self.tells_keys else 'may']}"
+        return f"{self.words['carry']} {self._name(*held)}{fits if held in self.fitting else ''}"
+
+    def _elsewhere(self, far: int, beyond: list[int]) -> list[str]:
+        """Each once: things and doors of ``far``, the nearest first and last what no way leads to,
+        and the doors that lead to what is unexplored."""
+        order = dict.fromkeys((*self.ways, *self.memory.cells))
         parts = [self._thing(place) for place in order if far >> place & 1]
-        parts += [f"{words['unexplored']} {self._way(door)}" for door in beyond]
-        if parts:
-            yield f"{words['elsewhere']}: {', '.join(dict.fromkeys(parts))}"
-        keys = [place for place in _cells(memory.things) if memory.cells[place][:2] in fitting]
-        if keys and memory.carried not in fitting:
-            said = ", ".join(self._place(place) for place in sorted(keys, key=self._steps))
-            yield f"{words['fitting' if self.tells_keys else 'untried']}: {said}"
+        parts += [f"{self.words['unexplored']} {self._way(door)}" for door in beyond]
+        return list(dict.fromkeys(parts))
+
+    def _keys(self) -> list[str]:
+        """Where lies what opens a locked door, or may do so; nothing where it is in the hand."""
+        memory = self.memory
+        if memory.carried in self.fitting:
+            return []
+        keys = [at for at in _cells(memory.things) if memory.cells[at][:2] in self.fitting]
+        return [self._place(key) for key in sorted(keys, key=self._steps)]
+
+    def _doors(self, near: int) -> list[str]:
+        """Those of this room, but for one that the agent stands in; the last met first."""
+        memory = self.memory
         doors = memory.doors & near & ~(1 << memory.at)
-        if doors:
-            gates = [place for place in reversed(memory.cells) if doors >> place & 1]
-            yield f"{words['doors']}: {', '.join(map(self._thing, gates))}"
+        return [self._thing(place) for place in reversed(memory.cells) if doors >> place & 1]
+
+    def _room(self, here: int, near: int) -> list[str]:
+        """The walls, the things, and the nearest of what is unexplored."""
+        memory = self.memory
         things = sorted(_cells(near & memory.things), key=self._steps)
         edge = memory.beside(here & memory.floor) & ~memory.known
-        parts = [*self._walls(), *map(self._thing, things)]
-        for place in sorted(_cells(edge), key=self._steps)[:UNSEEN]:
-            parts.append(f"{words['unexplored']} {self._place(place)}")
-        yield f"{words['here']}: {', '.join(parts)}"
+        unseen = sorted(_cells(edge), key=self._steps)[:UNSEEN]
+        unexplored = [f"{self.words['unexplored']} {self._place(place)}" for place in unseen]
+        return [*self._walls(), *map(self._thing, things), *unexplored]
 
     def _inside(self) -> int:
         """Cells that are of a room."""
@@ -180,7 +201,7 @@ class Rooms:
     def _thing(self, place: int) -> str:
         kind, color, state = self.memory.cells[place]
         name = self._name(kind, color, state_name(state) if kind == DOOR else "")
-        if self.memory.locked >> place & 1 and self.memory.carried not in self._fitting():
+        if self.memory.locked >> place & 1 and self.memory.carried not in self.fitting:
             name = f"{self._name(kind, color)} {self._word(state_name(state))}"
         if self.asked:
             sides = self.moved.get(place)
