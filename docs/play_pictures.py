@@ -79,11 +79,12 @@ async def main() -> None:
     person = PlayApp(lang_agent.make("BabyAI-GoToLocal-v0"), None, 3)
     await picture(person, "2 3 3 slash t u r n space r", HERE / "play.svg")
     # The words that the policy was trained in.
-    env = lang_agent.make("BabyAI-MixedLocal-v0", prompt="recap", num_dists=8)
+    policy = lang_agent.load_policy("babyai")
+    env = lang_agent.make("BabyAI-MixedLocal-v0", like=policy, num_dists=8)
     watched = PlayApp(env, make_agent("babyai", 1), 3)
     await picture(watched, "n n n n n", HERE / "watch.svg")
     # Watched for some steps, looked back, taken over with a choice of one's own, handed back.
-    env = lang_agent.make("BabyAI-MixedLocal-v0", prompt="recap", num_dists=8)
+    env = lang_agent.make("BabyAI-MixedLocal-v0", like=policy, num_dists=8)
     screens = await session(
         PlayApp(env, make_agent("babyai", 1), 3), "n n n n p p t 2 1 t n n n n n n"
     )

@@ -1,5 +1,5 @@
-"""Make the pictures of docs/report.md: evaluations of the policy that ships, their report, and what
-a browser shows of it.
+"""Make the pictures of the page in docs/report.md: evaluations of the policy that ships, their
+report, and what a browser shows of it.
 
 python docs/report_pictures.py WORK_FOLDER      # keeps its evaluations there, to go on with
 """
@@ -17,13 +17,6 @@ from playwright.sync_api import Page, sync_playwright
 from lang_agent.cli import main as cli
 
 PICTURES = Path(__file__).parent / "report"
-LEVELS = ("BabyAI-PickupLoc-v0", "BabyAI-Open-v0", "BabyAI-GoTo-v0")
-FAILURES = {
-    "colourless": ("BabyAI-PickupLoc-v0", 10**9 + 2, 0),
-    "unlocked": ("BabyAI-Open-v0", 10**9 + 8, 0),
-    "closed": ("BabyAI-GoTo-v0", 10**9 + 8, 35),
-}
-"""Picture -> level, seed, step."""
 
 
 def make(work: Path) -> None:
@@ -31,11 +24,8 @@ def make(work: Path) -> None:
     suite = ["evaluate", "--suite", "balrog-babyai", "--episodes", "40"]
     cli.run([*suite, "--agent", "babyai", *play, str(work / "babyai")])
     cli.run([*suite, "--agent", "random", *play, str(work / "random")])
-    cli.run(["evaluate", *LEVELS, "--episodes", "10", "--agent", "babyai", *play,
-             str(work / "levels")])  # fmt: skip
     cli.run(["report", str(work / "babyai"), str(work / "random"), "--out",
              str(work / "two.html")])  # fmt: skip
-    cli.run(["report", str(work / "levels"), "--explain", "--out", str(work / "levels.html")])
     PICTURES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -54,9 +44,6 @@ def make(work: Path) -> None:
         save(opened("two.html", both.replace("beside=1", "beside=")), "episode", "#episodes")
         save(opened("two.html", both, "dark", 1400), "dark", "#episodes")
         save(opened("two.html", both, width=390), "phone", "#player")
-        for name, (task, seed, step) in FAILURES.items():
-            where = f"#agent=0&task={task}&seed={seed}&step={step}"
-            save(opened("levels.html", where, width=980), name, ".pane")
         browser.close()
 
 

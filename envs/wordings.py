@@ -55,8 +55,7 @@ def phrased(rng: np.random.Generator) -> Wording:
     if rng.random() < 0.7:
         turn = _invented(rng)
         phrases |= {own: f"{turn} {own.split()[1]}" for own in PHRASES if own.startswith("turn ")}
-    new = {said.removesuffix(" left").removesuffix(" right") for said in phrases.values()}
-    return Wording(actions=phrases) if _told_apart(new) else phrased(rng)
+    return Wording(actions=phrases) if _told_apart(phrases.values()) else phrased(rng)
 
 
 # Also where phrases alone are new, so that their words are a token each.
@@ -132,7 +131,7 @@ FRENCH_MISSIONS = (  # in this order: the things first, then what is done with t
 )  # fmt: skip
 FRENCH_TEMPLATE = {
     "Goal:": "But :", "Actions:": "Actions :", "See:": "Vue :", "Action:": "Action :",
-    "Did:": "Actions faites :", " in vain": " en vain", "Say:": "Dire :",
+    "Did:": "Actions faites :", " (in vain)": " (en vain)", "Say:": "Dire :",
 }  # fmt: skip
 MASCULINE = {"verte": "vert", "bleue": "bleu", "violette": "violet", "grise": "gris"}
 

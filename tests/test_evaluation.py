@@ -549,7 +549,7 @@ def test_suites_lists_them_and_their_tasks(capsys):
 
 
 def test_ask_shows_what_an_agent_would_say(capsys):
-    said = run(capsys, "ask", "babyai", "See: red ball 1 step forward,\ngo to the red ball:",
+    said = run(capsys, "ask", "babyai", "Here: red ball 1 forward\ngo to the red ball: ",
                "--actions", "turn left", "turn right", "go forward")  # fmt: skip
     chances = [float(line.split()[0]) for line in said.splitlines()[:3]]
     assert sum(chances) == pytest.approx(1, abs=0.002)
@@ -569,7 +569,7 @@ class Own(Agent):
         ("randm", "Did you mean 'random'"),
         ("nanoo", "Did you mean 'untrained:nano'"),
         ("babyay", "Did you mean 'babyai'"),
-        ("nano", "that ship are 'babyai'"),
+        ("nano", "that ships is 'babyai'"),
         ("untrained:huge", "huge"),
         ("constant:", "needs its action"),
         ("no_such_module:Agent", "no module"),
@@ -610,14 +610,14 @@ def test_agents_of_ones_own_and_untrained_ones_have_names(tmp_path):
 def test_a_policy_brings_its_words_and_says_so_where_it_reads_others():
     policy = lang_agent.load_policy("babyai")
     env = lang_agent.make(LEVEL, like=policy, num_dists=0)
-    assert env.unwrapped.prompt_name == "recap"
+    assert env.unwrapped.prompt_name == "rooms"
     agent = PolicyAgent(policy, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(lang_agent.evaluate(agent, [env], 2)) == 1
     other = lang_agent.make(LEVEL, like=policy, prompt="minimal", num_dists=0)
     assert other.unwrapped.prompt_name == "minimal"
-    with pytest.warns(UserWarning, match="trained with the prompt 'recap' and reads 'minimal'"):
+    with pytest.warns(UserWarning, match="trained with the prompt 'rooms' and reads 'minimal'"):
         lang_agent.evaluate(agent, [other], 2)
     with pytest.raises(LangAgentError, match="does not say in which words"):
         lang_agent.make(LEVEL, like=lang_agent.LanguagePolicy.from_scratch("nano", seed=0))
@@ -630,7 +630,7 @@ def test_other_words_than_its_own_stand_beside_the_figures(tmp_path, monkeypatch
     assert read_results(own.splitlines()[-1]).spec.agent["decide"]["decide"] == "constrained"
     other = ["evaluate", SHORT, "--agent", "babyai", "--episodes", "2", "--prompt", "minimal"]
     said = run(capsys, *other, "--temperature", "0")
-    assert "in other words than it was trained in: prompt minimal, not recap" in said
+    assert "in other words than it was trained in: prompt minimal, not rooms" in said
     assert "deciding otherwise than it was trained to" in said
 
 

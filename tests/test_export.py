@@ -80,8 +80,8 @@ def test_the_card_says_what_the_evaluation_says(evaluated):
         f"lang-agent evaluate '{ROOM}' --agent FOLDER --decide constrained --temperature 1.0 "
         "--episodes 4 --seed 1000000000",
         "algorithm: imitation",
-        "prompt: recap",
-        "by the word's hash",
+        "prompt: rooms",
+        "by the name's hash",
     ):
         assert told in card.text
     assert "out:" not in card.text  # where the run lay is nobody's

@@ -10,6 +10,7 @@ from lang_agent import LanguagePolicy
 from lang_agent.models.induction import SPELLED, WHOLE, alike
 from lang_agent.models.tokenizer import names_in, train_tokenizer
 from lang_agent.train.vocabulary import sample_texts
+from lang_agent.words import SLOTS
 
 SEEN = "See: red ball 2 steps left, blue key 1 step right, red key 3 steps forward,\ngo to the "
 PLACES = {"red ball": " 2 steps left", "blue key": " 1 step right", "red key": " 3 steps forward"}
@@ -107,3 +108,27 @@ def test_what_tells_a_thing_from_others_of_its_name_is_part_of_it():
 
 def test_what_is_said_between_two_names_is_part_of_neither():
     assert names_in(["put the red ball next to the blue box:"]) == (["blue box"], [])
+
+
+def test_where_words_are_renamed_a_head_of_the_last_layer_says_what_stands_behind_a_number():
+    listed = "Say: 1: turn left 2: go forward 3: pick up\n"
+    texts = [f"{listed}{SEEN}{thing}:" for thing in PLACES for _ in range(300)]
+    policy = LanguagePolicy.from_scratch("nano", seed=0, texts=texts, names=("red", "ball"))
+    policy.model.set_attn_implementation("eager")
+    ids = policy.encode_prompt(f"Say: 1: zarn 2: wug left 3: dax\n{SEEN}red ball:")
+    behind = [
+        at + 1
+        for at, token in enumerate(ids)
+        if policy.tokenizer.decode(token).strip() in ("1:", "2:", "3:")
+    ]
+    assert len(behind) == 3
+    with torch.no_grad():
+        *_, last = policy.model(torch.tensor([ids]), output_attentions=True).attentions
+    assert last[0, 1, -1, behind].sum() > 0.5
+    attention = policy.model.transformer.h[-1].attn
+    size = attention.head_dim
+    value = attention.c_attn.weight.unflatten(1, (3, -1, size))[:, 2, 1]
+    output = attention.c_proj.weight[size : 2 * size]
+    words = policy.model.get_input_embeddings().weight[-SLOTS:]  # of any phrase
+    said = words @ value @ output @ words.T
+    assert (said.argmax(1) == torch.arange(SLOTS)).float().mean() > 0.95

@@ -56,7 +56,7 @@ def test_things_stay_where_they_were_when_one_turns_around():
 
 
 @pytest.mark.parametrize(
-    ("wording", "vain"), [(None, "in vain"), ("lang_agent.envs.wordings:french", "en vain")]
+    ("wording", "vain"), [(None, "(in vain)"), ("lang_agent.envs.wordings:french", "(en vain)")]
 )
 def test_what_changed_nothing_was_done_in_vain(wording, vain):
     env = make("GoToLocal", wording=wording)

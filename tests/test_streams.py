@@ -69,12 +69,12 @@ def test_as_many_at_once_as_one_likes_play_the_same_episodes(policy, name):
 def test_two_hundred_episodes_of_the_shipped_policy_have_no_tie_that_rounding_breaks():
     """In float32 a batch of another size rounds otherwise, by some 1e-6 of a probability: a draw
     that falls between the two would be another action."""
-    shipped = LanguagePolicy.from_pretrained("babyai")
+    shipped = lang_agent.load_policy("babyai")
     found = [
         actions(
             play(
                 PolicyAgent(shipped, slots),
-                [lang_agent.make("BabyAI-GoToLocal-v0", prompt="recap") for _ in range(slots)],
+                [lang_agent.make("BabyAI-GoToLocal-v0", like=shipped) for _ in range(slots)],
                 range(10**9, 10**9 + 200),
             )
         )

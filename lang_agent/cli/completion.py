@@ -14,7 +14,7 @@ from lang_agent.errors import unknown
 
 AGENTS, POLICIES, SIZES = (
     ("random", "expert", "human"),
-    ("babyai", "babyai-levels", "smollm2"),
+    ("babyai", "smollm2"),
     ("pico", "nano", "mini", "micro", "small"),
 )
 """Names that are offered, told here so that nothing large is imported for them."""

@@ -69,12 +69,10 @@ def _refuse_other(results: Results, policy: LanguagePolicy) -> None:
 
 def _notes(policy: LanguagePolicy, args: Export) -> tuple[str, ...]:
     notes = []
-    if words := knowledge_of(policy.tokenizer):
-        what = "word" if words.by_word else "name"
+    if knowledge_of(policy.tokenizer):
         notes.append(
-            f"A {what} that the tokenizer does not know is one of 1024 tokens for lang_agent, by "
-            f"the {what}'s hash; the tokenizer alone spells it in bytes, which the model never "
-            "learned."
+            "A name that the tokenizer does not know is one of 1024 tokens for lang_agent, by the "
+            "name's hash; the tokenizer alone spells it in bytes, which the model never learned."
         )
     if args.half:
         notes.append(

@@ -31,8 +31,8 @@ class Evaluate:
     suite: str | None = None
     """A suite of tasks by its name (`lang-agent suites` lists them), or a .toml file."""
     agent: str = "random"
-    """random, expert, human, constant:PHRASE, babyai or babyai-levels (which ship), a run or model
-    folder, a hub id, untrained:SIZE, chat:MODEL (a server's), sb3:FILE.zip (a policy of
+    """random, expert, human, constant:PHRASE, babyai (which ships), a run or model folder, a
+    hub id, untrained:SIZE, chat:MODEL (a server's), sb3:FILE.zip (a policy of
     Stable-Baselines3, with --trust), or module:name for one of your own."""
     out: str | None = None
     """The folder for the results; one of its own in results/ by default. The same again goes on
@@ -360,7 +360,7 @@ class Export:
     """`export`'s options."""
 
     run: tyro.conf.Positional[str]
-    """A run or model folder, babyai or babyai-levels (which ship), or a hub id."""
+    """A run or model folder, babyai (which ships), or a hub id."""
     out: tyro.conf.Positional[str]
     """The new folder."""
     evaluation: str | None = None

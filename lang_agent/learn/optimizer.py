@@ -4,6 +4,10 @@ Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces a 
 the nearest orthogonal matrix, so that directions with weak gradients move as far as those with
 strong ones. From reward alone the rare cases are the weak ones (each goal, each pair of colour and
 noun), and small models learn in about half the steps; `docs/results.md` has the comparison.
+
+The tokens that stand for names never met keep the vectors that they were drawn with. Each is seen
+too rarely to learn anything of its own, and AdamW moves a rare row the farthest: it divides the
+gradient by the root of a mean that is nearly zero by then.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from lang_agent.learn.muon import Muon
 from lang_agent.learn.workers import ALONE, Workers
 from lang_agent.models.policy import LanguagePolicy
 from lang_agent.models.sharding import shared_like
+from lang_agent.models.tokenizer import slot_tokens
 from lang_agent.trust import load_function
 
 
@@ -38,6 +43,7 @@ class Optimizer:
     def __init__(self, policy: LanguagePolicy, name: str, rate: float, weight_decay: float) -> None:
         inner = set(_layer_matrices(policy)) if name == "muon" else set()
         trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        self._learned = _learned_rows(policy)
         self.parts: list[torch.optim.Optimizer]
         self._own = name if ":" in name else ""
         if self._own:
@@ -58,6 +64,10 @@ class Optimizer:
 
     def step(self, workers: Workers = ALONE) -> None:
         """One step; what Muon computes is shared out among ``workers``."""
+        if self._learned is not None:
+            words, learned = self._learned
+            if words.grad is not None:
+                words.grad.mul_(learned)
         for part in self.parts:
             with named_errors(f"The optimizer {self._own!r}") if self._own else nullcontext():
                 if isinstance(part, Muon):
@@ -155,6 +165,17 @@ def _own_optimizer(
             "torch.optim.Optimizer."
         )
     return made
+
+
+def _learned_rows(policy: LanguagePolicy) -> tuple[Tensor, Tensor] | None:
+    """The vectors of the tokens, and 1 where they learn, 0 where they stand for names never met;
+    None where all learn."""
+    if not (slots := slot_tokens(policy.tokenizer)):
+        return None
+    words: Any = policy.model.get_input_embeddings().weight
+    learned = torch.ones(words.shape, device=words.device)
+    learned[slots] = 0
+    return words, shared_like(learned, words)
 
 
 def _layer_matrices(policy: LanguagePolicy) -> Iterator[nn.Parameter]:

@@ -78,6 +78,6 @@ def new_gpt2(
         model = GPT2LMHeadModel(config)
         look_back = SPELLED if prose else WHOLE
         tokens = [str(tokenizer.decode([at])) for at in range(len(tokenizer))]
-        start_with_induction(model, look_back, tokens)
+        start_with_induction(model, look_back, tokens, copying=bool(names))
     nn.init.constant_(model.transformer.ln_f.weight, FINAL_GAIN)
     return model, tokenizer

@@ -16,7 +16,7 @@ from lang_agent.errors import LangAgentError
 
 SMOLLM2 = "smollm2"
 _TRAINED = Path(__file__).parents[1] / "trained"
-SHIPPED = {name: _TRAINED / name for name in ("babyai", "babyai-levels")}
+SHIPPED = {"babyai": _TRAINED / "babyai"}
 """Policies that come with the package, by name."""
 _ID = re.compile(r"[\w][\w.-]*(?:/[\w][\w.-]*)?", re.ASCII)
 LONGEST = 96  # characters of an id
@@ -29,8 +29,8 @@ def shipped(name: str | Path) -> str | Path:
     Raises :class:`LangAgentError` for what it was called before."""
     if str(name) in ("nano", "trained:nano") and not os.path.isdir(name):
         raise LangAgentError(
-            f"The policies that ship are 'babyai' and 'babyai-levels', not {str(name)!r}: 'nano' "
-            "is a size of a model with random weights."
+            f"The policy that ships is 'babyai', not {str(name)!r}: 'nano' is a size of a model "
+            "with random weights."
         )
     return SHIPPED.get(str(name), name)
 

@@ -7,11 +7,17 @@ just that. From plain random weights such heads form late or not at all, since e
 nothing without the other, and a small model settles for an average over all that it sees. Here
 they are there from the start, in random directions and without a word learned; training does the
 rest. (Starting from a mechanism instead of from noise: Trockman and Kolter 2023, arXiv 2305.09828.)
+
+Where other words may stand for a world's own, a head of the last layer says the word that it looks
+at (a copying head: Elhage et al. 2021, https://transformer-circuits.pub/2021/framework), and looks
+at what stands behind a number and a colon. Of phrases that are new in every episode, a policy then
+has only to learn which of the list to look at.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,8 +33,11 @@ PERIOD = 1000.0  # tokens, of the slowest wave, over 2 pi
 POSITIONS = 2.0  # size of positions over that of words; at 1, neighbours are not distinguished
 SHARPNESS = 4.0  # of looking back
 LOUDNESS = 4.0  # of what is found
+COPIED = 2.0  # loudness of what the last layer says again
+FOCUS = 4.0  # on what stands behind a number
 QUIET = 0.1  # everything else that a block adds, so that what is found is heard
 ENDS = " :,"  # of a token, which belong to no word of it
+NUMBER = re.compile(r" ?\d+:")  # of a list
 
 
 @torch.no_grad()
@@ -36,8 +45,11 @@ def start_with_induction(
     model: GPT2LMHeadModel,
     look_back: Mapping[int, float] = SPELLED,
     tokens: Sequence[str] = (),
+    *,
+    copying: bool = False,
 ) -> None:
-    """Give a new GPT-2 of two layers or more its induction heads, in place.
+    """Give a new GPT-2 of two layers or more its induction heads, in place; with ``copying`` also a
+    head that says what it looks at.
 
     ``tokens`` are the texts of its tokens, in their order: those of several words begin near one
     another where they share some, so that *a key* is not far from *red key*, nor that from the
@@ -67,6 +79,10 @@ def start_with_induction(
     transformer.wpe.weight.zero_()
     transformer.wpe.weight[:, :size] = circles * POSITIONS * std * math.sqrt(width / size)
     drawn = alike(nn.functional.normalize(transformer.wte.weight[:, words], dim=1), tokens)
+    numbers = [at for at, token in enumerate(tokens) if copying and NUMBER.fullmatch(token)]
+    if numbers:  # they begin near one another, too
+        shared = nn.functional.normalize(torch.randn(half), dim=0)
+        drawn[numbers] = nn.functional.normalize(drawn[numbers] + shared, dim=1)
     transformer.wte.weight.zero_()
     transformer.wte.weight[:, words] = drawn * std * math.sqrt(width / 2)
     for block in transformer.h:
@@ -86,6 +102,17 @@ def start_with_induction(
     query[before] = key[before] = nn.init.orthogonal_(torch.empty(width - before.start, size))
     value[words] = LOUDNESS * nn.init.orthogonal_(torch.empty(half, size))
     output[:, size:] = torch.randn(size, width - size) * std
+    if copying:
+        saying = transformer.h[-1].attn
+        _, key, value, output = _zeroed(saying, 1, size)
+        key[before] = nn.init.orthogonal_(torch.empty(width - before.start, size))
+        value[words] = nn.init.orthogonal_(torch.empty(half, size))
+        output[:, words] = COPIED * value[words].T
+        if numbers:
+            _, _, found, brought = _parts(looking, 0, size)
+            behind = transformer.wte.weight[numbers][:, words] @ found[words] @ brought[:, before]
+            asked = nn.functional.normalize((behind @ key[before]).mean(0), dim=0)
+            saying.c_attn.bias.unflatten(0, (3, -1, size))[0, 1] = FOCUS * asked
 
 
 def alike(own: Tensor, tokens: Sequence[str]) -> Tensor:
@@ -118,7 +145,13 @@ def _rotations(angles: Tensor) -> list[Tensor]:
 
 
 def _zeroed(attention: Any, head: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One head's weights, set to zero: query, key and value (width, size), output (size, width)."""
+    """The weights of one head, set to zero."""
+    query, key, value, output = _parts(attention, head, size)
+    return query.zero_(), key.zero_(), value.zero_(), output.zero_()
+
+
+def _parts(attention: Any, head: int, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One head's weights: query, key and value (width, size), output (size, width)."""
     columns = attention.c_attn.weight.unflatten(1, (3, -1, size))  # (width, 3, heads, size)
-    query, key, value = (columns[:, part, head].zero_() for part in range(3))
-    return query, key, value, attention.c_proj.weight[head * size : (head + 1) * size].zero_()
+    query, key, value = (columns[:, part, head] for part in range(3))
+    return query, key, value, attention.c_proj.weight[head * size : (head + 1) * size]

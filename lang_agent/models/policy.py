@@ -137,8 +137,8 @@ class LanguagePolicy(nn.Module):
 
         A directory written by :meth:`save_pretrained` brings its value head, and whether it is
         used by its chat template; any other model gets a new value head, which says 0, and is used
-        by its template if it has one. "babyai" and "babyai-levels" ship; "smollm2"
-        is SmolLM2-135M-Instruct, from the extra of that name.
+        by its template if it has one. "babyai" ships; "smollm2" is SmolLM2-135M-Instruct, from the
+        extra of that name.
 
         Args:
             chat: instead of what the directory says.

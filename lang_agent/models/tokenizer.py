@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -32,11 +33,16 @@ from lang_agent.words import SLOTS, slot
 END_OF_TEXT = "<|endoftext|>"
 DEFAULT_TEXTS = Path(__file__).parent / "default_texts.json"
 _WORD = re.compile(r"[^\W\d_]+")
-_WORDS = re.compile(rf"(?<= ){_WORD.pattern}(?: {_WORD.pattern})*")
+_ROW = rf"{_WORD.pattern}(?: {_WORD.pattern})*"
+_WORDS = re.compile(rf"(?<= ){_ROW}")
+_PHRASES = re.compile(rf"(?<=\d: ){_ROW}|(?:(?<=[:,] )|(?<=^ )){_ROW}(?=[,\n]| \(|$)")
 ARTICLES = ("a", "an", "the", "un", "une", "le", "la")
 _ARTICLE = rf"(?:{'|'.join(ARTICLES)})\b"
-BORDER = re.compile("|".join([r"(?<=[:,])", *(rf"(?<= {word})(?= )" for word in ARTICLES)]))
-"""Where pieces begin anew, whatever the names: after a colon, a comma or an article."""
+BORDER = re.compile(
+    "|".join([r"(?<=[:,])", r"(?= \d)", *(rf"(?<= {word})(?= )" for word in ARTICLES)])
+)
+"""Where pieces begin anew, whatever the names: after a colon, a comma or an article, and before a
+number."""
 _NAME = re.compile(
     rf"\b{_ARTICLE} ({_WORD.pattern}(?: (?!{_ARTICLE}){_WORD.pattern}){{0,5}})(?= \d|[:,\n]|$)"
 )
@@ -66,7 +72,7 @@ def names_in(texts: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def pieces(names: Sequence[str]) -> str:
     """The regular expression of a piece, of which each of ``names`` is one by itself."""
-    ends = [BORDER.pattern, r"(?= \d)"]
+    ends = [BORDER.pattern]
     if not names:
         return _piece(ends)
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
@@ -132,40 +138,43 @@ class Known:
     names: frozenset[str]
     others: frozenset[str]
     """Words that are of no name."""
-    by_word: bool = False
-    """Whether each word that is not known has a token of its own, whatever stands beside it: so
-    are the tokenizers of before."""
 
 
 def knowledge_of(tokenizer: PreTrainedTokenizerBase) -> Known | None:
     """What a tokenizer knows that was made with words to be renamed; None of any other."""
     told = tokenizer.init_kwargs
-    if "known_words" in told:
-        return Known(frozenset(), frozenset(told["known_words"]), by_word=True)
     if "other_words" not in told:
         return None
     return Known(frozenset(told["names"]), frozenset(told["other_words"]))
 
 
+def slot_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of the tokens that stand for names not known; none of any other tokenizer."""
+    if knowledge_of(tokenizer) is None:
+        return []
+    ids: Any = tokenizer.convert_tokens_to_ids([f" {_written(at)}" for at in range(SLOTS)])
+    return [*ids]
+
+
 def shared_out(text: str, known: Known) -> str:
     """``text`` with each name that is not known written as its slot: words in a row, each after a
-    space, that are of names or not known at all."""
+    space, that are of names or not known at all. A phrase with such words is one name, whatever
+    its other words: what stands without an article behind a number and a colon, or between colons,
+    commas, brackets and ends."""
 
-    def write(found: re.Match[str]) -> str:
-        words = found[0].split(" ")
-        groups = [[word] for word in words] if known.by_word else _of_names(words, known.others)
-        return " ".join(
-            said if said in known.names or group[0] in known.others else _written(slot(said))
-            for group in groups
-            for said in (" ".join(group),)
-        )
+    def write_names(found: re.Match[str]) -> str:
+        said = []
+        for of_no_name, words in groupby(found[0].split(" "), known.others.__contains__):
+            name = " ".join(words)
+            said.append(name if of_no_name or name in known.names else _written(slot(name)))
+        return " ".join(said)
 
-    return _WORDS.sub(write, text)
+    def write_phrase(found: re.Match[str]) -> str:
+        known_words = write_names(found) == found[0]
+        whole = not known_words and not {*found[0].split(" ")} & {*ARTICLES}
+        return _written(slot(found[0])) if whole else found[0]
 
-
-def _of_names(words: Sequence[str], others: Set[str]) -> list[list[str]]:
-    """The words in groups, those that may be of one name together."""
-    return [list(group) for _, group in groupby(words, others.__contains__)]
+    return _WORDS.sub(write_names, _PHRASES.sub(write_phrase, text))
 
 
 def _written(at: int) -> str:

@@ -28,8 +28,8 @@ class TrainConfig:
     """fixed, or learnable: a mixture's weights move toward what half succeeds."""
     text: TextConfig = field(default_factory=TextConfig)
     model: str = "nano"
-    """A new GPT-2 (pico, nano, mini, micro or small), babyai, babyai-levels, smollm2 (its extra),
-    a run or model folder, or a hub id."""
+    """A new GPT-2 (pico, nano, mini, micro or small), babyai, smollm2 (its extra), a run or model
+    folder, or a hub id."""
     precision: str = "auto"
     """fp32, bf16 or auto: bf16 where it measures faster."""
     lora_rank: Annotated[int, Range(0, 65_536)] = 0
