@@ -86,6 +86,14 @@ class Memory:
         elif kind in (KEY, BALL, BOX):
             self.things |= bit
 
+    def hiding(self, room: int) -> list[int]:
+        """Closed doors beside which something is unseen: those of the room of these cells before
+        others, and what was found last before what was found first."""
+        doors = self.closed & self.beside(self.all & ~self.known)
+        found = [place for place in reversed(self.cells) if doors >> place & 1] if doors else []
+        near = self.beside(room)
+        return sorted(found, key=lambda place: not near >> place & 1)
+
     def beside(self, cells: int) -> int:
         """The cells beside those of a set, left, right, above or below."""
         width = self.width

@@ -152,25 +152,23 @@ class Planner:
             beyond = wider
 
     def _search(self) -> Any:
-        """Look for what was not seen yet: in the room the agent is in, past open doors, behind
-        closed ones, past things in the way, and behind locked doors at last.
+        """Look for what was not seen yet: in the room the agent is in, past doors that were opened,
+        behind closed ones, past things in the way, and behind locked doors at last.
 
-        Of closed doors the one found last comes first, wherever the agent stands. Were it the
-        nearest, one who is not sure of the distances would turn to and fro between two of them.
+        Of closed doors those of the room come first, and the one found last before others. Were it
+        the nearest, one who is not sure of the distances would turn to and fro between two of them.
         """
         memory = self.memory
         unseen = memory.all & ~memory.known
         room = memory.flood(1 << memory.at, memory.floor)
-        for ways in (room, self.passable & ~memory.closed):
-            action = self._toward(memory.beside(ways) & unseen, ways)
+        for ways in (room, self.passable):
+            action = self._toward(memory.beside(ways & ~memory.closed) & unseen, ways)
             if action is not None:
                 return action
-        hiding = memory.closed & memory.beside(unseen)
-        for place in reversed(memory.cells) if hiding else ():
-            if hiding >> place & 1:
-                action = self._toward(1 << place, self.passable)
-                if action is not None:
-                    return Actions.toggle if action == THERE else action
+        for place in memory.hiding(room):
+            action = self._toward(1 << place, self.passable)
+            if action is not None:
+                return Actions.toggle if action == THERE else action
         action = self._go(memory.beside(self.passable | memory.things) & unseen)
         return self._unlock(memory.locked) if action is None else action
 

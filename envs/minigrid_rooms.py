@@ -28,20 +28,21 @@ from .minigrid_words import DOOR, FRENCH, color_name, kind_name, state_name
 SIDES = ("on your left", "on your right", "in front of you", "behind you")
 PARTS = re.compile(r", then | after you | and ")
 SEQUENCES = (BeforeInstr, AndInstr, AfterInstr)
-UNSEEN = 3  # unexplored places of the room that are told of
+UNSEEN = 3  # unexplored places that are told of, in the room and elsewhere
 
 
 ENGLISH = {
     "here": "Here", "doors": "Doors", "elsewhere": "Elsewhere", "on": "and on",
     "unexplored": "unexplored", "tried": "Tried", "carry": "You carry a", "fits": "which fits",
     "fitting": "Keys that fit", "may": "which may fit", "untried": "What may fit",
+    "blocking": "In the way",
 }  # fmt: skip
 IN_FRENCH = {
     "here": "Ici", "doors": "Portes", "elsewhere": "Ailleurs", "on": "et plus loin",
     "unexplored": "inexploré", "tried": "Essayé", "carry": "Tu portes une", "fits": "qui ouvre",
     "fitting": "Clés qui ouvrent", "may": "qui ouvre peut-être",
-    "untried": "Ce qui ouvre peut-être", "forward": "devant", "left": "à gauche",
-    "right": "à droite", "behind": "derrière", "on your left": "à ta gauche",
+    "untried": "Ce qui ouvre peut-être", "blocking": "Dans le passage", "forward": "devant",
+    "left": "à gauche", "right": "à droite", "behind": "derrière", "on your left": "à ta gauche",
     "on your right": "à ta droite", "in front of you": "devant toi",
     "behind you": "derrière toi", **FRENCH,
 }  # fmt: skip
@@ -63,11 +64,14 @@ class Rooms:
     its own moves. Of what lies elsewhere the door is told by which one gets there, and that it is
     further on. A side that the mission tells things apart by ("on your left", at the start) is
     told, in the mission's words, of all things in the first room that lay there. A part is done
-    when the agent did it; it could know by itself. A line of its own tells where the keys lie that
-    fit a locked door, as the rules have it; of one that is carried it is told that it fits, and
-    else the lock is told before the door's place ("red door locked 2 left"). Where keys go by
-    another name, which one fits is to be found out: all things of the door's colour may, but for
-    what was held before a locked door to no effect.
+    when the agent did it; it could know by itself.
+
+    A line of its own tells where the keys lie that fit a locked door, as the rules have it; of one
+    that is carried it is told that it fits, and else the lock is told before the door's place ("red
+    door locked 2 left"). Where keys go by another name, which one fits is to be found out: all
+    things of the door's colour may, but for what was held before a locked door to no effect.
+    Another line tells what is in the way: things but for which a free way would lead further. What is
+    unexplored is told of in the order in which the planner looks at it.
     """
 
     expert = staticmethod(expert)
@@ -114,20 +118,20 @@ class Rooms:
         return {"mission": mission, "descriptions": lines}
 
     def _lines(self, of_doors: bool) -> Iterator[str]:
-        """What is told, of open doors elsewhere only where the mission is of doors."""
+        """What is told, of doors elsewhere but locked ones only where the mission is of doors."""
         memory = self.memory
-        self.ways, beyond = self._ways()
+        self.ways, beyond, blocking = self._ways()
         self.fitting = self._fitting()
         here = memory.flood(1 << memory.at, self._inside())
         away = sum(1 << place for place, door in self.ways.items() if door)
         near = (here | memory.beside(here)) & ~away
-        shut = memory.closed | memory.locked
-        far = (memory.things | (memory.doors if of_doors else shut)) & ~near
+        far = (memory.things | (memory.doors if of_doors else memory.locked)) & ~near
         if memory.carried:
             yield self._carried(memory.carried)
         for word, parts in (
             ("elsewhere", self._elsewhere(far, beyond)),
             ("fitting" if self.tells_keys else "untried", self._keys()),
+            ("blocking", self._blocking(blocking)),
             ("doors", self._doors(near)),
             ("here", self._room(here, near)),
         ):
@@ -154,6 +158,10 @@ class Rooms:
         keys = [at for at in _cells(memory.things) if memory.cells[at][:2] in self.fitting]
         return [self._place(key) for key in sorted(keys, key=self._steps)]
 
+    def _blocking(self, things: int) -> list[str]:
+        """Where things stand that are in the way of a door."""
+        return list(dict.fromkeys(self._place(at) for at in self.ways if things >> at & 1))
+
     def _doors(self, near: int) -> list[str]:
         """Those of this room, but for one that the agent stands in; the last met first."""
         memory = self.memory
@@ -174,23 +182,31 @@ class Rooms:
         memory = self.memory
         return memory.floor & ~memory.doors | memory.things
 
-    def _ways(self) -> tuple[dict[int, int], list[int]]:
+    def _ways(self) -> tuple[dict[int, int], list[int], int]:
         """Things and doors, the nearest first, and the door by which one leaves the room for them
-        (0: by none); and the doors behind which something is unexplored."""
+        (0: by none); the doors that lead to what is unexplored, in the planner's order; and the
+        things without which there would be a way to a door."""
         memory = self.memory
         at = 1 << memory.at
         told = (memory.things | memory.doors) & ~at
         ways: dict[int, int] = {}
-        beyond: list[int] = []
+        beyond: dict[int, None] = {}
+        region = 0
         for door, cells in memory.spread(memory.floor | memory.doors & ~memory.locked | at):
+            region |= cells
             beside = memory.beside(cells)
             for place in _cells(beside & told):
                 ways[place] = door
             told &= ~beside
-            unseen = memory.beside(cells & ~memory.closed) & ~memory.known
-            if door and unseen and door not in beyond:
-                beyond.append(door)
-        return ways, beyond
+            if door and memory.beside(cells & ~memory.closed) & ~memory.known:
+                beyond[door] = None
+        room = memory.flood(at, memory.floor)
+        for place in memory.hiding(room):
+            if place in ways:
+                beyond[ways[place] or 1 << place] = None
+        touched = memory.beside(region)
+        cut = (memory.floor | memory.doors) & ~region & ~touched
+        return ways, [*beyond][:UNSEEN], memory.beside(cut) & memory.things & touched
 
     def _fitting(self) -> set[tuple[int, int]]:
         """Types and colours of what opens a locked door that was seen, or may do so."""

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lang_agent.envs.minigrid_memory import Memory
+from lang_agent.envs.minigrid_memory import CLOSED, Memory
 from lang_agent.envs.minigrid_planner import THERE, Planner
+from lang_agent.envs.minigrid_words import DOOR
 from minigrid.core.actions import Actions
 
 import lang_agent
@@ -163,6 +164,16 @@ def test_who_is_there_already_does_what_changes_nothing(monkeypatch):
     assert planner(None) == Actions.drop
 
 
+def test_closed_doors_that_hide_something_are_known_those_of_the_room_first():
+    memory = Memory(SimpleNamespace(width=9, height=3))
+    memory.cells = dict.fromkeys((12, 14, 16), (DOOR, 0, CLOSED))
+    memory.closed = 1 << 12 | 1 << 14 | 1 << 16
+    room = memory.known = 1 << 13
+    assert memory.hiding(room) == [14, 12, 16]
+    memory.known |= memory.beside(1 << 14)
+    assert memory.hiding(room) == [12, 16]
+
+
 def test_a_room_is_looked_at_whole_and_then_its_doors_are_opened_the_last_found_first():
     """Whichever is nearer: who turns around on the way to a door has no reason to take another."""
     world = lang_agent.make("BabyAI-GoTo-v0", renderer="rooms").unwrapped.env.unwrapped
@@ -179,7 +190,8 @@ def test_a_room_is_looked_at_whole_and_then_its_doors_are_opened_the_last_found_
                 assert not memory.beside(room) & ~memory.known
                 places = list(memory.cells)
                 later = places[places.index(ahead) + 1 :]
-                unopened = [place for place in later if memory.closed >> place & 1]
+                doors = memory.closed & memory.beside(room)
+                unopened = [place for place in later if doors >> place & 1]
                 for place in unopened:  # known on both sides, or something stands before it
                     assert not (
                         memory.beside(1 << place) & ~memory.known

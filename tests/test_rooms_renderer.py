@@ -120,6 +120,34 @@ def test_what_lies_elsewhere_is_told_by_a_door_of_this_room_by_which_the_expert_
     assert gone > 2
 
 
+def test_the_expert_goes_to_what_is_told_first_of_the_unexplored():
+    through = 0
+    for seed in range(8):
+        for (prompt, info), (after, _) in pairwise(expert_walk(make("GoTo"), seed)):
+            name = re.split(r" (?:a|the) ", info["mission"])[1]
+            met = any(name in line_of(prompt, line) for line in ("Elsewhere", "Here"))
+            first = re.search(rf"unexplored {PLACE} and on", prompt)
+            if met or not first or "unexplored" in line_of(prompt, "Here"):
+                continue
+            assert first[1] in re.findall(rf"door {PLACE}", line_of(prompt, "Doors"))
+            if first[1] == "1 forward":
+                assert line_of(after, "Did").split(", ")[-1] in ("go forward", "toggle")
+                through += 1
+    assert through > 10
+
+
+def test_what_stands_before_a_door_is_told_before_it_is_taken_away():
+    taken = 0
+    for seed in range(20):
+        for (prompt, info), (after, _) in pairwise(expert_walk(make("UnblockPickup"), seed)):
+            ahead = re.search(r"(\w+ \w+) 1 forward(?:,|$)", line_of(prompt, "Here"))
+            picks = line_of(after, "Did").split(", ")[-1] == "pick up"
+            if picks and ahead and ahead[1].split()[-1] not in info["mission"]:
+                assert "1 forward" in line_of(prompt, "In the way").split(", ")
+                taken += 1
+    assert taken > 2
+
+
 def test_of_what_is_alike_in_one_way_one_is_told():
     for prompt, _ in expert_walk(make("GoTo"), 3):
         for line in prompt.splitlines():
