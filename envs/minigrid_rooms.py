@@ -70,8 +70,8 @@ class Rooms:
     that is carried it is told that it fits, and else the lock is told before the door's place ("red
     door locked 2 left"). Where keys go by another name, which one fits is to be found out: all
     things of the door's colour may, but for what was held before a locked door to no effect.
-    Another line tells what is in the way: things but for which a free way would lead further. What is
-    unexplored is told of in the order in which the planner looks at it.
+    Another line tells what is in the way: things but for which a free way would lead further. What
+    is unexplored is told of in the order in which the planner looks at it.
     """
 
     expert = staticmethod(expert)
