@@ -77,22 +77,24 @@ class Planner:
 
     def _put_next(self, task: Any) -> Any:
         memory = self.memory
-        fixed = self._known(task.desc_fixed)
-        spots = memory.beside(fixed) & memory.floor & ~(1 << memory.at)
+        fixed, moved = self._known(task.desc_fixed), self._known(task.desc_move)
+        free, taken = memory.beside(fixed) & memory.floor, memory.beside(fixed) & memory.things
+        spots = free & ~(1 << memory.at)
+        in_place = 0 if free else taken & ~moved  # of what is to be put there
         if _is_one_of(self.world.carrying, task.desc_move):
             action = self._go(spots)
             if action == THERE:
                 return Actions.drop
-            return _or(action, self._search)
+            return _or(_or(action, lambda: self._fetch(in_place)), self._search)
         # Hands are full on the way there, so it has to be free before.
-        goal = spots or memory.beside(fixed) & memory.things
+        goal = spots or taken
         if goal and self._toward(goal, self.passable) is None and self._reachable(goal):
             return self._go(goal)
         if (not goal and not self._unseen()) or (goal and not self._reachable(goal)):
             action = self._search()
             if action is not None:
                 return action
-        return _or(self._fetch(self._known(task.desc_move)), self._search)
+        return _or(_or(self._fetch(in_place), lambda: self._fetch(moved)), self._search)
 
     def _known(self, desc: ObjDesc) -> int:
         """Where things of this description were seen."""
@@ -193,13 +195,15 @@ class Planner:
         return None
 
     def _put_down(self) -> Any:
-        """Where it is in nobody's way: not beside a door, and parting nothing in two."""
+        """Where it is in nobody's way: not beside a door, parting nothing in two and cutting nothing
+        off."""
         memory = self.memory
         free = memory.floor & ~(1 << memory.at)
+        within = memory.beside(self.region) & (memory.things | memory.doors)
         for spots in (free & ~memory.beside(memory.doors), free):
             for spot in self._nearest(spots):
                 left = self.region & ~spot
-                if memory.flood(1 << memory.at, left) == left:
+                if memory.flood(1 << memory.at, left) == left and not within & ~memory.beside(left):
                     action = self._toward(spot, self.passable)
                     return Actions.drop if action == THERE else action
         return None
