@@ -77,24 +77,33 @@ class Planner:
 
     def _put_next(self, task: Any) -> Any:
         memory = self.memory
-        fixed, moved = self._known(task.desc_fixed), self._known(task.desc_move)
+        at, fixed = 1 << memory.at, self._known(task.desc_fixed)
         free, taken = memory.beside(fixed) & memory.floor, memory.beside(fixed) & memory.things
-        spots = free & ~(1 << memory.at)
-        in_place = 0 if free else taken & ~moved  # of what is to be put there
+        in_place = 0 if free else taken  # of what is to be put there
         if _is_one_of(self.world.carrying, task.desc_move):
-            action = self._go(spots)
+            action = self._toward(free & ~at, self.passable)
+            if action is None:
+                action = self._step_aside() if free & at else self._go(free)
             if action == THERE:
                 return Actions.drop
             return _or(_or(action, lambda: self._fetch(in_place)), self._search)
         # Hands are full on the way there, so it has to be free before.
-        goal = spots or taken
-        if goal and self._toward(goal, self.passable) is None and self._reachable(goal):
-            return self._go(goal)
+        goal = free or taken
+        far = goal if not goal & at else 0
+        if far and self._toward(far, self.passable) is None and self._reachable(far):
+            return self._go(far)
         if (not goal and not self._unseen()) or (goal and not self._reachable(goal)):
             action = self._search()
             if action is not None:
                 return action
+        moved = self._known(task.desc_move)
         return _or(_or(self._fetch(in_place), lambda: self._fetch(moved)), self._search)
+
+    def _step_aside(self) -> Any:
+        """Off the cell where the agent stands, to put something there."""
+        memory = self.memory
+        action = self._toward(memory.beside(1 << memory.at) & memory.floor, self.passable)
+        return Actions.forward if action == THERE else action
 
     def _known(self, desc: ObjDesc) -> int:
         """Where things of this description were seen."""
@@ -195,8 +204,8 @@ class Planner:
         return None
 
     def _put_down(self) -> Any:
-        """Where it is in nobody's way: not beside a door, parting nothing in two and cutting nothing
-        off."""
+        """Where it is in nobody's way: not beside a door, where it parts nothing in two and cuts
+        nothing off."""
         memory = self.memory
         free = memory.floor & ~(1 << memory.at)
         within = memory.beside(self.region) & (memory.things | memory.doors)

@@ -17,7 +17,9 @@ from lang_agent.envs.minigrid_words import DOOR
 from minigrid.core.actions import Actions
 
 import lang_agent
+from lang_agent.agents.expert import ExpertAgent
 from lang_agent.language_env import ExpertLostError, language_env
+from lang_agent.rollout import play
 
 LEVELS = (
     "GoToLocal", "PutNextLocal", "PickupLoc", "GoToObjMaze", "GoTo", "Pickup", "UnblockPickup",
@@ -43,6 +45,26 @@ def played(level: str, seed: int, noise: float = 0.0) -> tuple[bool, int]:
 def test_every_level_is_played_and_played_on_after_other_steps(level):
     assert [played(level, seed)[0] for seed in range(3)] == [True] * 3
     assert [played(level, seed, noise=0.1)[0] for seed in range(2)] == [True] * 2
+
+
+TWO_ROOMS = {"num_rows": 1, "num_cols": 2, "num_dists": 6, "room_size": 6}
+ONE_ROOM = {"num_rows": 1, "num_cols": 1, "num_dists": 8, "locked_room_prob": 0}
+CROWDED = {"num_dists": 8, "max_steps": 64}
+
+
+@pytest.mark.parametrize(
+    ("level", "options", "seed"),
+    [
+        ("BossLevel", TWO_ROOMS, 500039),  # something stands where the goal's thing is to be put
+        ("BossLevel", TWO_ROOMS, 600369),
+        ("BossLevel", ONE_ROOM, 600210),
+        ("MixedLocal", CROWDED, 600343),  # what is put down would cut the goal's thing off
+    ],
+)
+def test_nothing_is_picked_up_and_dropped_for_good(level, options, seed):
+    env = lang_agent.make(f"BabyAI-{level}-v0", renderer="rooms", **options)
+    (episode,) = play(ExpertAgent(0.3, varied=True), [env], [seed])
+    assert episode.steps[-1].info["success"]
 
 
 def test_nothing_is_remembered_but_what_was_seen():
