@@ -159,7 +159,7 @@ class Rooms:
         return [self._place(key) for key in sorted(keys, key=self._steps)]
 
     def _blocking(self, things: int) -> list[str]:
-        """Where things stand that are in the way of a door."""
+        """Where things stand that are in the way."""
         return list(dict.fromkeys(self._place(at) for at in self.ways if things >> at & 1))
 
     def _doors(self, near: int) -> list[str]:
@@ -185,7 +185,7 @@ class Rooms:
     def _ways(self) -> tuple[dict[int, int], list[int], int]:
         """Things and doors, the nearest first, and the door by which one leaves the room for them
         (0: by none); the doors that lead to what is unexplored, in the planner's order; and the
-        things without which there would be a way to a door."""
+        things without which there would be a way to a door or to more of the floor."""
         memory = self.memory
         at = 1 << memory.at
         told = (memory.things | memory.doors) & ~at
