@@ -315,6 +315,11 @@ def test_a_mistaken_argument_is_one_sentence(env_id, options, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_part_of_a_mixture_is_no_id_and_the_sentence_says_how_it_is_made():
+    with pytest.raises(LangAgentError, match=r"make\('BabyAI-MixedLocal-v0', task=\.\.\.\)"):
+        lang_agent.make("BabyAI-MixedLocal-v0 task=open", prompt="minimal")
+
+
 def broken(**kwargs):
     return len(5)
 

@@ -80,6 +80,13 @@ def make(
         LangAgentError: an id, name or argument that is not known; the message says which are.
     """
     load_worlds()
+    bare, *rest = env_id.split() or [""]
+    if rest:
+        names = ", ".join(f"{part.partition('=')[0]}=..." for part in rest)
+        raise LangAgentError(
+            f"{env_id!r} is no id: arguments of the world are given by name, "
+            f"make({bare!r}, {names})."
+        )
     options: dict[str, Any] = {
         "renderer": renderer,
         "prompt": prompt,
