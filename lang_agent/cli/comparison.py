@@ -172,7 +172,7 @@ def _difference(row: Difference) -> list[str]:
         f"{row.first:.3f}",
         f"{row.second:.3f}",
         f"{row.difference:+.3f}",
-        f"{row.low:+.2f} {row.high:+.2f}",
+        f"{row.low:+.3f} {row.high:+.3f}",
         f"{row.p:.1g}",
         f"{row.corrected:.1g}",
     ]
