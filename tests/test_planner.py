@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
+import runpy
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +20,7 @@ from minigrid.core.actions import Actions
 
 import lang_agent
 from lang_agent.agents.expert import ExpertAgent
+from lang_agent.evaluation.tasks import read_task
 from lang_agent.language_env import ExpertLostError, language_env
 from lang_agent.rollout import play
 
@@ -222,3 +225,16 @@ def test_a_room_is_looked_at_whole_and_then_its_doors_are_opened_the_last_found_
                 opened += 1
             over = world.step(last)[2]
     assert opened > 5
+
+
+def test_the_expert_gives_up_in_just_the_worlds_whose_key_lies_behind_its_own_door():
+    script = Path(__file__).parents[1] / "benchmarks" / "solvable.py"
+    seeds = range(1_000_100_208, 1_000_100_220)
+    unsolvable = runpy.run_path(str(script))["unsolvable"](read_task("BabyAI-Unlock-v0"), seeds)
+    assert unsolvable == [1_000_100_214, 1_000_100_217]
+    for seed in seeds:
+        if seed in unsolvable:
+            with pytest.raises(ExpertLostError):
+                played("Unlock", seed)
+        else:
+            assert played("Unlock", seed)[0]
