@@ -23,6 +23,8 @@ from lang_agent.language_env import ExpertLostError
 from lang_agent.text_env.wording import Wording
 from lang_agent.text_env.world import Expert
 
+MOST_SUBGOALS = 100  # added in one step; the levels that can be solved take some ten
+
 
 def expert(env: gymnasium.Env, wording: Wording) -> Expert:
     """The bot for the episode that ``env`` has just begun. It knows no more than the words tell:
@@ -32,7 +34,24 @@ def expert(env: gymnasium.Env, wording: Wording) -> Expert:
         raise LangAgentError("The bot plays BabyAI levels only: this one has no instructions.")
     hidden = isinstance(task, OpenInstr) and "key" in wording.words
     bot = TryingBot(env, task) if hidden else BabyAIBot(env)
-    return Replanner(bot)
+    bot.stack = plan = Plan(bot.stack)
+    return Replanner(bot, plan)
+
+
+class Plan(list[Subgoal]):
+    """The bot's stack of subgoals, which ends a step's planning that would go on for ever.
+
+    Where the only key lies behind the door that it opens, the bot plans to explore what is behind
+    the door, and to find the key before, and so on, without an action.
+    """
+
+    added = 0  # in this step
+
+    def append(self, subgoal: Subgoal) -> None:
+        self.added += 1
+        if self.added > MOST_SUBGOALS:
+            raise ExpertLostError("The bot finds no plan: what it needs lies behind what it opens.")
+        super().append(subgoal)
 
 
 @dataclass(frozen=True)
@@ -40,8 +59,10 @@ class Replanner:
     """Asks the bot at every step."""
 
     bot: BabyAIBot
+    plan: Plan
 
     def __call__(self, last_action: Any) -> Any:
+        self.plan.added = 0
         try:
             return self.bot.replan(last_action)
         except (DisappearedBoxError, AssertionError) as error:  # what it looks for is gone

@@ -27,6 +27,7 @@ from minigrid.minigrid_env import MiniGridEnv
 
 import lang_agent
 from lang_agent import LangAgentError
+from lang_agent.language_env import ExpertLostError, language_env
 from lang_agent.text_env.registry import text_env_ids
 
 
@@ -227,6 +228,25 @@ def test_the_bot_solves_mixed_local_in_words():
     envs = [lang_agent.make("BabyAI-MixedLocal-v0", num_dists=4) for _ in range(2)]
     episodes = list(play(ExpertAgent(), envs, range(20)))
     assert sum(episode.success for episode in episodes) == 20
+
+
+@pytest.mark.parametrize("wording", [None, "lang_agent.envs.wordings:varied"])
+@pytest.mark.parametrize(
+    ("level", "seed"), [("Unlock", 1_000_000_027), ("GoToImpUnlock", 1_000_000_043)]
+)
+def test_the_bot_gives_up_where_the_only_key_lies_behind_its_own_door(level, seed, wording):
+    env = lang_agent.make(f"BabyAI-{level}-v0", wording=wording)
+    env.reset(seed=seed)
+
+    def play() -> None:
+        said, over = None, False
+        while not over:
+            said = language_env(env).expert_action(said)
+            _, _, terminated, truncated, _ = env.step(said)
+            over = terminated or truncated
+
+    with pytest.raises(ExpertLostError):  # it went on planning one step for ever
+        play()
 
 
 # -- what is described is true, or refused -----------------------------------------------------
