@@ -23,7 +23,7 @@ from lang_agent.language_env import ExpertLostError
 from lang_agent.text_env.wording import Wording
 from lang_agent.text_env.world import Expert
 
-MOST_SUBGOALS = 100  # added in one step; the levels that can be solved take some ten
+MOST_SUBGOALS = 100  # added in one step; where it comes to an action it is ten at most
 
 
 def expert(env: gymnasium.Env, wording: Wording) -> Expert:
@@ -41,8 +41,9 @@ def expert(env: gymnasium.Env, wording: Wording) -> Expert:
 class Plan(list[Subgoal]):
     """The bot's stack of subgoals, which ends a step's planning that would go on for ever.
 
-    Where the only key lies behind the door that it opens, the bot plans to explore what is behind
-    the door, and to find the key before, and so on, without an action.
+    Where it knows of no key to a door but what that door may hide, the bot plans to look behind the
+    door, and to find the key before, and so on, without an action: in the worlds of Unlock and
+    GoToImpUnlock whose key lies behind its own door, and in most of UnlockToUnlock's.
     """
 
     added = 0  # in this step
@@ -50,7 +51,7 @@ class Plan(list[Subgoal]):
     def append(self, subgoal: Subgoal) -> None:
         self.added += 1
         if self.added > MOST_SUBGOALS:
-            raise ExpertLostError("The bot finds no plan: what it needs lies behind what it opens.")
+            raise ExpertLostError("The bot would look for a key behind the door that it opens.")
         super().append(subgoal)
 
 
