@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from minigrid.envs.babyai.core.verifier import GoToInstr, PutNextInstr, SeqInstr
+
 import lang_agent
 from lang_agent.evaluation.tasks import Task, load_suite, read_task
 from lang_agent.seeding import EVALUATION_SEED
@@ -58,12 +60,12 @@ def can_be_fulfilled(instruction: Any, found: set[Cell]) -> bool:
 
     To go to a thing, or to put another next to it, it is enough to reach a cell beside it.
     """
-    if hasattr(instruction, "instr_a"):
+    if isinstance(instruction, SeqInstr):
         parts = (instruction.instr_a, instruction.instr_b)
         return all(can_be_fulfilled(part, found) for part in parts)
-    if hasattr(instruction, "desc_move"):
+    if isinstance(instruction, PutNextInstr):
         return _any_in(instruction.desc_move, found) and _any_beside(instruction.desc_fixed, found)
-    if type(instruction).__name__ == "GoToInstr":
+    if isinstance(instruction, GoToInstr):
         return _any_beside(instruction.desc, found)
     return _any_in(instruction.desc, found)
 
@@ -73,9 +75,7 @@ def _any_in(description: Any, found: set[Cell]) -> bool:
 
 
 def _any_beside(description: Any, found: set[Cell]) -> bool:
-    return any(
-        not found.isdisjoint(_beside((int(x), int(y)))) for x, y in description.obj_poss
-    ) or _any_in(description, found)
+    return any(not found.isdisjoint(_beside((int(x), int(y)))) for x, y in description.obj_poss)
 
 
 def unsolvable(task: Task, seeds: range) -> list[int]:
